@@ -1,0 +1,44 @@
+"""Helpers shared by datasets that fit in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+
+from harness.dataset import Split
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def stratified_splits(labels: Array, test: float, val: float, seed: int) -> dict[str, Array]:
+    """Index arrays ``train``, ``val``, ``test``: ``test`` of all samples, ``val`` of what is left, both stratified by label."""
+    rest, test_index = train_test_split(np.arange(len(labels)), test_size=test, random_state=seed, stratify=labels)
+    train_index, val_index = train_test_split(rest, test_size=val, random_state=seed, stratify=labels[rest])
+    return {"train": train_index, "val": val_index, "test": test_index}
+
+
+def standardised(values: Array, train: Array) -> Array:
+    """(N, C, H, W) shifted and scaled by one mean and one standard deviation, taken over the training samples."""
+    mean, std = values[train].mean(), values[train].std()
+    return np.asarray((values - mean) / std, dtype=np.float32)
+
+
+def as_split(inputs: Mapping[str, Array], labels: Array, index: Array) -> Split:
+    """The samples ``index`` with every modality available."""
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(x[index])) for name, x in inputs.items()}
+    target = torch.from_numpy(labels[index].astype(np.int64))
+    return Split(tensors, target, torch.ones(len(index), len(inputs), dtype=torch.bool))
+
+
+def digest(arrays: Sequence[Array], **facts: object) -> str:
+    """sha256 (16 hex) over the arrays' bytes and the facts' canonical JSON."""
+    sha = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for array in arrays:
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()[:16]

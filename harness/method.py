@@ -1,0 +1,236 @@
+"""The author's contract for a method.
+
+A method is one file in ``methods/`` with one public subclass of :class:`Method`; its file name is its registry name. It owns its
+fusion, its extra heads and its losses; the harness owns everything else. Shape legend: B batch, V modalities, K classes,
+(c, h, w) a feature map, D = c*h*w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._pytree import tree_map
+
+from harness.combinations import Combination, lattice
+from harness.dataset import DataSpec
+from harness.hyperparameters import Range, Value, resolve
+from harness.phases import epoch_at
+from harness.seeds import Noise
+
+if TYPE_CHECKING:
+    from harness.backbones import Backbone
+
+Features = Any
+"""Whatever ``encode`` returns for one modality: a tree of tensors whose first dimension is the batch."""
+
+Losses = dict[str, Tensor]
+"""Named 0-d terms, already weighted; the training loss is their sum, and each is logged."""
+
+
+@dataclass
+class Output:
+    """What ``fuse`` returns.
+
+    Attributes:
+        logits: (B, K), or (B, K, H, W) for segmentation.
+        z: the penultimate representation, before the head.
+        aux: auxiliary predictions: name -> (logits, per-sample weight (B,)).
+        extra: other tensors that the method's own loss needs.
+    """
+
+    logits: Tensor
+    z: Tensor
+    aux: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class TrainBatch:
+    """One training batch.
+
+    Attributes:
+        inputs: modality -> (B, C, H, W).
+        target: (B,) or (B, H, W).
+        available: (B, V) bool, what each sample has.
+        present: (B, V) bool, what ``fuse`` was shown; contained in ``available``.
+        index: (B,) int64, the samples' positions in the training split.
+        features: what ``prepare`` returned for the batch.
+        phase: (epoch, epochs), both Python integers.
+        noise: the batch's random stream.
+    """
+
+    inputs: Mapping[str, Tensor]
+    target: Tensor
+    available: Tensor
+    present: Tensor
+    index: Tensor
+    features: Features
+    phase: tuple[int, int]
+    noise: Noise
+
+
+@dataclass
+class EpochContext:
+    """What the epoch hooks may look at: never test data.
+
+    ``val_scores`` (2^V - 1, N, K) and ``val_target`` (N,) are None in ``begin_epoch``.
+    """
+
+    epoch: int
+    epochs: int
+    combinations: tuple[Combination, ...]
+    val_scores: Tensor | None = None
+    val_target: Tensor | None = None
+
+    def starts(self, published: int) -> int:
+        """The epoch at which a phase begins that the paper starts at epoch ``published`` of 100; never before epoch 1."""
+        return max(1, epoch_at(published, self.epochs))
+
+
+class Method(nn.Module):
+    """Base of all methods: builds one encoder per modality from the shared backbone; subclasses build the rest and fuse.
+
+    Hyperparameters whose default is a float are 0-d tensor buffers of the same name (``self.alpha``); the others are Python
+    values in ``self.settings``.
+    """
+
+    citation: ClassVar[str]
+    provenance: ClassVar[str]
+    deviations: ClassVar[tuple[str, ...]] = ()
+    hyperparameters: ClassVar[Mapping[str, Range]] = {}
+    variants: ClassVar[Mapping[str, str]] = {"paper": "the published operator"}
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "anti_spoofing")
+    training_only: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, backbone: Backbone, variant: str = "paper", hparams: Mapping[str, Value] | None = None) -> None:
+        super().__init__()
+        self.spec: DataSpec = backbone.spec
+        self.variant = variant
+        self.settings: dict[str, Value] = {}
+        self._set_hyperparameters(hparams or {})
+        self.starved_encoders = 0
+        # Encoders first: methods that share a seed then start from the same encoder weights.
+        self.encoders = nn.ModuleList(backbone.encoder(modality) for modality in self.spec.names)
+        self.build(backbone)
+
+    def _set_hyperparameters(self, given: Mapping[str, Value]) -> None:
+        for key, value in resolve("hyperparameter", self.hyperparameters, given, type(self).__name__).items():
+            if isinstance(value, float):
+                self.register_buffer(key, torch.tensor(value), persistent=False)
+            else:
+                self.settings[key] = value
+
+    # ------------------------------------------------------------------ what an author writes
+
+    def build(self, backbone: Backbone) -> None:
+        """Create the modules beyond the encoders (trunk, head, own layers)."""
+        raise NotImplementedError(f"{type(self).__name__} must define build()")
+
+    def encode(self, modality: str, x: Tensor) -> Features:
+        """Encode one modality, (B, C, H, W) -> features; never sees a mask. Default: the backbone's encoder."""
+        return self.encoders[self.spec.names.index(modality)](x)
+
+    def prepare(self, features: Sequence[Features]) -> Any:
+        """Everything beyond the encoders that no mask touches; cached over combinations. Default: the features themselves."""
+        return tuple(features)
+
+    def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
+        """Predict from prepared features and the presence mask (B, V) bool; deterministic when ``noise`` is None.
+
+        Features of absent modalities may be anything, NaN included, and must be replaced by ``torch.where``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define fuse()")
+
+    def loss(self, output: Output, batch: TrainBatch) -> Losses:
+        """Weighted, named terms. Default: the mean task loss, plus each auxiliary prediction's weighted sum over B."""
+        terms = {"task": self.task_loss(output.logits, batch.target).mean()}
+        for name, (logits, weight) in output.aux.items():
+            terms[name] = (self.task_loss(logits, batch.target) * weight).sum() / weight.shape[0]
+        return terms
+
+    def begin_epoch(self, context: EpochContext) -> None:
+        """Called before an epoch's first batch: set the buffers that turn phases on and off."""
+
+    def end_epoch(self, context: EpochContext) -> None:
+        """Called after an epoch's validation, with its predictions: mining. State goes into buffers."""
+
+    def scale_gradients(self, batch: TrainBatch, output: Output) -> None:
+        """Called between backward and the optimiser's step (gradient modulation)."""
+
+    def diagnostics(self) -> dict[str, float]:
+        """Numbers worth logging at an epoch's end."""
+        return {}
+
+    def remarks(self, epochs: int) -> list[str]:
+        """Sentences for the report about this trained model: a phase that never ran, a set that was mined."""
+        return []
+
+    @classmethod
+    def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
+        """Refuse, with a UserError, settings that cannot work on this dataset; called before anything starts."""
+
+    # ------------------------------------------------------------------ what the harness calls
+
+    @property
+    def combinations(self) -> tuple[Combination, ...]:
+        """The dataset's 2^V - 1 combinations."""
+        return lattice(self.spec.names)
+
+    def encode_all(self, inputs: Mapping[str, Tensor], rows: Tensor | None = None) -> list[Features]:
+        """Encode every modality, in the dataset's order.
+
+        Args:
+            inputs: modality -> (B, C, H, W).
+            rows: (B, V) bool on the CPU: encode only these samples of each modality and scatter the results into zeros, so that
+                no other input reaches an encoder (or its batch norm). None encodes everything.
+        """
+        if rows is None:
+            return [self.encode(name, inputs[name]) for name in self.spec.names]
+        return [self._encode_rows(name, inputs[name], rows[:, v]) for v, name in enumerate(self.spec.names)]
+
+    def _encode_rows(self, name: str, x: Tensor, rows: Tensor) -> Features:
+        index = rows.nonzero().squeeze(1).to(x.device, non_blocking=True)
+        encoder = self.encoders[self.spec.names.index(name)]
+        starved = self.training and index.numel() < 2
+        if starved:
+            # Batch statistics of fewer than two samples are not statistics: this batch uses the running ones.
+            self.starved_encoders += 1
+            encoder.eval()
+        chosen = x.index_select(0, index) if index.numel() else torch.zeros_like(x[:1])
+        encoded = self.encode(name, chosen)
+        if starved:
+            encoder.train()
+        return tree_map(lambda f: _scatter(f, index, x.shape[0]), encoded)
+
+    def combine(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
+        """``fuse``, after making sure that every row of ``present`` has a modality (ValueError otherwise)."""
+        some = present.any(1).all()
+        if present.is_cuda:
+            torch._assert_async(some, "a sample without any present modality reached fuse")
+        elif not some:
+            raise ValueError("a sample without any present modality cannot be predicted: every row of `present` needs a True")
+        return self.fuse(features, present, noise)
+
+    def forward(self, inputs: Mapping[str, Tensor], present: Tensor, noise: Noise | None = None) -> Output:
+        """The plain forward pass: encode, prepare, fuse."""
+        return self.combine(self.prepare(self.encode_all(inputs)), present, noise)
+
+    def task_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy per sample, (B,)."""
+        return F.cross_entropy(logits, target, reduction="none")
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters in training, and at inference (without ``training_only`` modules)."""
+        sizes = {name: p.numel() for name, p in self.named_parameters()}
+        deployed = sum(n for name, n in sizes.items() if not name.startswith(self.training_only or ("\0",)))
+        return {"training": sum(sizes.values()), "inference": deployed}
+
+
+def _scatter(features: Tensor, index: Tensor, batch: int) -> Tensor:
+    empty = features.new_zeros(batch, *features.shape[1:])
+    return empty.index_copy(0, index, features) if index.numel() else empty

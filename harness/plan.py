@@ -1,0 +1,223 @@
+"""From a study to its trials: rows (method, variant, hyperparameters) x seeds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.combinations import Combination, lattice
+from harness.config import Study
+from harness.dataset import Dataset, DataSpec
+from harness.errors import UserError, unknown
+from harness.hyperparameters import Value, resolve
+from harness.method import Method
+from harness.provenance import source_hash
+from harness.registry import BACKBONES, DATASETS, METHODS
+from harness.store import Store
+from harness.trial import Job, TrialSpec
+
+ENTRY_KEYS = ("method", "variant", "hparams", "label")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: a method with its variant and all its hyperparameters."""
+
+    label: str
+    method: str
+    variant: str
+    hparams: dict[str, Value]
+    file: str | None = None
+
+    @property
+    def method_class(self) -> type[Method]:
+        """The class, from the registry or the user's file."""
+        return METHODS.get(self.file or self.method)
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One trial of a plan."""
+
+    row: Row
+    seed: int
+    job: Job
+
+    @property
+    def id(self) -> str:
+        """The trial's id."""
+        return self.job.spec.id
+
+
+class Plan:
+    """The trials of a study. Rows and counts need no data; ``trials`` does."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.dataset: Dataset = _open_dataset(study)
+        self.rows = _rows(study)
+        self.backbone = _checked_backbone(study, self.spec)
+        for row in self.rows:
+            _check_row(row, self.spec)
+
+    @property
+    def spec(self) -> DataSpec:
+        """The dataset's description."""
+        return self.dataset.spec
+
+    @property
+    def combinations(self) -> tuple[Combination, ...]:
+        """The dataset's 2^V - 1 combinations."""
+        return lattice(self.spec.names)
+
+    @property
+    def size(self) -> int:
+        """How many trials the study has."""
+        return len(self.rows) * len(self.study.seeds)
+
+    @cached_property
+    def trials(self) -> list[PlannedTrial]:
+        """All trials, seed by seed, so that an unfinished study compares all methods on its first seeds. Needs the data."""
+        facts = _dataset_facts(self.dataset)
+        return [PlannedTrial(row, seed, self._job(row, seed, facts)) for seed in self.study.seeds for row in self.rows]
+
+    def states(self, store: Store) -> dict[str, str]:
+        """Trial id -> done, stale, failed, started or new."""
+        return {trial.id: store.state(trial.id, trial.job.code()) for trial in self.trials}
+
+    def to_run(self, states: Mapping[str, str]) -> list[PlannedTrial]:
+        """The trials without a valid record, and those that ``rerun`` asks for again."""
+        wanted = {"new", "started"} | ({self.study.rerun} if self.study.rerun else set())
+        chosen = {trial.id: trial for trial in self.trials if states[trial.id] in wanted}
+        return list(chosen.values())
+
+    def _job(self, row: Row, seed: int, facts: dict[str, Any]) -> Job:
+        study = self.study
+        spec = TrialSpec(
+            dataset=facts,
+            backbone=self.backbone,
+            method=row.method,
+            variant=row.variant,
+            hparams=dict(row.hparams),
+            train=asdict(study.train),
+            missing=asdict(study.missing),
+            evaluation=asdict(study.evaluation),
+            seed=seed,
+            source=source_hash(Path(row.file)) if row.file else None,
+        )
+        return Job(
+            spec,
+            row.label,
+            str(Store.below(study.output).root),
+            device="cuda" if study.resources.gpus_per_trial > 0 else "cpu",
+            root=study.dataset.root,
+            manifest=study.dataset.manifest,
+            method_file=row.file,
+        )
+
+
+def _open_dataset(study: Study) -> Dataset:
+    config = study.dataset
+    cls = DATASETS.get(config.name)
+    if config.protocol is not None and config.protocol not in cls.protocols:
+        raise unknown(f"protocol of {config.name}", config.protocol, cls.protocols)
+    root, manifest = (Path(path).resolve() if path else None for path in (config.root, config.manifest))
+    return cls(root=root, manifest=manifest, protocol=config.protocol, limit=config.limit)
+
+
+def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "name": dataset.spec.name,
+        "fingerprint": dataset.fingerprint(),
+        "protocol": dataset.protocol,
+        "limit": dataset.limit,
+        "synthetic": dataset.spec.synthetic,
+    }
+
+
+def _checked_backbone(study: Study, spec: DataSpec) -> dict[str, Any]:
+    given = dict(study.backbone)
+    name = str(given.pop("name", "small"))
+    cls = BACKBONES.get(name)
+    if spec.task not in cls.tasks:
+        raise UserError(f"backbone '{name}' does not do {spec.task}, the task of {spec.name}; it does: {', '.join(cls.tasks)}")
+    return {"name": name, **resolve("option", cls.options, given, "backbone")}
+
+
+def _check_row(row: Row, spec: DataSpec) -> None:
+    if spec.task not in row.method_class.tasks:
+        raise UserError(f"method '{row.label}' is for {', '.join(row.method_class.tasks)} only, and {spec.name} is {spec.task}")
+    row.method_class.check(spec, row.variant, row.hparams)
+
+
+# ---------------------------------------------------------------------- rows
+
+
+def _rows(study: Study) -> list[Row]:
+    for method in study.hparams:
+        if method not in METHODS.names() and method not in {_entry(e)["name"] for e in study.methods}:
+            raise unknown("method in hparams", method, METHODS.names())
+    rows = [row for entry in study.methods for row in _entry_rows(study, _entry(entry))]
+    labels = [row.label for row in rows]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(f"two rows are called '{label}'; give one of them a label: {{method: ..., label: ...}}")
+    return rows
+
+
+def _entry(entry: Any) -> dict[str, Any]:
+    """A methods entry in full: name (registry name or file stem), file, variant, hparams, label."""
+    block = {"method": entry} if isinstance(entry, str) else entry
+    if not isinstance(block, dict) or "method" not in block:
+        raise UserError(f"methods entry {entry!r} must be NAME, NAME:variant, ./file.py or {{method: NAME, ...}}")
+    for key in block:
+        if key not in ENTRY_KEYS:
+            raise unknown("key in methods entry", str(key), ENTRY_KEYS)
+    name, _, variant = str(block["method"]).partition(":")
+    file = str(Path(name).resolve()) if name.endswith(".py") else None
+    return {
+        "name": Path(name).stem if file else name,
+        "file": file,
+        "variant": block.get("variant") or variant or "paper",
+        "hparams": dict(block.get("hparams") or {}),
+        "label": block.get("label"),
+    }
+
+
+def _entry_rows(study: Study, entry: dict[str, Any]) -> list[Row]:
+    name, file, variant = entry["name"], entry["file"], entry["variant"]
+    cls = METHODS.get(file or name)
+    if variant not in cls.variants:
+        raise unknown(f"variant of {name}", variant, cls.variants)
+    common = study.hparams.get(name) or {}
+    if not isinstance(common, dict):
+        raise UserError(f"hparams.{name}={common} must be a block of hyperparameters, such as hparams.{name}.alpha=...")
+    given = common | entry["hparams"]
+    axes = {key: value for key, value in given.items() if isinstance(value, list)}
+    shown = list(dict.fromkeys([*axes, *entry["hparams"]]))
+    rows = []
+    for point in itertools.product(*axes.values()):
+        values = given | dict(zip(axes, point, strict=True))
+        hparams = resolve("hyperparameter", cls.hyperparameters, values, f"hparams.{name}")
+        base = entry["label"] or (name if variant == "paper" else f"{name}:{variant}")
+        suffix = [f"{key}={short(hparams[key], cls.hyperparameters[key].log)}" for key in (axes if entry["label"] else shown)]
+        rows.append(Row(f"{base}[{','.join(suffix)}]" if suffix else base, name, variant, hparams, file))
+    return rows
+
+
+def short(value: Value, log: bool = False) -> str:
+    """A value as row labels print it; values of a logarithmic range in scientific form.
+
+    >>> short(0.001, log=True), short(0.1, log=True), short(0.1), short(0.0, log=True), short(16)
+    ('1e-3', '1e-1', '0.1', '0', '16')
+    """
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    if not log or value == 0:
+        return f"{value:.6g}"
+    mantissa, exponent = f"{value:.5e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"

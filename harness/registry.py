@@ -1,0 +1,106 @@
+"""Names to classes, lazily: from the project's folders, a user's file, or a third party's entry point."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from harness import PROJECT
+from harness.backbones import Backbone
+from harness.dataset import Dataset
+from harness.errors import UserError, unknown
+from harness.method import Method
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Registry(Generic[T]):
+    """All classes of one kind: one public subclass of ``base`` per file of ``package``, and entry points of ``group``."""
+
+    kind: str
+    package: str
+    base: type[T]
+    group: str
+
+    def names(self) -> list[str]:
+        """Registry names, the project's own first, each group sorted."""
+        folder = PROJECT / self.package.replace(".", "/")
+        own = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+        excluded = {"sample"} if self.kind == "dataset" else set()
+        return [name for name in own if name not in excluded] + sorted(set(self._entry_points()) - set(own))
+
+    def get(self, name: str) -> type[T]:
+        """The class called ``name`` (a ``.py`` path is loaded as a file); UserError when there is none or it does not load."""
+        if name.endswith(".py"):
+            return self._only_class(_load_file(Path(name), self.kind), name)
+        if name not in self.names():
+            raise unknown(self.kind, name, self.names())
+        points = self._entry_points()
+        if name in points:
+            return self._from_entry_point(points[name])
+        return self._only_class(importlib.import_module(f"{self.package}.{name}"), name)
+
+    def listing(self) -> dict[str, type[T] | str]:
+        """Every name with its class, or with the reason why it is unavailable."""
+        found: dict[str, type[T] | str] = {}
+        for name in self.names():
+            try:
+                found[name] = self.get(name)
+            except Exception as error:  # a broken plug-in must not break the others
+                found[name] = f"unavailable: {type(error).__name__}: {error}"
+        return found
+
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def _from_entry_point(self, point: EntryPoint) -> type[T]:
+        try:
+            loaded: Any = point.load()
+        except Exception as error:
+            raise UserError(f"{self.kind} '{point.name}' ({point.value}) does not load: {error}") from error
+        if not (isinstance(loaded, type) and issubclass(loaded, self.base)):
+            raise UserError(f"{self.kind} '{point.name}' ({point.value}) is not a subclass of {self.base.__name__}")
+        return loaded
+
+    def _only_class(self, module: ModuleType, name: str) -> type[T]:
+        found = [
+            member
+            for member in vars(module).values()
+            if inspect.isclass(member)
+            and issubclass(member, self.base)
+            and member.__module__ == module.__name__
+            and not member.__name__.startswith("_")
+        ]
+        if len(found) != 1:
+            raise UserError(f"{name} must define exactly one public subclass of {self.base.__name__}, and defines {len(found)}")
+        return found[0]
+
+
+def _load_file(path: Path, kind: str) -> ModuleType:
+    if not path.is_file():
+        raise UserError(f"the {kind} file {path} does not exist")
+    name = f"_harness_file_{path.resolve().as_posix().strip('/').replace('/', '_').removesuffix('.py')}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"the {kind} file {path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UserError(f"the {kind} file {path} does not load: {type(error).__name__}: {error}") from error
+    return module
+
+
+METHODS: Registry[Method] = Registry("method", "methods", Method, "harness.methods")
+DATASETS: Registry[Dataset] = Registry("dataset", "datasets", Dataset, "harness.datasets")  # type: ignore[type-abstract]
+BACKBONES: Registry[Backbone] = Registry("backbone", "harness.backbones", Backbone, "harness.backbones")  # type: ignore[type-abstract]

@@ -1,0 +1,194 @@
+"""The truth on disk: one directory per trial id; a trial is done when its record is there and its files are whole.
+
+Layout of ``<output>/store/<trial id>/``: ``spec.json``, ``log.txt``, ``metrics.jsonl`` (one line per epoch), ``checkpoint.pt``
+(while training), ``weights.pt`` (selected epoch), ``fit.json`` (training is over), ``scores.npz``, ``record.json`` (all is over) or
+``failure.json``. Everything is written under a temporary name, synced, and renamed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+RECORD_FORMAT = 1
+Json = dict[str, Any]
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file so that it is either whole or not there: temporary name, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as stream:
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write plain data as readable JSON, atomically; NaN is refused."""
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
+    write_atomically(path, lambda stream: stream.write(text.encode() + b"\n"))
+
+
+def read_json(path: Path) -> Json | None:
+    """The object in ``path``; None when the file is absent or not whole."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def exclusive(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock file ``path``; wait for another holder. A killed holder frees it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        if not _try_lock(handle):
+            waiting()
+            while not _try_lock(handle):
+                time.sleep(0.1)
+        yield
+
+
+def _try_lock(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class TrialDirectory:
+    """The files of one trial."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def record(self) -> Json | None:
+        """The record of a finished trial; None unless it is whole and its files have the recorded sizes."""
+        record = read_json(self / "record.json")
+        if record is None or record.get("format") != RECORD_FORMAT:
+            return None
+        whole = all(
+            (self / name).is_file() and (self / name).stat().st_size == facts["bytes"] for name, facts in record["files"].items()
+        )
+        return record if whole else None
+
+    def failure(self) -> Json | None:
+        """Why the trial failed, or None."""
+        return read_json(self / "failure.json")
+
+    def history(self) -> list[Json]:
+        """The finished epochs so far: ``step``, ``time`` and ``values`` of each."""
+        try:
+            text = (self / "metrics.jsonl").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in text.splitlines()]
+
+    def save_history(self, history: list[Json]) -> None:
+        """Write the finished epochs."""
+        text = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in history)
+        write_atomically(self / "metrics.jsonl", lambda stream: stream.write(text.encode()))
+
+    def scores(self) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+        """The arrays of ``scores.npz``: test (C, N, K) float32, test_target, test_available, and the same for val."""
+        with np.load(self / "scores.npz", allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The state dict of the selected epoch."""
+        return torch.load(self / "weights.pt", map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+
+    def describe_files(self, *names: str) -> Json:
+        """Size and sha256 of the trial's files, for the record."""
+        return {n: {"bytes": (self / n).stat().st_size, "sha256": file_sha256(self / n)} for n in names}
+
+    def corrupted(self, record: Json) -> list[str]:
+        """Names of recorded files whose contents no longer have the recorded sha256."""
+        return [name for name, facts in record["files"].items() if file_sha256(self / name) != facts["sha256"]]
+
+
+class CheckpointFile:
+    """The training state of one trial in one file; a state that other code wrote is ignored."""
+
+    def __init__(self, path: Path, code: str) -> None:
+        self.path = path
+        self.code = code
+
+    def save(self, state: Json) -> None:
+        """Replace the checkpoint."""
+        write_atomically(self.path, lambda stream: torch.save(state | {"code": self.code}, stream))
+
+    def load(self) -> Json | None:
+        """The last state, or None; never unpickles anything but tensors and plain data."""
+        if not self.path.is_file():
+            return None
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        return state if state.pop("code") == self.code else None
+
+
+class Store:
+    """All trials below one output folder, whatever study asked for them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def below(cls, output: str | Path) -> Store:
+        """The store of an output folder."""
+        return cls(Path(output).resolve() / "store")
+
+    def trial(self, trial_id: str) -> TrialDirectory:
+        """The directory of one trial, which may not exist yet."""
+        return TrialDirectory(self.root / trial_id)
+
+    def ids(self) -> list[str]:
+        """All trials that have left something."""
+        return sorted(path.parent.name for path in self.root.glob("*/spec.json"))
+
+    def locked(self, trial_id: str, waiting: Callable[[], None] = lambda: None) -> Any:
+        """Hold a trial, so that no two processes train it at once."""
+        return exclusive(self.root / "locks" / trial_id, waiting)
+
+    def state(self, trial_id: str, code: str) -> str:
+        """``done``, ``stale`` (done by other code), ``failed``, ``started`` or ``new``."""
+        trial = self.trial(trial_id)
+        record = trial.record()
+        if record is not None:
+            return "done" if record["code"] == code else "stale"
+        if trial.failure() is not None:
+            return "failed"
+        return "started" if (trial / "spec.json").is_file() else "new"
+
+    def set_aside(self, trial_id: str) -> None:
+        """Move a trial's directory to ``superseded/``, so that it can be run again and nothing is lost."""
+        target = self.root / "superseded" / f"{trial_id}-{time.strftime('%Y%m%dT%H%M%S')}"
+        number = 0
+        while target.exists():
+            number += 1
+            target = target.with_name(f"{target.name}.{number}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(self.root / trial_id, target)

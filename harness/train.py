@@ -1,0 +1,202 @@
+"""The one training loop. It is given train and val, never a handle on test."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from harness.dataset import Split
+from harness.errors import TrialFailure
+from harness.evaluate import Cell, mean_value, predict, score_cells
+from harness.masks import draw_present, drop_modalities
+from harness.method import EpochContext, Method, TrainBatch
+from harness.metrics import Metric
+from harness.phases import epoch_at, learning_rate_factor
+from harness.recipe import EvaluationConfig, MissingConfig, TrainConfig
+from harness.seeds import Noise, Streams
+
+
+class Checkpoints(Protocol):
+    """Where the loop keeps its state; ``load`` returns None when there is nothing to resume from."""
+
+    def save(self, state: dict[str, Any]) -> None: ...
+
+    def load(self) -> dict[str, Any] | None: ...
+
+
+@dataclass
+class Progress:
+    """What one finished epoch reports."""
+
+    epoch: int
+    epochs: int
+    metric: str
+    value: float
+    history: list[dict[str, Any]]
+
+
+@dataclass
+class Fit:
+    """The state of a training run; what a checkpoint holds, and what is left when it is over."""
+
+    epoch: int = -1
+    best_epoch: int = -1
+    best_value: float = math.nan
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass
+class Trainer:
+    """One model, its data and its recipe."""
+
+    model: Method
+    train: Split
+    val: Split
+    metric: Metric
+    recipe: TrainConfig
+    missing: MissingConfig
+    evaluation: EvaluationConfig
+    streams: Streams
+    device: torch.device
+    checkpoints: Checkpoints
+    on_epoch: Callable[[Progress], None]
+
+    def __post_init__(self) -> None:
+        self.optimiser = torch.optim.SGD(
+            self.model.parameters(),
+            lr=self.recipe.lr,
+            momentum=self.recipe.momentum,
+            nesterov=self.recipe.nesterov and self.recipe.momentum > 0,
+            weight_decay=self.recipe.weight_decay,
+        )
+        self.available = self.train.available
+        if self.missing.train == "random":
+            pattern = Streams(self.missing.seed).generator("missing")
+            self.available = drop_modalities(self.available, self.missing.rate, pattern)
+        self.complete = bool(self.available.all())
+
+    def fit(self) -> Fit:
+        """Train to the last epoch, from the checkpoint if there is one; TrialFailure when the loss or a score is not finite."""
+        fit = self._resume()
+        for epoch in range(fit.epoch + 1, self.recipe.epochs):
+            started = time.perf_counter()
+            values = self._train_epoch(epoch)
+            values |= self._validate(epoch, fit)
+            fit.epoch = epoch
+            fit.seconds += time.perf_counter() - started
+            fit.history.append({"step": epoch, "time": round(time.time(), 3), "values": values})
+            self.checkpoints.save(self._state(fit))
+            self._report(fit)
+        return fit
+
+    # ------------------------------------------------------------------ one epoch
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        rate = self.recipe.lr * learning_rate_factor(self.recipe.schedule, epoch, self.recipe.epochs)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        self.model.begin_epoch(EpochContext(epoch, self.recipe.epochs, self.model.combinations))
+        present = draw_present(self.available, self.streams.generator("mask", epoch))
+        shown, available = present.to(self.device), self.available.to(self.device)
+        noise = Noise(self.streams.generator("noise", epoch, device=self.device))
+        totals: dict[str, Tensor] = {}
+        batches = self._batches(epoch)
+        for index in batches:
+            where = index.to(self.device)
+            inputs, target = self.train.batch(where)
+            rows = self._rows_to_encode(present, index)
+            features = self.model.prepare(self.model.encode_all(inputs, rows))
+            batch = TrainBatch(inputs, target, available[where], shown[where], where, features, (epoch, self.recipe.epochs), noise)
+            self._step(batch, totals)
+        return {"train/lr": rate} | _means(totals, len(batches), epoch)
+
+    def _batches(self, epoch: int) -> list[Tensor]:
+        order = torch.randperm(len(self.train), generator=self.streams.generator("order", epoch))
+        batches = list(torch.split(order, self.recipe.batch_size))
+        incomplete = len(batches[-1]) < self.recipe.batch_size
+        # A batch of one sample has no batch statistics: it is left out in any case.
+        if len(batches) > 1 and incomplete and (self.recipe.drop_last or len(batches[-1]) < 2):
+            batches.pop()
+        return batches
+
+    def _rows_to_encode(self, present: Tensor, index: Tensor) -> Tensor | None:
+        if self.recipe.encode == "present":
+            return present[index]
+        return None if self.complete else self.available[index]
+
+    def _step(self, batch: TrainBatch, totals: dict[str, Tensor]) -> None:
+        output = self.model.combine(batch.features, batch.present, batch.noise)
+        terms = self.model.loss(output, batch)
+        loss = torch.stack(list(terms.values())).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.model.scale_gradients(batch, output)
+        self.optimiser.step()
+        for name, term in {"train/loss": loss, **{f"train/{n}": t for n, t in terms.items()}}.items():
+            # Sums stay on the device: reading them every step would wait for it.
+            totals[name] = totals[name] + term.detach() if name in totals else term.detach()
+
+    # ------------------------------------------------------------------ selection and state
+
+    def _validate(self, epoch: int, fit: Fit) -> dict[str, float]:
+        scores = predict(self.model, self.val, self.evaluation.batch_size, self.device)
+        if not bool(scores.isfinite().all()):
+            raise TrialFailure(f"validation scores are not finite after epoch {epoch}")
+        cells = score_cells(self.metric, scores, self.val, self.model.combinations)
+        context = EpochContext(epoch, self.recipe.epochs, self.model.combinations, scores, self.val.target.cpu())
+        self.model.end_epoch(context)
+        value = mean_value(cells)
+        if epoch >= self._first_selectable() and self._improves(value, fit.best_value):
+            fit.best_epoch, fit.best_value = epoch, value
+            fit.best_state = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+        return self._logged(cells, value)
+
+    def _logged(self, cells: dict[str, Cell], value: float) -> dict[str, float]:
+        per_cell = {f"val/{self.metric.name}/{c.key}": cells[c.name].value for c in self.model.combinations}
+        extra = {f"method/{name}": number for name, number in self.model.diagnostics().items()}
+        return {f"val/{self.metric.name}_mean": value, **per_cell, **extra}
+
+    def _first_selectable(self) -> int:
+        return min(epoch_at(self.recipe.first_selectable, self.recipe.epochs), self.recipe.epochs - 1)
+
+    def _improves(self, value: float, best: float) -> bool:
+        # Strict, so that ties go to the earlier epoch.
+        return math.isnan(best) or (value > best if self.metric.higher_is_better else value < best)
+
+    def _report(self, fit: Fit) -> None:
+        value = fit.history[-1]["values"][f"val/{self.metric.name}_mean"]
+        self.on_epoch(Progress(fit.epoch, self.recipe.epochs, self.metric.name, value, fit.history))
+
+    def _state(self, fit: Fit) -> dict[str, Any]:
+        state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return state | {"starved": self.model.starved_encoders, "fit": dict(vars(fit))}
+
+    def _resume(self) -> Fit:
+        state = self.checkpoints.load()
+        if state is None:
+            return Fit()
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.model.starved_encoders = state["starved"]
+        fit = Fit(**state["fit"])
+        self._report(fit)
+        return fit
+
+
+def _means(totals: dict[str, Tensor], batches: int, epoch: int) -> dict[str, float]:
+    means = {name: float(total) / batches for name, total in totals.items()}
+    broken = [name for name, value in means.items() if not math.isfinite(value)]
+    if broken:
+        raise TrialFailure(
+            f"{broken[0]} became {means[broken[0]]} in epoch {epoch}; a smaller train.lr or smaller loss weights may help"
+        )
+    return means

@@ -1,0 +1,319 @@
+"""The unit of work: one method trained once on one dataset with one seed, evaluated on all combinations."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import logging
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.backbones import Backbone
+from harness.dataset import Dataset, Split
+from harness.errors import TrialFailure
+from harness.evaluate import NotSeparable, as_json, predict, score_cells
+from harness.method import Method
+from harness.metrics import metric
+from harness.provenance import code_hash, environment
+from harness.recipe import EvaluationConfig, MissingConfig, TrainConfig
+from harness.registry import BACKBONES, DATASETS, METHODS
+from harness.seeds import Streams
+from harness.store import RECORD_FORMAT, CheckpointFile, Json, Store, TrialDirectory, write_atomically, write_json
+from harness.train import Fit, Progress, Trainer
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """Everything that decides a trial's result, and nothing else: no path, device, tracker or study name.
+
+    ``dataset`` holds name, fingerprint, protocol, limit and the ``synthetic`` flag; ``source`` is the hash of a method that comes
+    from a user's file, else None.
+    """
+
+    dataset: Json
+    backbone: Json
+    method: str
+    variant: str
+    hparams: Json
+    train: Json
+    missing: Json
+    evaluation: Json
+    seed: int
+    source: str | None = None
+
+    @property
+    def id(self) -> str:
+        """16 hex digits of the sha256 of the canonical JSON."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial and where its parts are on this machine; plain data, so that it can be sent anywhere."""
+
+    spec: TrialSpec
+    label: str
+    store: str
+    device: str = "cpu"
+    root: str | None = None
+    manifest: str | None = None
+    method_file: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``dmrnet seed 1``."""
+        return f"{self.label} seed {self.spec.seed}"
+
+    def method_class(self) -> type[Method]:
+        """The method's class."""
+        return METHODS.get(self.method_file or self.spec.method)
+
+    def backbone_class(self) -> type[Backbone]:
+        """The backbone's class."""
+        return BACKBONES.get(self.spec.backbone["name"])
+
+    def open_dataset(self) -> Dataset:
+        """The dataset, with this machine's paths."""
+        facts = self.spec.dataset
+        return DATASETS.get(facts["name"])(
+            root=Path(self.root) if self.root else None,
+            manifest=Path(self.manifest) if self.manifest else None,
+            protocol=facts["protocol"],
+            limit=facts["limit"],
+        )
+
+    def code(self) -> str:
+        """The hash of the code that this trial executes."""
+        return code_hash(self.method_class(), self.backbone_class(), DATASETS.get(self.spec.dataset["name"]))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended: ``done`` or ``failed`` with its reason; ``seconds`` is what this process spent on it."""
+
+    trial_id: str
+    status: str
+    reason: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class _Run:
+    """The parts of one trial while it runs."""
+
+    job: Job
+    trial: TrialDirectory
+    dataset: Dataset
+    model: Method
+    device: torch.device
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        return EvaluationConfig(**self.job.spec.evaluation)
+
+
+def run_trial(job: Job, on_epoch: Callable[[Progress], None] = lambda progress: None) -> Outcome:
+    """Train, evaluate and record one trial; resume it where an earlier process stopped; return at once when it is done.
+
+    A failure of the trial itself (a loss that is not finite, an exception in a method, no memory) is recorded and returned.
+    Whatever kills the process leaves the last epoch's checkpoint.
+    """
+    store = Store(Path(job.store))
+    trial = store.trial(job.spec.id)
+    started = time.perf_counter()
+    with (
+        store.locked(job.spec.id, lambda: _log().info("waiting for another process that runs this trial")),
+        _logging(trial),
+    ):
+        if trial.record() is not None:
+            return Outcome(job.spec.id, "done")
+        write_json(trial / "spec.json", asdict(job.spec) | {"label": job.label})
+        try:
+            with deterministic(job.device):
+                _run(job, trial, on_epoch)
+            return Outcome(job.spec.id, "done", seconds=time.perf_counter() - started)
+        except (Exception, torch.cuda.OutOfMemoryError) as error:
+            return _failed(job, trial, error, time.perf_counter() - started)
+        finally:
+            _release_memory()
+
+
+def _run(job: Job, trial: TrialDirectory, on_epoch: Callable[[Progress], None]) -> None:
+    _log().info("%s, trial %s, process %d", job.name, job.spec.id, os.getpid())
+    run = _Run(job, trial, job.open_dataset(), *_build(job))
+    fit = _fit(run, on_epoch)
+    _evaluate(run, fit)
+    (trial / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _build(job: Job) -> tuple[Method, torch.device]:
+    spec, device = job.spec, torch.device(job.device)
+    options = {key: value for key, value in spec.backbone.items() if key != "name"}
+    backbone = job.backbone_class()(job.open_dataset().spec, options)
+    with Streams(spec.seed).initialising("model"):
+        model = job.method_class()(backbone, spec.variant, spec.hparams)
+    return model.to(device), device
+
+
+def _fit(run: _Run, on_epoch: Callable[[Progress], None]) -> Fit:
+    spec, trial = run.job.spec, run.trial
+
+    def progressed(progress: Progress) -> None:
+        # After the checkpoint: a line that a tracker has seen is never produced again with another time.
+        trial.save_history(progress.history)
+        _log().info("epoch %d/%d, val %s mean %.3f", progress.epoch + 1, progress.epochs, progress.metric, progress.value)
+        on_epoch(progress)
+
+    trainer = Trainer(
+        model=run.model,
+        train=run.dataset.load("train").to(run.device),
+        val=run.dataset.load("val").to(run.device),
+        metric=metric(run.dataset.spec.metric),
+        recipe=TrainConfig(**spec.train),
+        missing=MissingConfig(**spec.missing),
+        evaluation=run.evaluation,
+        streams=Streams(spec.seed),
+        device=run.device,
+        checkpoints=CheckpointFile(trial / "checkpoint.pt", run.job.code()),
+        on_epoch=progressed,
+    )
+    return trainer.fit()
+
+
+def _evaluate(run: _Run, fit: Fit) -> None:
+    """Score the last and the selected weights, and write scores, weights and the record."""
+    test, val = run.dataset.load("test").to(run.device), run.dataset.load("val").to(run.device)
+    last = _cells(run, test)[1]
+    run.model.load_state_dict(fit.best_state)
+    arrays: dict[str, Tensor] = {}
+    cells = {}
+    for name, split in (("val", val), ("test", test)):
+        arrays[name], cells[name] = _cells(run, split)
+        arrays[f"{name}_target"], arrays[f"{name}_available"] = split.target.cpu(), split.available
+        expected = run.dataset.counts()[name]
+        if arrays[name].shape[1] != expected:
+            raise TrialFailure(f"{arrays[name].shape[1]} samples of {name} were evaluated, and the split has {expected}")
+    write_atomically(
+        run.trial / "scores.npz", lambda stream: np.savez(stream, allow_pickle=False, **{n: a.numpy() for n, a in arrays.items()})
+    )
+    write_atomically(run.trial / "weights.pt", lambda stream: torch.save(fit.best_state, stream))
+    write_json(run.trial / "record.json", _record(run, fit, cells | {"test_last_epoch": last}))
+
+
+def _cells(run: _Run, split: Split) -> tuple[Tensor, dict[str, Any]]:
+    scores = predict(run.model, split, run.evaluation.batch_size, run.device)
+    if not bool(scores.isfinite().all()):
+        raise TrialFailure("test scores are not finite")
+    cells = score_cells(metric(run.dataset.spec.metric), scores, split, run.model.combinations)
+    return scores, as_json(cells)
+
+
+def _record(run: _Run, fit: Fit, cells: dict[str, Any]) -> Json:
+    spec, data = run.job.spec, run.dataset.spec
+    return {
+        "format": RECORD_FORMAT,
+        "trial_id": spec.id,
+        "spec": asdict(spec),
+        "code": run.job.code(),
+        "metric": data.metric,
+        "combinations": [combination.name for combination in run.model.combinations],
+        "synthetic": data.synthetic,
+        "counts": run.dataset.counts(),
+        "epochs": fit.epoch + 1,
+        "selected_epoch": fit.best_epoch,
+        "val_mean": fit.best_value,
+        "cells": cells,
+        "parameters": run.model.parameter_counts(),
+        "starved_encoder_batches": run.model.starved_encoders,
+        "remarks": run.model.remarks(fit.epoch + 1),
+        "train_seconds": round(fit.seconds, 3),
+        "seconds": round(time.perf_counter() - run.started, 3),
+        "peak_memory_bytes": _peak_memory(run.device),
+        "environment": environment(run.device.type),
+        "files": run.trial.describe_files("scores.npz", "weights.pt"),
+    }
+
+
+def record_failure(trial: TrialDirectory, job: Job, reason: str, seconds: float = 0.0) -> Outcome:
+    """Write why a trial failed, and what it was."""
+    write_json(
+        trial / "failure.json",
+        {"trial_id": job.spec.id, "label": job.label, "spec": asdict(job.spec), "reason": reason},
+    )
+    return Outcome(job.spec.id, "failed", reason, seconds)
+
+
+def _failed(job: Job, trial: TrialDirectory, error: BaseException, seconds: float) -> Outcome:
+    expected = isinstance(error, TrialFailure | NotSeparable)
+    reason = str(error) if expected else f"{type(error).__name__}: {error}".splitlines()[0]
+    _log().error("failed: %s\n%s", reason, "" if expected else "".join(traceback.format_exception(error)))
+    return record_failure(trial, job, reason, seconds)
+
+
+@contextmanager
+def deterministic(device: str) -> Iterator[None]:
+    """One torch thread on a CPU, deterministic algorithms everywhere; the process's settings are restored afterwards."""
+    threads, algorithms = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if device == "cpu":
+        torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(algorithms)
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _release_memory() -> None:
+    """Leave a reused worker as it was found."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _log() -> logging.Logger:
+    return logging.getLogger("harness.trial")
+
+
+@contextmanager
+def _logging(trial: TrialDirectory) -> Iterator[None]:
+    """Send this trial's log lines to its own ``log.txt``."""
+    trial.path.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(trial / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = _log()
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,66 @@
+"""Fusion blocks and losses shared by methods. B batch, V modalities, (c, h, w) a feature map; masks are (B, V) bool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from harness.seeds import Noise
+
+
+def _column(present: Tensor, v: int, like: Tensor) -> Tensor:
+    return present[:, v].reshape(-1, *[1] * (like.dim() - 1))
+
+
+def masked(features: Sequence[Tensor], present: Tensor) -> list[Tensor]:
+    """Each modality's (B, ...) features with absent samples replaced by zeros.
+
+    By ``where``, not by multiplication: what stands in an absent place may be NaN.
+    """
+    return [torch.where(_column(present, v, f), f, torch.zeros_like(f)) for v, f in enumerate(features)]
+
+
+def masked_concat(features: Sequence[tuple[Tensor, ...]], present: Tensor) -> tuple[Tensor, ...]:
+    """Per scale, the masked maps of all modalities concatenated over channels: V tuples of (B, c, h, w) -> (B, V*c, h, w) each."""
+    return tuple(torch.cat(masked(scale, present), 1) for scale in zip(*features, strict=True))
+
+
+def mean_and_variance(features: Sequence[Tensor], present: Tensor) -> tuple[Tensor, Tensor]:
+    """Element-wise mean and unbiased variance over the present modalities (HeMIS; n - 1 divisor, variance 0 at n = 1).
+
+    The two-pass form is exact at n = 1 and cannot go negative; the sum is taken in float32.
+    """
+    stacked = torch.stack(masked(features, present), 1).float()
+    mask = present.reshape(*present.shape, *[1] * (stacked.dim() - 2))
+    n = mask.sum(1).float()
+    mean = stacked.sum(1) / n
+    squares = torch.where(mask, (stacked - mean.unsqueeze(1)).square(), torch.zeros_like(stacked))
+    return mean, squares.sum(1) / (n - 1).clamp_min(1)
+
+
+def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mu, diag exp(logvar)) || N(0, I)): summed over all dimensions of a sample, averaged over the batch; 0-d.
+
+    0.5 * sum(exp(logvar) + mu^2 - logvar - 1), from the log-variance directly and in float32.
+    """
+    mu, logvar = mu.float(), logvar.float()
+    return 0.5 * (logvar.exp() + mu.square() - logvar - 1).flatten(1).sum(1).mean()
+
+
+def sample_gaussian(mu: Tensor, logvar: Tensor, noise: Noise | None) -> Tensor:
+    """mu + eps * exp(0.5 * logvar) with one draw per element; mu itself when ``noise`` is None."""
+    return mu if noise is None else mu + noise.normal_like(mu) * (0.5 * logvar).exp()
+
+
+class DistributionHeads(nn.Module):
+    """(B, C, h, w) -> (mu, logvar), each a 1x1 convolution with bias followed by batch norm (DMRNet, Eq. 5-6)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mu = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
+        self.logvar = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self.mu(z), self.logvar(z)

@@ -1,0 +1,1 @@
+"""Studies: one flat YAML file each; reference/ holds published numbers."""
