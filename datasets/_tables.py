@@ -23,9 +23,9 @@ def stratified_splits(labels: Array, test: float, val: float, seed: int) -> dict
     return {"train": train_index, "val": val_index, "test": test_index}
 
 
-def standardised(values: Array, train: Array) -> Array:
-    """(N, C, H, W) shifted and scaled by one mean and one standard deviation, taken over the training samples."""
-    mean, std = values[train].mean(), values[train].std()
+def standardised(values: Array, train: Array, axis: int | None = None) -> Array:
+    """(N, ...) shifted and scaled by the training samples' mean and standard deviation: one of all, or one per feature (axis 0)."""
+    mean, std = values[train].mean(axis=axis), values[train].std(axis=axis)
     return np.asarray((values - mean) / std, dtype=np.float32)
 
 

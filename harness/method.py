@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Features = Any
 """Whatever ``encode`` returns for one modality: a tree of tensors whose first dimension is the batch."""
 
+VOID = 255
+"""The target of pixels that have no class."""
+
 Losses = dict[str, Tensor]
 """Named 0-d terms, already weighted; the training loss is their sum, and each is logged."""
 
@@ -221,8 +224,11 @@ class Method(nn.Module):
         return self.combine(self.prepare(self.encode_all(inputs)), present, noise)
 
     def task_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy per sample, (B,)."""
-        return F.cross_entropy(logits, target, reduction="none")
+        """Cross-entropy per sample, (B,); of a segmentation its mean over the sample's pixels that are not void (VOID)."""
+        loss = F.cross_entropy(logits, target, reduction="none", ignore_index=VOID)
+        if loss.dim() == 1:
+            return loss
+        return loss.flatten(1).sum(1) / (target != VOID).flatten(1).sum(1).clamp_min(1)
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters in training, and at inference (without ``training_only`` modules)."""

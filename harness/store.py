@@ -1,7 +1,7 @@
 """The truth on disk: one directory per trial id; a trial is done when its record is there and its files are whole.
 
 Layout of ``<output>/store/<trial id>/``: ``spec.json``, ``log.txt``, ``metrics.jsonl`` (one line per epoch), ``checkpoint.pt``
-(while training), ``weights.pt`` (selected epoch), ``fit.json`` (training is over), ``scores.npz``, ``record.json`` (all is over) or
+(while training), ``weights.pt`` (selected epoch), ``scores.npz`` (per-sample scores), ``record.json`` (all is over) or
 ``failure.json``. Everything is written under a temporary name, synced, and renamed.
 """
 
@@ -20,6 +20,8 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+
+from harness.errors import UserError
 
 RECORD_FORMAT = 1
 Json = dict[str, Any]
@@ -192,3 +194,17 @@ class Store:
             target = target.with_name(f"{target.name}.{number}")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(self.root / trial_id, target)
+
+
+@contextmanager
+def only_holder(path: Path, complaint: str) -> Iterator[None]:
+    """Hold the lock file ``path`` or raise UserError with the complaint and the holder's process number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as handle:
+        if not _try_lock(handle):
+            handle.seek(0)
+            raise UserError(f"{complaint} (process {handle.read().strip() or 'unknown'}); wait for it, or end it")
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield

@@ -31,7 +31,7 @@ class Checkpoints(Protocol):
 
 
 @dataclass
-class Progress:
+class EpochReport:
     """What one finished epoch reports."""
 
     epoch: int
@@ -67,7 +67,7 @@ class Trainer:
     streams: Streams
     device: torch.device
     checkpoints: Checkpoints
-    on_epoch: Callable[[Progress], None]
+    on_epoch: Callable[[EpochReport], None]
 
     def __post_init__(self) -> None:
         self.optimiser = torch.optim.SGD(
@@ -174,7 +174,7 @@ class Trainer:
 
     def _report(self, fit: Fit) -> None:
         value = fit.history[-1]["values"][f"val/{self.metric.name}_mean"]
-        self.on_epoch(Progress(fit.epoch, self.recipe.epochs, self.metric.name, value, fit.history))
+        self.on_epoch(EpochReport(fit.epoch, self.recipe.epochs, self.metric.name, value, fit.history))
 
     def _state(self, fit: Fit) -> dict[str, Any]:
         state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}

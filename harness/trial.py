@@ -32,7 +32,7 @@ from harness.recipe import EvaluationConfig, MissingConfig, TrainConfig
 from harness.registry import BACKBONES, DATASETS, METHODS
 from harness.seeds import Streams
 from harness.store import RECORD_FORMAT, CheckpointFile, Json, Store, TrialDirectory, write_atomically, write_json
-from harness.train import Fit, Progress, Trainer
+from harness.train import EpochReport, Fit, Trainer
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class _Run:
         return EvaluationConfig(**self.job.spec.evaluation)
 
 
-def run_trial(job: Job, on_epoch: Callable[[Progress], None] = lambda progress: None) -> Outcome:
+def run_trial(job: Job, on_epoch: Callable[[EpochReport], None] = lambda report: None) -> Outcome:
     """Train, evaluate and record one trial; resume it where an earlier process stopped; return at once when it is done.
 
     A failure of the trial itself (a loss that is not finite, an exception in a method, no memory) is recorded and returned.
@@ -153,7 +153,7 @@ def run_trial(job: Job, on_epoch: Callable[[Progress], None] = lambda progress: 
             _release_memory()
 
 
-def _run(job: Job, trial: TrialDirectory, on_epoch: Callable[[Progress], None]) -> None:
+def _run(job: Job, trial: TrialDirectory, on_epoch: Callable[[EpochReport], None]) -> None:
     _log().info("%s, trial %s, process %d", job.name, job.spec.id, os.getpid())
     run = _Run(job, trial, job.open_dataset(), *_build(job))
     fit = _fit(run, on_epoch)
@@ -170,14 +170,14 @@ def _build(job: Job) -> tuple[Method, torch.device]:
     return model.to(device), device
 
 
-def _fit(run: _Run, on_epoch: Callable[[Progress], None]) -> Fit:
+def _fit(run: _Run, on_epoch: Callable[[EpochReport], None]) -> Fit:
     spec, trial = run.job.spec, run.trial
 
-    def progressed(progress: Progress) -> None:
+    def progressed(report: EpochReport) -> None:
         # After the checkpoint: a line that a tracker has seen is never produced again with another time.
-        trial.save_history(progress.history)
-        _log().info("epoch %d/%d, val %s mean %.3f", progress.epoch + 1, progress.epochs, progress.metric, progress.value)
-        on_epoch(progress)
+        trial.save_history(report.history)
+        _log().info("epoch %d/%d, val %s mean %.3f", report.epoch + 1, report.epochs, report.metric, report.value)
+        on_epoch(report)
 
     trainer = Trainer(
         model=run.model,

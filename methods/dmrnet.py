@@ -50,7 +50,7 @@ class DMRNet(Method):
         "paper": "Eq. 11: each hard sample's own cross-entropy, divided by B",
         "released": "the released trainer's broadcasting: L_HCR = n_hard * mean CE of the whole batch; CASIA-SURF's set is fixed",
     }
-    tasks = ("classification", "anti_spoofing")
+    tasks = ("classification", "anti_spoofing", "segmentation")
     training_only = ("heads.logvar",)
 
     alpha: Tensor
@@ -62,9 +62,10 @@ class DMRNet(Method):
     variance_count: Tensor
 
     def build(self, backbone: Backbone) -> None:
-        self.trunk = backbone.trunk([len(self.spec.names) * scale.channels for scale in backbone.maps])
+        channels = [len(self.spec.names) * scale.channels for scale in backbone.maps]
+        self.trunk = backbone.trunk(channels)
         self.heads = DistributionHeads(backbone.z.channels)
-        self.head = backbone.head()
+        self.head = backbone.head(channels)
         codes = 1 << len(self.spec.names)
         for name in ("hard", "variance_sum", "variance_count"):
             self.register_buffer(name, torch.zeros(codes))
@@ -96,8 +97,8 @@ class DMRNet(Method):
     def _accumulate(self, code: Tensor, logvar: Tensor) -> None:
         """Add each sample's mean sigma^2 to its combination's sum, while mining is on."""
         variance = logvar.exp().flatten(1).mean(1)
-        # A product with one-hot rows: unlike index_add_, deterministic on every device.
-        member = torch.nn.functional.one_hot(code, self.hard.shape[0]).to(variance.dtype)
+        # A product with membership rows: unlike index_add_ deterministic on every device, unlike one_hot without reading from it.
+        member = (code[:, None] == torch.arange(self.hard.shape[0], device=code.device)).to(variance.dtype)
         self.variance_sum += self.mining_on * (variance @ member)
         self.variance_count += self.mining_on * member.sum(0)
 

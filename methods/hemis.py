@@ -32,9 +32,12 @@ class HeMIS(Method):
         "released": "variance of the released transplant: absent zeros are counted as samples, divisor n, 0 at n = 1",
     }
 
+    tasks = ("classification", "anti_spoofing", "segmentation")
+
     def build(self, backbone: Backbone) -> None:
-        self.trunk = backbone.trunk([2 * scale.channels for scale in backbone.maps])
-        self.head = backbone.head()
+        channels = [2 * scale.channels for scale in backbone.maps]
+        self.trunk = backbone.trunk(channels)
+        self.head = backbone.head(channels)
 
     def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
         moments = mean_and_variance if self.variant == "paper" else released_moments

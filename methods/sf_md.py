@@ -24,8 +24,9 @@ class SFMD(Method):
     tasks = ("classification", "anti_spoofing", "segmentation")
 
     def build(self, backbone: Backbone) -> None:
-        self.trunk = backbone.trunk([len(self.spec.names) * scale.channels for scale in backbone.maps])
-        self.head = backbone.head()
+        channels = [len(self.spec.names) * scale.channels for scale in backbone.maps]
+        self.trunk = backbone.trunk(channels)
+        self.head = backbone.head(channels)
 
     def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
         fused = masked_concat(features, present)

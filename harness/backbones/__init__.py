@@ -52,5 +52,5 @@ class Backbone(ABC):
         """A fresh shared trunk: tuple of fused maps with ``channels`` channels per scale -> (B, *z)."""
 
     @abstractmethod
-    def head(self) -> nn.Module:
-        """A fresh predictor: (z, fused maps) -> logits."""
+    def head(self, channels: Sequence[int]) -> nn.Module:
+        """A fresh predictor: (z, fused maps with ``channels`` channels per scale) -> logits, (B, K) or (B, K, H, W)."""

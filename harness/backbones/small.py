@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.backbones import Backbone, MapShape
+from harness.backbones._pyramid import SCALES, PyramidContext, PyramidDecoder, PyramidEncoder, conv
 from harness.dataset import DataSpec
+from harness.errors import UserError
 from harness.hyperparameters import Range
 
 SIDE = 2
@@ -40,16 +43,12 @@ def _windows(length: int) -> Tensor:
     return weights
 
 
-def _conv(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
-
-
 class Encoder(nn.Module):
     """(B, C, H, W) -> ((B, width, 2, 2),): two 3x3 convolutions, then adaptive average pooling."""
 
     def __init__(self, shape: tuple[int, int, int], width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(_conv(shape[0], width), _conv(width, width), AdaptiveMean(*shape[1:]))
+        self.layers = nn.Sequential(conv(shape[0], width), conv(width, width), AdaptiveMean(*shape[1:]))
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         return (self.layers(x),)
@@ -60,7 +59,7 @@ class Trunk(nn.Module):
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.layers = _conv(channels, width)
+        self.layers = conv(channels, width)
 
     def forward(self, fused: tuple[Tensor, ...]) -> Tensor:
         return self.layers(fused[0])  # type: ignore[no-any-return]
@@ -78,22 +77,46 @@ class Head(nn.Module):
 
 
 class Small(Backbone):
-    """``backbone=small``; ``backbone.width`` is the number of channels of an encoder's map, the trunk has twice as many."""
+    """``backbone=small``; ``backbone.width`` is the number of channels of an encoder's (first) map.
 
-    options = {"width": Range(16, limits=(1, 1024), help="channels of each encoder's map; the trunk has twice as many")}
+    Classification: one 2x2 map per modality, whatever its shape; the trunk has twice as many channels. Segmentation: four
+    scales of 1, 2, 4 and 8 times the width at strides 2 to 16; all modalities must have one height and width, divisible by 16.
+    """
 
-    def __init__(self, spec: DataSpec, options: dict[str, object] | None = None) -> None:
+    options = {"width": Range(16, limits=(1, 1024), help="channels of each encoder's first map")}
+    tasks = ("classification", "anti_spoofing", "segmentation")
+
+    def __init__(self, spec: DataSpec, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(spec, options)
-        width = int(self.values["width"])
-        self.maps = (MapShape(width, SIDE, SIDE),)
-        self.z = MapShape(2 * width, SIDE, SIDE)
+        self.width = int(self.values["width"])
+        self.dense = spec.task == "segmentation"
+        if self.dense:
+            height, width = _common_size(spec)
+            self.maps = tuple(MapShape(self.width << s, height >> s + 1, width >> s + 1) for s in range(SCALES))
+            self.z = self.maps[-1]
+        else:
+            self.maps = (MapShape(self.width, SIDE, SIDE),)
+            self.z = MapShape(2 * self.width, SIDE, SIDE)
 
     def encoder(self, modality: str) -> nn.Module:
         shape = self.spec.modalities[self.spec.names.index(modality)].shape
-        return Encoder(shape, self.maps[0].channels)
+        return PyramidEncoder(shape[0], self.width) if self.dense else Encoder(shape, self.width)
 
     def trunk(self, channels: Sequence[int]) -> nn.Module:
+        if self.dense:
+            return PyramidContext(channels[-1], self.z.channels)
         return Trunk(channels[0], self.z.channels)
 
-    def head(self) -> nn.Module:
-        return Head(self.z.channels, len(self.spec.classes))
+    def head(self, channels: Sequence[int]) -> nn.Module:
+        classes = len(self.spec.classes)
+        return PyramidDecoder(channels, self.width, classes) if self.dense else Head(self.z.channels, classes)
+
+
+def _common_size(spec: DataSpec) -> tuple[int, int]:
+    sizes = {modality.shape[1:] for modality in spec.modalities}
+    height, width = next(iter(sizes))
+    if len(sizes) > 1 or height % (1 << SCALES) or width % (1 << SCALES):
+        raise UserError(
+            f"backbone small segments modalities of one size divisible by {1 << SCALES}; {spec.name} has {sorted(sizes)}"
+        )
+    return height, width

@@ -1,0 +1,69 @@
+"""The segmentation form of the small backbone: four scales per modality, one context layer, one decoder. B batch, K classes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SCALES = 4
+
+
+def conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
+    """Convolution without bias, batch norm, ReLU; keeps the size but for the stride."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class PyramidEncoder(nn.Module):
+    """(B, C, H, W) -> four maps (B, width * 2^l, H / 2^(l+1), W / 2^(l+1)), l = 0..3."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        sizes = [channels, *(width << scale for scale in range(SCALES))]
+        self.stages = nn.ModuleList(conv(a, b, stride=2) for a, b in itertools.pairwise(sizes))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return tuple(maps)
+
+
+class PyramidContext(nn.Module):
+    """The deepest fused map -> z (B, 8 * width, H / 16, W / 16)."""
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.layers = conv(channels, outputs)
+
+    def forward(self, fused: tuple[Tensor, ...]) -> Tensor:
+        return self.layers(fused[-1])  # type: ignore[no-any-return]
+
+
+class PyramidDecoder(nn.Module):
+    """(z, fused maps) -> logits (B, K, H, W): upsampled twofold and merged with each finer scale's projected skip."""
+
+    def __init__(self, channels: Sequence[int], width: int, classes: int) -> None:
+        super().__init__()
+        finer = list(range(SCALES - 1))
+        self.skips = nn.ModuleList(conv(channels[scale], width << scale, kernel=1) for scale in finer)
+        self.merges = nn.ModuleList(conv((width << scale) * 3, width << scale) for scale in finer)
+        self.classifier = nn.Conv2d(width, classes, 1)
+
+    def forward(self, z: Tensor, fused: tuple[Tensor, ...]) -> Tensor:
+        for scale in reversed(range(SCALES - 1)):
+            skip = self.skips[scale](fused[scale])
+            z = self.merges[scale](torch.cat([_resized(z, skip.shape[-2:]), skip], 1))
+        return _resized(self.classifier(z), [2 * side for side in z.shape[-2:]])
+
+
+def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(x, size=list(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,94 @@
+"""Studies: precedence, shorthand, and one sentence for every mistake."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.config import Study, leaves, load_study, study_files
+from harness.errors import UserError
+from harness.plan import Plan
+
+
+def test_layers_file_then_preset_then_arguments() -> None:
+    assert load_study([]).train.epochs == 30
+    assert load_study(["preset=smoke"]).train.epochs == 3
+    assert load_study(["preset=smoke", "train.epochs=7"]).train.epochs == 7
+    assert load_study(["train.epochs=7", "preset=smoke"]).train.epochs == 7
+
+
+@pytest.mark.parametrize("arguments", [["dataset=htad", "dataset.limit=9"], ["dataset.limit=9", "dataset=htad"]])
+def test_dataset_shorthand_merges_key_by_key_in_any_order(arguments: list[str]) -> None:
+    dataset = load_study(arguments).dataset
+    assert (dataset.name, dataset.limit) == ("htad", 9)
+
+
+def test_another_dataset_forgets_the_old_ones_options() -> None:
+    assert load_study(["preset=smoke"]).dataset.limit == 200
+    assert load_study(["preset=smoke", "dataset=htad"]).dataset.limit is None
+
+
+def test_types_arrive_as_declared() -> None:
+    study = load_study(["train.lr=1e-3", "seeds=[4,5]", "hparams.dmrnet.alpha=[1e-3,1e-2]", "tracking.uri=http://127.0.0.1:5000"])
+    assert (study.train.lr, study.seeds, study.tracking.uri) == (0.001, [4, 5], "http://127.0.0.1:5000")
+    assert study.hparams["dmrnet"]["alpha"] == [0.001, 0.01]
+
+
+def test_every_key_has_a_line_of_help() -> None:
+    assert [key for key, _, text in leaves(Study()) if not text] == []
+
+
+MISTAKES = {
+    "study=quickstrt": "unknown study 'quickstrt'; did you mean 'quickstart'?",
+    "quickstart": "'quickstart' is not of the form key=value; did you mean study=quickstart?",
+    "seedz=[1]": "unknown key 'seedz'; did you mean 'seeds'?",
+    "train.epoch=3": "unknown key 'train.epoch'; did you mean 'train.epochs'?",
+    "train.epochs=abc": "train.epochs: Value 'abc'",
+    "train.epochs=2.5": "train.epochs: Value '2.5'",
+    "train.epochs=0": "train.epochs=0 must be at least 1",
+    "train.lr=nan": "train.lr=nan must be a finite number",
+    "train.lr=-1": "train.lr=-1.0 must be at least 0.0",
+    "train.nesterov=3": "train.nesterov=3 must be true or false",
+    "train=3": "train=3 must be a block of keys",
+    "train.schedule=papr": "train.schedule='papr' is not a legal value; did you mean 'paper'?",
+    "seeds=3": "seeds=3 must be a list, such as seeds=[3]",
+    "seeds=[a]": "seeds[0]: Value 'a'",
+    "seeds=[1,1]": "must be different",
+    "seeds=[]": "seeds is empty",
+    "methods=[]": "methods is empty",
+    "methods=[sf_md": "cannot read the value of 'methods=[sf_md'",
+    "methods=[sf_m]": "unknown method 'sf_m'; did you mean 'sf_md'?",
+    "methods=[./nowhere.py]": "nowhere.py does not exist",
+    "methods=[dmrnet:releasd]": "unknown variant of dmrnet 'releasd'; did you mean 'released'?",
+    "methods=[{method: dmrnet, hparam: {}}]": "unknown key in methods entry 'hparam'; did you mean 'hparams'?",
+    "dataset=digit": "unknown dataset 'digit'; did you mean 'digits'?",
+    "dataset.protocol=blok": "unknown protocol of digits 'blok'",
+    "backbone=smal": "unknown backbone 'smal'; did you mean 'small'?",
+    "backbone.widht=3": "unknown option 'backbone.widht'; did you mean 'backbone.width'?",
+    "hparams.dmrnt.alpha=1": "unknown method in hparams 'dmrnt'; did you mean 'dmrnet'?",
+    "hparams.dmrnet=3": "hparams.dmrnet=3 must be a block",
+    "hparams.dmrnet.alph=1": "unknown hyperparameter 'hparams.dmrnet.alph'; did you mean 'hparams.dmrnet.alpha'?",
+    "hparams.dmrnet.alpha=high": "hparams.dmrnet.alpha='high' is not a value of type float",
+    "hparams.dmrnet.alpha=-1": "hparams.dmrnet.alpha=-1 is outside its range",
+    "hparams.dmrnet.hard_set=thum": "unknown modality 'thum'; did you mean 'thumb'?",
+    "executor=rai": "executor='rai' is not a legal value; did you mean 'ray'?",
+    "preset=smok": "unknown preset 'smok'; did you mean 'smoke'?",
+    "rerun=all": "rerun='all' is not a legal value",
+    "search.budget=3": "search.* is not built yet",
+}
+
+
+@pytest.mark.parametrize("argument", MISTAKES)
+def test_each_mistake_is_one_sentence(argument: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Plan(load_study([argument]))
+    assert MISTAKES[argument] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", study_files())
+def test_every_shipped_study_loads_and_plans(name: str) -> None:
+    study = load_study([f"study={name}"])
+    assert study.description
+    assert Plan(study).size == len(Plan(study).rows) * len(study.seeds)
+    for preset in study.presets:
+        Plan(load_study([f"study={name}", f"preset={preset}"]))
