@@ -48,21 +48,6 @@ def shapes(case: Case) -> None:
 
 
 @check
-def parameter_counts(case: Case) -> None:
-    """`training_only` names modules whose weights the prediction does not need, so that inference has at most as many"""
-    model = case.fresh().eval()
-    counts = model.parameter_counts()
-    require(0 < counts["inference"] <= counts["training"], f"parameter counts are {counts}")
-    before = case.logits(model, case.mixed)
-    for prefix in model.training_only:
-        named = [p for name, p in model.named_parameters() if name.startswith(prefix)]
-        require(bool(named), f"training_only names '{prefix}', which has no parameter")
-        for parameter in named:
-            torch.nn.init.constant_(parameter, torch.nan)
-    require(torch.equal(before, case.logits(model, case.mixed)), "logits depend on the weights of training_only modules")
-
-
-@check
 def determinism(case: Case) -> None:
     """without noise the output is deterministic, and all randomness of training comes from the given noise"""
     first, second = (case.logits(case.trained, case.mixed) for _ in range(2))
@@ -75,6 +60,21 @@ def determinism(case: Case) -> None:
         runs.append(case.losses(model, case.mixed)[0])
         require(torch.equal(state, torch.get_rng_state()), "a training forward pass draws from torch's global generator")
     require(same(*runs), "two training passes with the same noise stream have different losses")
+
+
+@check
+def parameter_counts(case: Case) -> None:
+    """`training_only` names modules whose weights the prediction does not need, so that inference has at most as many"""
+    model = case.fresh().eval()
+    counts = model.parameter_counts()
+    require(0 < counts["inference"] <= counts["training"], f"parameter counts are {counts}")
+    before = case.logits(model, case.mixed)
+    for prefix in model.training_only:
+        named = [p for name, p in model.named_parameters() if name.startswith(prefix)]
+        require(bool(named), f"training_only names '{prefix}', which has no parameter")
+        for parameter in named:
+            torch.nn.init.constant_(parameter, torch.nan)
+    require(torch.equal(before, case.logits(model, case.mixed)), "logits depend on the weights of training_only modules")
 
 
 @check
