@@ -5,6 +5,7 @@ python -m harness.report [study=NAME] [key=value ...] [--track]
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from harness.render.markdown import HEATMAP, markdown
 from harness.results import Results, dataset_name, read, verify
 from harness.store import Store, write_atomically
 
+NOT_IN_MLFLOW = r"[^\w\-. :/]"
 DONE, SOMETHING_WRONG, BAD_CONFIGURATION, INTERRUPTED = 0, 1, 2, 130
 
 HELP = f"""usage: python -m harness.report [study=NAME] [key=value ...] [--track] [--help]
@@ -31,7 +33,8 @@ python -m harness.run, whose --help lists them.
   --track   mirror the whole study to MLflow again
   --help    this text
 
-exit codes: 0 report written, 1 written, but a trial has failed or is damaged, 2 bad configuration or nothing to report"""
+exit codes: 0 report written, 1 written, but a trial has failed or is damaged, 2 bad configuration, nothing to report, or
+(with --track) no MLflow"""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,12 @@ class ReportFiles:
     def paths(self) -> list[Path]:
         """All files."""
         return [self.markdown, self.csv, self.heatmap]
+
+    @property
+    def wrong(self) -> list[str]:
+        """One sentence per trial that failed or is damaged."""
+        failed = [f"{hole.label} seed {hole.seed}: {hole.reason}" for hole in self.results.holes if hole.state == "failed"]
+        return [*failed, *self.problems]
 
 
 def write_report(plan: Plan, store: Store, arguments: Sequence[str] = ()) -> ReportFiles:
@@ -76,16 +85,47 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def publish(plan: Plan, store: Store, arguments: Sequence[str] = (), track: bool = False) -> list[str]:
-    """Write the report, print the table and, if asked, mirror the study to MLflow; one sentence per failed or damaged trial."""
+    """Write the report, print the table and, if asked, mirror the study to MLflow; one sentence per failed or damaged trial.
+
+    A tracking server that cannot be reached is a warning: the report is there all the same.
+    """
+    files = _write_and_show(plan, store, arguments)
+    if track:
+        try:
+            mirror(plan, files)
+        except UserError as error:
+            print(f"warning: {error}", file=sys.stderr)
+    return files.wrong
+
+
+def mirror(plan: Plan, files: ReportFiles) -> None:
+    """Replay all trials to MLflow, then the study with its report and headline numbers; UserError when MLflow refuses."""
+    from harness.tracking import Tracker  # type: ignore[import-not-found, unused-ignore]
+
+    tracker = Tracker(plan.study, plan)
+    for planned in plan.trials:
+        tracker.mirror_trial(planned)
+    metrics = {metric_name(files.results.metric.name, label): value for label, value in files.headline.items()}
+    tags = {"dataset": dataset_name(plan.spec), "trials": f"{len(files.results.finished)} of {plan.size}"}
+    tracker.mirror_study(files.paths, metrics, tags)
+
+
+def metric_name(metric: str, label: str) -> str:
+    """A row's average as MLflow allows it to be called.
+
+    >>> metric_name("accuracy", "dmrnet[alpha=1e-3]")
+    'test/accuracy_mean/dmrnet_alpha_1e-3'
+    """
+    return f"test/{metric}_mean/{re.sub(NOT_IN_MLFLOW, '_', label).strip('_')}"
+
+
+def _write_and_show(plan: Plan, store: Store, arguments: Sequence[str]) -> ReportFiles:
     files = write_report(plan, store, arguments)
     show(files.results, f"{plan.study.output}/store")
     print(f"report: {_short(files.markdown)}, {files.csv.name}, {files.heatmap.name}", flush=True)
     for problem in files.problems:
         print(f"error: {problem}", file=sys.stderr)
-    if track:
-        _track(plan, files)
-    failed = [f"{hole.label} seed {hole.seed}: {hole.reason}" for hole in files.results.holes if hole.state == "failed"]
-    return [*failed, *files.problems]
+    return files
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -113,17 +153,10 @@ def _report(arguments: Sequence[str]) -> int:
     if not read(plan, store).finished:
         command = shlex.join(["python", "-m", "harness.run", *settings])
         raise UserError(f"study '{study.name}' has no finished trial below {study.output}; run it first: {command}")
-    return SOMETHING_WRONG if publish(plan, store, settings, "--track" in arguments) else DONE
-
-
-def _track(plan: Plan, files: ReportFiles) -> None:
-    from harness.tracking import Tracker  # type: ignore[import-not-found, unused-ignore]
-
-    tracker = Tracker(plan.study, plan)
-    for planned in plan.trials:
-        tracker.mirror_trial(planned)
-    tags = {"dataset": dataset_name(plan.spec), "trials": f"{len(files.results.finished)} of {plan.size}"}
-    tracker.mirror_study(files.paths, files.headline, tags)
+    files = _write_and_show(plan, store, settings)
+    if "--track" in arguments:
+        mirror(plan, files)
+    return SOMETHING_WRONG if files.wrong else DONE
 
 
 def _short(path: Path) -> Path:

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from handmade import ENVIRONMENT, NAMES, N, ladder, planned, trial_of, write_trial
 from matplotlib import colormaps
 from matplotlib.image import imread
 from rich.console import Console
@@ -35,6 +34,7 @@ from harness.report import main, publish, write_report
 from harness.results import comparison, long_table, read, verify
 from harness.store import Store, write_json
 from harness.trial import run_trial
+from tests.handmade import ENVIRONMENT, NAMES, N, ladder, planned, trial_of, write_trial
 
 ESCAPE = "\x1b"
 BELOW = ("dataset.limit=60",)
@@ -372,6 +372,38 @@ def test_publish_names_failed_trials_even_when_none_finished(tmp_path: Path, cap
     write_json(failed / "failure.json", {"reason": "no memory"})
     assert publish(plan, store) == ["sf_md seed 0: no memory"]
     assert "failed: no memory" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not (PROJECT / "harness" / "tracking.py").is_file(), reason="this checkout has no harness/tracking.py")
+def test_track_replays_the_study_and_adds_nothing_the_second_time(tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    arguments = ["seeds=[0]", "methods=[sf_md,hemis,{method: dmrnet, hparams: {alpha: 0.01}}]", *BELOW, f"output={tmp_path}"]
+    plan, store = planned(tmp_path, *arguments[:2])
+    for label, start in (("sf_md", 30), ("hemis", 33), ("dmrnet[alpha=1e-2]", 36)):
+        trial = store.trial(write_trial(plan, store, label, 0, ladder(start)).id)
+        trial.save_history([{"step": 0, "time": 1.0e9, "values": {"val/accuracy_mean": 50.0}}])
+    for _ in range(2):
+        assert main([*arguments, "--track"]) == 0
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("quickstart")
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.data.tags["trial_id"] for run in runs if "trial_id" in run.data.tags) == sorted(t.id for t in plan.trials)
+    (summary,) = [run for run in runs if run.data.tags.get("kind") == "study"]
+    assert summary.data.tags["trials"] == "3 of 3"
+    averages = {"sf_md": 65.0, "hemis": 70.0, "dmrnet_alpha_1e-2": 75.0}
+    assert summary.data.metrics == {f"test/accuracy_mean/{name}": pytest.approx(value) for name, value in averages.items()}
+    assert {file.path for file in client.list_artifacts(summary.info.run_id)} == {"report.md", "report.csv", "heatmap.png"}
+
+
+@pytest.mark.skipif(not (PROJECT / "harness" / "tracking.py").is_file(), reason="this checkout has no harness/tracking.py")
+def test_a_dead_tracking_server_is_a_warning_at_the_end_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("not a database")
+    plan, store = planned(tmp_path, "seeds=[0]", "methods=[sf_md]", f"tracking.uri=sqlite:///{tmp_path}/file")
+    trial = store.trial(write_trial(plan, store, "sf_md", 0, ladder(30)).id)
+    trial.save_history([{"step": 0, "time": 1.0e9, "values": {"val/accuracy_mean": 50.0}}])
+    assert publish(plan, store, track=True) == []
+    assert capsys.readouterr().err.startswith("warning: ")
 
 
 # ---------------------------------------------------------------------- a study that was really trained

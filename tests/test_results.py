@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from handmade import ENVIRONMENT, LADDER, NAMES, N, ladder, planned, trial_of, write_trial
 
 from datasets.digits import Digits
 from harness.metrics import METRICS
 from harness.results import comparison, holes, long_table, read, verify
 from harness.store import write_json
+from tests.handmade import ENVIRONMENT, LADDER, NAMES, N, ladder, planned, trial_of, write_trial
 
 
 def exact_std(values: list[Fraction]) -> float:
