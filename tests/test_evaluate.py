@@ -7,10 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import broken_methods as broken
 import pytest
 import torch
-from conftest import MakeJob
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,6 +22,8 @@ from harness.registry import METHODS
 from harness.seeds import Streams
 from harness.store import Store
 from harness.trial import run_trial
+from tests import broken_methods as broken
+from tests.conftest import MakeJob
 
 CPU = torch.device("cpu")
 SPEC = synthetic_spec(3, 5)
