@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ QUIET = {
 }
 OBJECT_STORE_BYTES = 128 * 1024**2
 TEMPORARY = "harness-ray"
+KNOCK_SECONDS = 10.0
 
 
 def run_all(trials: Sequence[PlannedTrial], resources: ResourcesConfig, folder: Path, observer: Observer) -> list[Outcome]:
@@ -180,8 +182,9 @@ def _remote(address: str, folder: Path) -> Iterator[Path]:
     import ray
 
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"no Ray cluster answers at resources.address={address} ({str(error).splitlines()[0]}); if one is running there, give "
             "every node and this driver the same RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
@@ -192,6 +195,13 @@ def _remote(address: str, folder: Path) -> Iterator[Path]:
     finally:
         ray.shutdown()
         shutil.rmtree(storage, ignore_errors=True)
+
+
+def _knock(address: str) -> None:
+    """OSError when nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def _check_capacity(resources: ResourcesConfig) -> None:
