@@ -25,8 +25,8 @@ class _Running:
     epochs: int
     epoch: int = 0
     value: float | None = None
-    started: float = field(default_factory=time.monotonic)
-    printed: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
+    printed: float = field(default_factory=lambda: time.monotonic())
 
 
 class ProgressView:

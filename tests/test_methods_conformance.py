@@ -20,9 +20,10 @@ def _embedded(name: str) -> bool:
 EMBEDDED = [name for name in DATASETS.names() if _embedded(name)]
 
 
+@pytest.mark.parametrize(("modalities", "classes"), [(2, 5), (3, 2), (4, 3)])
 @pytest.mark.parametrize(("name", "variant"), CASES)
-def test_method_conforms(name: str, variant: str) -> None:
-    check_method(METHODS.get(name), variants=[variant])
+def test_method_conforms(name: str, variant: str, modalities: int, classes: int) -> None:
+    check_method(METHODS.get(name), variants=[variant], modalities=[modalities], classes=[classes])
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES)
@@ -30,9 +31,15 @@ def test_method_conforms_on_aligned_modalities(name: str, variant: str) -> None:
     check_method(METHODS.get(name), variants=[variant], modalities=(3,), classes=(4,), aligned=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS.names())
 def test_method_conforms_with_many_classes_at_the_default_width(name: str) -> None:
-    check_method(METHODS.get(name), modalities=(2,), classes=(12,), backbone=BACKBONES.get("small"))
+    check_method(METHODS.get(name), modalities=(2,), classes=(40,), backbone=BACKBONES.get("small"))
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS.names() if "segmentation" in METHODS.get(name).tasks])
+def test_method_conforms_on_pyramids(name: str) -> None:
+    check_method(METHODS.get(name), modalities=(3,), classes=(4,), task="segmentation")
 
 
 def test_digits_is_embedded() -> None:
