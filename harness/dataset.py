@@ -76,7 +76,7 @@ class Split:
     def select(self, index: Tensor) -> Split:
         """The split made of the samples ``index`` only, in that order."""
         inputs, target = self.batch(index)
-        return Split(inputs, target, self.available.index_select(0, index))
+        return Split(inputs, target, self.available.index_select(0, index.to(self.available.device)))
 
 
 class Dataset(ABC):

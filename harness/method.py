@@ -95,11 +95,23 @@ class EpochContext:
         return max(1, epoch_at(published, self.epochs))
 
 
+@dataclass(frozen=True)
+class Need:
+    """A model that must be trained before: ``method`` with its defaults, same data, network, recipe and seed, all modalities."""
+
+    method: str
+
+
 class Method(nn.Module):
     """Base of all methods: builds one encoder per modality from the shared backbone; subclasses build the rest and fuse.
 
     Hyperparameters whose default is a float are 0-d tensor buffers of the same name (``self.alpha``); the others are Python
     values in ``self.settings``.
+
+    Class attributes an author sets: ``citation``, ``provenance``, ``deviations``, ``hyperparameters``, ``variants`` (name -> what
+    it computes), ``tasks``, ``training_only`` (prefixes of parameters that are not deployed), ``needs`` (name -> model handed to
+    ``adopt``), ``needs_complete_data``, ``per_combination`` (one model is trained for each combination), ``identity`` (the method
+    and hyperparameters that this name is short for; it shares their trials).
     """
 
     citation: ClassVar[str]
@@ -109,6 +121,10 @@ class Method(nn.Module):
     variants: ClassVar[Mapping[str, str]] = {"paper": "the published operator"}
     tasks: ClassVar[tuple[str, ...]] = ("classification", "anti_spoofing")
     training_only: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[Mapping[str, Need]] = {}
+    needs_complete_data: ClassVar[bool] = False
+    per_combination: ClassVar[bool] = False
+    identity: ClassVar[tuple[str, Mapping[str, Value]] | None] = None
 
     def __init__(self, backbone: Backbone, variant: str = "paper", hparams: Mapping[str, Value] | None = None) -> None:
         super().__init__()
@@ -155,6 +171,10 @@ class Method(nn.Module):
         for name, (logits, weight) in output.aux.items():
             terms[name] = (self.task_loss(logits, batch.target) * weight).sum() / weight.shape[0]
         return terms
+
+    def adopt(self, name: str, weights: Mapping[str, Tensor]) -> None:
+        """Receive the trained weights of the model that ``needs`` calls ``name``; called once, before training."""
+        raise NotImplementedError(f"{type(self).__name__} needs {name} and must define adopt()")
 
     def begin_epoch(self, context: EpochContext) -> None:
         """Called before an epoch's first batch: set the buffers that turn phases on and off."""

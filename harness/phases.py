@@ -28,10 +28,10 @@ def _paper(epoch: int, epochs: int) -> float:
 
 
 def _released(epoch: int, epochs: int) -> float:
-    # Effective rates of the released trainer at 100 epochs: 0 in epochs 0-1, then k/5 in epoch k, drops at 22, 39 and 56.
-    warm = epoch_at(WARM_UP + 1, epochs)
-    if epoch < warm:
-        return 0.0 if epoch < epoch_at(2, epochs) else (epoch - 1) * PUBLISHED_EPOCHS / (epochs * WARM_UP)
+    # Effective rates of the released trainer at 100 epochs: 0 in epochs 0-1, then (e-1)/5 to epoch 5, drops at 22, 39 and 56.
+    if epoch < epoch_at(WARM_UP + 1, epochs):
+        published = epoch * PUBLISHED_EPOCHS / epochs
+        return 0.0 if epoch < epoch_at(2, epochs) else max(0.0, (published - 1) / WARM_UP)
     return float(0.1 ** sum(epoch >= epoch_at(milestone + WARM_UP + 1, epochs) for milestone in MILESTONES))
 
 

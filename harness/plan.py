@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.combinations import Combination, lattice
+from harness.combinations import Combination, lattice, parse
 from harness.config import Study
 from harness.dataset import Dataset, DataSpec
 from harness.errors import UserError, unknown
@@ -41,11 +41,12 @@ class Row:
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """One trial of a plan."""
+    """One trial of a plan; a stage is a model that a row needs and that has no row of its own."""
 
     row: Row
     seed: int
     job: Job
+    stage: bool = False
 
     @property
     def id(self) -> str:
@@ -62,7 +63,9 @@ class Plan:
         self.rows = _rows(study)
         self.backbone = _checked_backbone(study, self.spec)
         for row in self.rows:
-            _check_row(row, self.spec)
+            _check_row(row, self.spec, study)
+        if study.train.combination is not None:
+            study.train.combination = parse(study.train.combination, self.spec.names).name
 
     @property
     def spec(self) -> DataSpec:
@@ -76,38 +79,68 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """How many trials the study has."""
-        return len(self.rows) * len(self.study.seeds)
+        """How many trials the rows have."""
+        return sum(len(self._trained_on(row)) for row in self.rows) * len(self.study.seeds)
 
     @cached_property
     def trials(self) -> list[PlannedTrial]:
-        """All trials, seed by seed, so that an unfinished study compares all methods on its first seeds. Needs the data."""
-        facts = _dataset_facts(self.dataset)
-        return [PlannedTrial(row, seed, self._job(row, seed, facts)) for seed in self.study.seeds for row in self.rows]
+        """The rows' trials, seed by seed, so that an unfinished study compares all methods on its first seeds. Needs the data."""
+        return [
+            PlannedTrial(row, seed, self._job(row, seed, only))
+            for seed in self.study.seeds
+            for row in self.rows
+            for only in self._trained_on(row)
+        ]
+
+    @cached_property
+    def stages(self) -> list[PlannedTrial]:
+        """The models that the rows' trials need, each once, without those that are trials of a row themselves."""
+        own = {trial.id for trial in self.trials}
+        needed = {s.id: s for t in self.trials for s in self._needed(t.row, t.seed).values() if s.id not in own}
+        return list(needed.values())
 
     def states(self, store: Store) -> dict[str, str]:
-        """Trial id -> done, stale, failed, started or new."""
-        return {trial.id: store.state(trial.id, trial.job.code()) for trial in self.trials}
+        """Trial id -> done, stale, failed, started or new; stages included."""
+        return {trial.id: store.state(trial.id, trial.job.code()) for trial in [*self.stages, *self.trials]}
 
     def to_run(self, states: Mapping[str, str]) -> list[PlannedTrial]:
         """The trials without a valid record, and those that ``rerun`` asks for again."""
         wanted = {"new", "started"} | ({self.study.rerun} if self.study.rerun else set())
-        chosen = {trial.id: trial for trial in self.trials if states[trial.id] in wanted}
+        chosen = {trial.id: trial for trial in [*self.stages, *self.trials] if states[trial.id] in wanted}
         return list(chosen.values())
 
-    def _job(self, row: Row, seed: int, facts: dict[str, Any]) -> Job:
+    def _trained_on(self, row: Row) -> list[str | None]:
+        """The combinations that a row trains a model for; [None] when one model is trained for all."""
+        return [c.name for c in self.combinations] if row.method_class.per_combination else [self.study.train.combination]
+
+    def _needed(self, row: Row, seed: int) -> dict[str, PlannedTrial]:
+        """The models that a row's trial needs, trained on all modalities with the same recipe and seed."""
+        full = self.combinations[-1].name
+        found = {}
+        for name, need in row.method_class.needs.items():
+            stage = Row(f"{row.method} {name}", need.method, "paper", resolve_defaults(need.method))
+            found[name] = PlannedTrial(stage, seed, self._job(stage, seed, full), stage=True)
+        return found
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        return _dataset_facts(self.dataset)
+
+    def _job(self, row: Row, seed: int, only: str | None) -> Job:
         study = self.study
+        method, hparams = _identity(row)
         spec = TrialSpec(
-            dataset=facts,
+            dataset=self._facts,
             backbone=self.backbone,
-            method=row.method,
+            method=method,
             variant=row.variant,
-            hparams=dict(row.hparams),
-            train=asdict(study.train),
+            hparams=hparams,
+            train=asdict(study.train) | {"combination": only},
             missing=asdict(study.missing),
             evaluation=asdict(study.evaluation),
             seed=seed,
             source=source_hash(Path(row.file)) if row.file else None,
+            needs={name: stage.id for name, stage in self._needed(row, seed).items()},
         )
         return Job(
             spec,
@@ -148,7 +181,25 @@ def _checked_backbone(study: Study, spec: DataSpec) -> dict[str, Any]:
     return {"name": name, **cls(spec, given).values}
 
 
-def _check_row(row: Row, spec: DataSpec) -> None:
+def _identity(row: Row) -> tuple[str, dict[str, Value]]:
+    """The method and hyperparameters that a row's trials are known by."""
+    if row.method_class.identity is None:
+        return row.method, dict(row.hparams)
+    method, fixed = row.method_class.identity
+    return method, resolve_defaults(method) | row.hparams | dict(fixed)
+
+
+def resolve_defaults(method: str) -> dict[str, Value]:
+    """All hyperparameters of a method at their defaults."""
+    return resolve("hyperparameter", METHODS.get(method).hyperparameters, {}, f"hparams.{method}")
+
+
+def _check_row(row: Row, spec: DataSpec, study: Study) -> None:
+    if row.method_class.needs_complete_data and study.missing.train != "none" and not study.missing.complete_subset:
+        raise UserError(
+            f"method '{row.label}' needs complete training data and missing.train={study.missing.train} takes some away; "
+            "leave it out, or set missing.complete_subset=true to train it on the complete samples"
+        )
     if spec.task not in row.method_class.tasks:
         raise UserError(f"method '{row.label}' is for {', '.join(row.method_class.tasks)} only, and {spec.name} is {spec.task}")
     row.method_class.check(spec, row.variant, row.hparams)

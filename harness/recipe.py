@@ -32,6 +32,7 @@ class TrainConfig:
     encode: str = setting(
         "dense", "dense: encode every available modality; present: only those shown", choices=("dense", "present")
     )
+    combination: str | None = setting(None, "train on this combination alone, and select on it (see method dedicated)")
     precision: str = setting("float32", "arithmetic of training and evaluation", choices=("float32",))
 
 
@@ -42,6 +43,7 @@ class MissingConfig:
     train: str = setting("none", "none, or random: a fixed pattern over the training split", choices=("none", "random"))
     rate: float = setting(0.0, "probability that a modality is missing (train=random)", low=0.0, high=0.95)
     seed: int = setting(0, "seed of the fixed pattern", low=0)
+    complete_subset: bool = setting(False, "methods that need complete data train on the complete samples instead of refusing")
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from harness.combinations import parse
 from harness.dataset import Split
 from harness.errors import TrialFailure
 from harness.evaluate import Cell, mean_value, predict, score_cells
@@ -32,7 +33,7 @@ class Checkpoints(Protocol):
 
 @dataclass
 class EpochReport:
-    """What one finished epoch reports."""
+    """What one finished epoch reports; ``value`` is what the checkpoint is selected on."""
 
     epoch: int
     epochs: int
@@ -48,6 +49,7 @@ class Fit:
     epoch: int = -1
     best_epoch: int = -1
     best_value: float = math.nan
+    value: float = math.nan
     best_state: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
@@ -77,11 +79,27 @@ class Trainer:
             nesterov=self.recipe.nesterov and self.recipe.momentum > 0,
             weight_decay=self.recipe.weight_decay,
         )
-        self.available = self.train.available
+        self.only = parse(self.recipe.combination, self.model.spec.names) if self.recipe.combination else None
         if self.missing.train == "random":
             pattern = Streams(self.missing.seed).generator("missing")
-            self.available = drop_modalities(self.available, self.missing.rate, pattern)
+            available = drop_modalities(self.train.available, self.missing.rate, pattern)
+            self.train = Split(self.train.inputs, self.train.target, available)
+        self._leave_out_unusable()
+        self.available = self.train.available
         self.complete = bool(self.available.all())
+
+    def _leave_out_unusable(self) -> None:
+        """Keep the samples that have what this training shows: one combination, or everything."""
+        wanted = torch.ones(len(self.model.spec.names), dtype=torch.bool)
+        if self.only is not None:
+            wanted = torch.tensor(self.only.mask)
+        elif not self.model.needs_complete_data:
+            return
+        usable = self.train.available[:, wanted].all(1).nonzero().squeeze(1)
+        if len(usable) < 2:
+            raise TrialFailure("fewer than two training samples have all the modalities that this training needs")
+        if len(usable) < len(self.train):
+            self.train = self.train.select(usable.to(self.device))
 
     def fit(self) -> Fit:
         """Train to the last epoch, from the checkpoint if there is one; TrialFailure when the loss or a score is not finite."""
@@ -105,7 +123,7 @@ class Trainer:
             group["lr"] = rate
         self.model.train()
         self.model.begin_epoch(EpochContext(epoch, self.recipe.epochs, self.model.combinations))
-        present = draw_present(self.available, self.streams.generator("mask", epoch))
+        present = self._draw_masks(epoch)
         shown, available = present.to(self.device), self.available.to(self.device)
         noise = Noise(self.streams.generator("noise", epoch, device=self.device))
         totals: dict[str, Tensor] = {}
@@ -118,6 +136,11 @@ class Trainer:
             batch = TrainBatch(inputs, target, available[where], shown[where], where, features, (epoch, self.recipe.epochs), noise)
             self._step(batch, totals)
         return {"train/lr": rate} | _means(totals, len(batches), epoch)
+
+    def _draw_masks(self, epoch: int) -> Tensor:
+        if self.only is not None:
+            return torch.tensor(self.only.mask).expand(len(self.train), -1)
+        return draw_present(self.available, self.streams.generator("mask", epoch))
 
     def _batches(self, epoch: int) -> list[Tensor]:
         order = torch.randperm(len(self.train), generator=self.streams.generator("order", epoch))
@@ -154,16 +177,16 @@ class Trainer:
         cells = score_cells(self.metric, scores, self.val, self.model.combinations)
         context = EpochContext(epoch, self.recipe.epochs, self.model.combinations, scores, self.val.target.cpu())
         self.model.end_epoch(context)
-        value = mean_value(cells)
+        fit.value = value = cells[self.only.name].value if self.only is not None else mean_value(cells)
         if epoch >= self._first_selectable() and self._improves(value, fit.best_value):
             fit.best_epoch, fit.best_value = epoch, value
             fit.best_state = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
-        return self._logged(cells, value)
+        return self._logged(cells)
 
-    def _logged(self, cells: dict[str, Cell], value: float) -> dict[str, float]:
+    def _logged(self, cells: dict[str, Cell]) -> dict[str, float]:
         per_cell = {f"val/{self.metric.name}/{c.key}": cells[c.name].value for c in self.model.combinations}
         extra = {f"method/{name}": number for name, number in self.model.diagnostics().items()}
-        return {f"val/{self.metric.name}_mean": value, **per_cell, **extra}
+        return {f"val/{self.metric.name}_mean": mean_value(cells), **per_cell, **extra}
 
     def _first_selectable(self) -> int:
         return min(epoch_at(self.recipe.first_selectable, self.recipe.epochs), self.recipe.epochs - 1)
@@ -173,8 +196,7 @@ class Trainer:
         return math.isnan(best) or (value > best if self.metric.higher_is_better else value < best)
 
     def _report(self, fit: Fit) -> None:
-        value = fit.history[-1]["values"][f"val/{self.metric.name}_mean"]
-        self.on_epoch(EpochReport(fit.epoch, self.recipe.epochs, self.metric.name, value, fit.history))
+        self.on_epoch(EpochReport(fit.epoch, self.recipe.epochs, self.metric.name, fit.value, fit.history))
 
     def _state(self, fit: Fit) -> dict[str, Any]:
         state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}

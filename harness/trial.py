@@ -40,7 +40,7 @@ class TrialSpec:
     """Everything that decides a trial's result, and nothing else: no path, device, tracker or study name.
 
     ``dataset`` holds name, fingerprint, protocol, limit and the ``synthetic`` flag; ``source`` is the hash of a method that comes
-    from a user's file, else None.
+    from a user's file, else None; ``needs`` maps a name of the method's ``needs`` to the id of the trial that must be done first.
     """
 
     dataset: Json
@@ -53,6 +53,7 @@ class TrialSpec:
     evaluation: Json
     seed: int
     source: str | None = None
+    needs: dict[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -75,8 +76,9 @@ class Job:
 
     @property
     def name(self) -> str:
-        """``dmrnet seed 1``."""
-        return f"{self.label} seed {self.spec.seed}"
+        """``dmrnet seed 1``, ``dedicated seed 1 on thumb``."""
+        only = self.spec.train["combination"]
+        return f"{self.label} seed {self.spec.seed}" + (f" on {only}" if only else "")
 
     def method_class(self) -> type[Method]:
         """The method's class."""
@@ -156,6 +158,8 @@ def run_trial(job: Job, on_epoch: Callable[[EpochReport], None] = lambda report:
 def _run(job: Job, trial: TrialDirectory, on_epoch: Callable[[EpochReport], None]) -> None:
     _log().info("%s, trial %s, process %d", job.name, job.spec.id, os.getpid())
     run = _Run(job, trial, job.open_dataset(), *_build(job))
+    for name, needed in job.spec.needs.items():
+        run.model.adopt(name, Store(Path(job.store)).trial(needed).weights())
     fit = _fit(run, on_epoch)
     _evaluate(run, fit)
     (trial / "checkpoint.pt").unlink(missing_ok=True)
@@ -176,7 +180,7 @@ def _fit(run: _Run, on_epoch: Callable[[EpochReport], None]) -> Fit:
     def progressed(report: EpochReport) -> None:
         # After the checkpoint: a line that a tracker has seen is never produced again with another time.
         trial.save_history(report.history)
-        _log().info("epoch %d/%d, val %s mean %.3f", report.epoch + 1, report.epochs, report.metric, report.value)
+        _log().info("epoch %d/%d, val %s %.3f", report.epoch + 1, report.epochs, report.metric, report.value)
         on_epoch(report)
 
     trainer = Trainer(

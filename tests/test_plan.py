@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness.config import load_study
 from harness.errors import UserError
@@ -38,12 +40,9 @@ def test_ids_ignore_paths_devices_tracker_and_scheduling() -> None:
 
 def test_ids_ignore_the_study_s_name(tmp_path: Path) -> None:
     copy = tmp_path / "another_name.yaml"
-    lines = load_study([]).description
-    copy.write_text(
-        f"seeds: [0, 1, 2]\nmethods: [sf_md, hemis, dmrnet]\ndescription: {lines!r}\ntrain: "
-        + str(vars(load_study([]).train))
-        + f"\nbackbone: {load_study([]).backbone}\nhparams: {load_study([]).hparams}\n"
-    )
+    study = load_study([])
+    body = {key: getattr(study, key) for key in ("methods", "seeds", "backbone", "hparams")} | {"train": asdict(study.train)}
+    copy.write_text(yaml.safe_dump(dict(reversed(body.items()))))
     assert ids(f"study={copy}") == ids()
 
 

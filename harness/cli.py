@@ -1,0 +1,45 @@
+"""What the three commands share: arguments, help, exit codes and one-sentence errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from harness.errors import UserError
+
+DONE, SOME_FAILED, BAD_CONFIGURATION, INTERRUPTED = 0, 1, 2, 130
+
+
+def one_thread() -> None:
+    """Before torch is imported: one thread per process, for speed on small batches and for the same bits everywhere."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def flags(arguments: Sequence[str], known: Sequence[str]) -> tuple[set[str], list[str]]:
+    """Split ``--flags`` from ``key=value`` arguments; UserError for a flag that does not exist."""
+    given = {argument for argument in arguments if argument.startswith("-")}
+    for flag in sorted(given):
+        if flag not in known:
+            raise UserError(f"unknown option {flag}; known: {', '.join(known)}; everything else is key=value")
+    return given, [argument for argument in arguments if not argument.startswith("-")]
+
+
+def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """Run a command; a user's mistake becomes one sentence on stderr and exit code 2."""
+    try:
+        return main(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_CONFIGURATION
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def settings_help() -> str:
+    """One line per key: name, default, meaning."""
+    from harness.config import Study, leaves
+
+    rows = [(key, default, help) for key, default, help in leaves(Study()) if key not in {"name", "presets"}]
+    return "\n".join(f"  {key:28s} {help} [{'none' if default is None else default}]" for key, default, help in rows)

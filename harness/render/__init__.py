@@ -1,0 +1,1 @@
+"""How results are shown; what is shown is decided in harness/results.py."""

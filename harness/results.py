@@ -1,0 +1,277 @@
+"""From the store to the long table, and from the long table to methods x combinations.
+
+A collapsed model's score counts like any other; a trial without a valid record is a hole, listed and never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+import torch
+
+from harness.dataset import DataSpec, Split
+from harness.evaluate import as_json, score_cells
+from harness.metrics import Metric, metric
+from harness.plan import Plan, PlannedTrial
+from harness.store import Json, Store, TrialDirectory, read_json
+
+SPLITS = ("val", "test", "test_last_epoch")
+COLUMNS = (
+    *("dataset", "method", "variant", "hparams", "label", "seed", "trial_id", "split", "combination", "n_present"),
+    *("metric", "value", "higher_is_better", "n", "collapsed", "status"),
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trial with a valid record; ``status`` is done, or stale when other code than today's made it."""
+
+    trial: PlannedTrial
+    record: Json
+    status: str
+
+    @property
+    def collapsed(self) -> list[str]:
+        """The combinations for which the selected model predicts one class for all test samples."""
+        return [name for name in self.record["combinations"] if self.record["cells"]["test"][name]["collapsed"]]
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A planned trial without a valid record: its state in the store (failed, started, new) and why."""
+
+    label: str
+    seed: int
+    trial_id: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """One reading of a study's store, trials in the order of the study's rows, then of its seeds."""
+
+    plan: Plan
+    finished: tuple[Finished, ...]
+    holes: tuple[Hole, ...]
+
+    @property
+    def metric(self) -> Metric:
+        """The dataset's primary metric."""
+        return metric(self.plan.spec.metric)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The long table."""
+        rows = [row for done in self.finished for row in _table_rows(self.plan, done)]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def comparison(self, split: str = "test") -> Comparison:
+        """All rows x all combinations on one split."""
+        labels = [row.label for row in self.plan.rows]
+        combinations = [combination.name for combination in self.plan.combinations]
+        return comparison(self.table, self.metric, labels, combinations, len(self.plan.study.seeds), split)
+
+    def of(self, label: str) -> list[Finished]:
+        """The finished trials of one row."""
+        return [done for done in self.finished if done.trial.row.label == label]
+
+
+def read(plan: Plan, store: Store) -> Results:
+    """Read the store once, so that table and holes tell of the same moment even while the study runs."""
+    order = {row.label: position for position, row in enumerate(plan.rows)}
+    finished, missing = [], []
+    for trial in sorted(plan.trials, key=lambda t: order[t.row.label]):
+        state = store.state(trial.id, trial.job.code())
+        record = store.trial(trial.id).record() if state in {"done", "stale"} else None
+        if record is None:
+            reason = _why_missing(store.trial(trial.id), state, plan.study.train.epochs)
+            missing.append(Hole(trial.row.label, trial.seed, trial.id, state, reason))
+        else:
+            finished.append(Finished(trial, record, state))
+    return Results(plan, tuple(finished), tuple(missing))
+
+
+def long_table(plan: Plan, store: Store) -> pd.DataFrame:
+    """One row per finished trial x split (val, test, test_last_epoch) x combination x metric, with the columns ``COLUMNS``."""
+    return read(plan, store).table
+
+
+def holes(plan: Plan, store: Store) -> list[Hole]:
+    """The planned trials that the long table lacks, each with its reason."""
+    return list(read(plan, store).holes)
+
+
+def dataset_name(spec: DataSpec) -> str:
+    """The dataset's name as it stands beside any result: synthetic data say so."""
+    return f"{spec.name} (synthetic)" if spec.synthetic else spec.name
+
+
+def canonical(value: object) -> str:
+    """Compact JSON with sorted keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _table_rows(plan: Plan, done: Finished) -> Iterator[dict[str, Any]]:
+    trial, record = done.trial, done.record
+    common = {
+        "dataset": dataset_name(plan.spec),
+        "method": trial.row.method,
+        "variant": trial.row.variant,
+        "hparams": canonical(trial.row.hparams),
+        "label": trial.row.label,
+        "seed": trial.seed,
+        "trial_id": trial.id,
+        "metric": record["metric"],
+        "higher_is_better": metric(record["metric"]).higher_is_better,
+        "status": done.status,
+    }
+    for split in SPLITS:
+        for combination in plan.combinations:
+            place = {"split": split, "combination": combination.name, "n_present": combination.size}
+            yield common | place | record["cells"][split][combination.name]
+
+
+def _why_missing(trial: TrialDirectory, state: str, epochs: int) -> str:
+    failure = trial.failure()
+    if state == "failed" and failure is not None:
+        return str(failure["reason"])
+    damage = unusable_record(trial)
+    if damage is not None:
+        return f"{damage}; the next run repeats it"
+    return f"unfinished: {len(trial.history())} of {epochs} epochs" if state == "started" else "not run yet"
+
+
+def unusable_record(trial: TrialDirectory) -> str | None:
+    """Why a trial that has a ``record.json`` has no valid record; None when it has a valid one, or none at all."""
+    if trial.record() is not None or not (trial / "record.json").is_file():
+        return None
+    record = read_json(trial / "record.json") or {}
+    wrong = [
+        name
+        for name, facts in record.get("files", {}).items()
+        if not (trial / name).is_file() or (trial / name).stat().st_size != facts["bytes"]
+    ]
+    if wrong:
+        return f"{' and '.join(wrong)} missing, or not of the recorded size"
+    return "record.json cannot be read, or has a format that this version does not know"
+
+
+# ---------------------------------------------------------------------- methods x combinations
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One value over seeds, from unrounded values.
+
+    ``mean`` is NaN without a seed, ``std`` (n - 1) is NaN with fewer than two; ``collapsed`` counts the seeds whose model
+    collapsed.
+    """
+
+    mean: float
+    std: float
+    seeds: int
+    collapsed: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods x combinations on one split, rows in the study's order and combinations in the lattice's.
+
+    ``average`` is the mean over the combinations of each trial, ``worst`` its worst combination in the metric's direction; both
+    are then summarised over the ``planned`` seeds that are there.
+    """
+
+    metric: Metric
+    labels: tuple[str, ...]
+    combinations: tuple[str, ...]
+    planned: int
+    cells: Mapping[tuple[str, str], Summary]
+    average: Mapping[str, Summary]
+    worst: Mapping[str, Summary]
+
+    def row(self, label: str) -> list[Summary]:
+        """A row's cells, then its average and its worst."""
+        return [*(self.cells[label, name] for name in self.combinations), self.average[label], self.worst[label]]
+
+
+def comparison(
+    table: pd.DataFrame,
+    metric: Metric,
+    labels: Sequence[str],
+    combinations: Sequence[str],
+    planned: int,
+    split: str = "test",
+) -> Comparison:
+    """Summaries over seeds of one split of a long table; ``planned`` is how many seeds each row should have."""
+    chosen = table[(table["split"] == split) & (table["metric"] == metric.name)]
+    cells: dict[tuple[str, str], Summary] = {}
+    average, worst = {}, {}
+    for label in labels:
+        of_row = chosen[chosen["label"] == label]
+        # seeds x combinations; reindexed, so that a row without any finished trial has its columns too.
+        values = of_row.pivot(index="seed", columns="combination", values="value").reindex(columns=list(combinations))
+        flags = of_row.pivot(index="seed", columns="combination", values="collapsed").reindex(columns=list(combinations))
+        for name in combinations:
+            cells[label, name] = _summary(values[name], flags[name])
+        average[label] = _summary(values.mean(axis=1, skipna=False), flags.any(axis=1))
+        lowest, highest = values.min(axis=1, skipna=False), values.max(axis=1, skipna=False)
+        worst[label] = _summary(lowest if metric.higher_is_better else highest, flags.any(axis=1))
+    return Comparison(metric, tuple(labels), tuple(combinations), planned, cells, average, worst)
+
+
+def _summary(values: pd.Series[Any], collapsed: pd.Series[Any]) -> Summary:
+    mean, std = values.mean(skipna=False), values.std(ddof=1, skipna=False)
+    return Summary(float(mean), float(std), len(values), int(collapsed.sum()))
+
+
+# ---------------------------------------------------------------------- is the store what it was?
+
+
+def verify(plan: Plan, store: Store) -> list[str]:
+    """One sentence per damaged trial of the plan.
+
+    Every recorded file must have its recorded sha256, and the scores of val and test must give the recorded cells again, digit
+    for digit (the last epoch's scores are not kept).
+    """
+    by_id = {trial.id: trial for trial in plan.trials}
+    damages = {trial_id: _damage(store.trial(trial_id), plan) for trial_id in by_id}
+    return [
+        f"trial {trial_id} ({by_id[trial_id].job.name}) is damaged: {damage}; remove store/{trial_id} and run the study again"
+        for trial_id, damage in damages.items()
+        if damage is not None
+    ]
+
+
+def _damage(trial: TrialDirectory, plan: Plan) -> str | None:
+    record = trial.record()
+    if record is None:
+        return unusable_record(trial)
+    if record["trial_id"] != trial.path.name:
+        return f"its record belongs to trial {record['trial_id']}"
+    changed = trial.corrupted(record)
+    if changed:
+        return f"{' and '.join(changed)} changed after the record was written (sha256)"
+    return _different_values(trial, record, plan)
+
+
+def _different_values(trial: TrialDirectory, record: Json, plan: Plan) -> str | None:
+    arrays = {name: torch.from_numpy(array) for name, array in trial.scores().items()}
+    for split in ("val", "test"):
+        data = Split({}, arrays[f"{split}_target"], arrays[f"{split}_available"])
+        again = as_json(score_cells(metric(record["metric"]), arrays[split], data, plan.combinations))
+        recorded = record["cells"][split]
+        wrong = [name for name in again if again[name] != recorded[name]]
+        if wrong:
+            said, found = (_told(cells[wrong[0]]) for cells in (recorded, again))
+            return f"for {wrong[0]} on {split}, record.json says {said}, and scores.npz gives {found}"
+    return None
+
+
+def _told(cell: Mapping[str, Any]) -> str:
+    return f"{cell['value']:.6g} on {cell['n']} samples{' (collapsed)' if cell['collapsed'] else ''}"

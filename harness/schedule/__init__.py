@@ -1,0 +1,69 @@
+"""Who runs trials: ``ray`` (Ray Tune, on this machine or a cluster) or ``local`` (in this process). Both call ``run_trial``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from harness.config import ResourcesConfig
+from harness.plan import PlannedTrial
+from harness.store import Store
+from harness.trial import Outcome, record_failure
+
+
+class Observer(Protocol):
+    """Told, in the driver, what happens to trials."""
+
+    def started(self, trial: PlannedTrial) -> None: ...
+
+    def epoch(self, trial: PlannedTrial, epoch: int, epochs: int, value: float) -> None: ...
+
+    def interrupted(self, trial: PlannedTrial, reason: str) -> None: ...
+
+    def finished(self, trial: PlannedTrial, outcome: Outcome) -> None: ...
+
+
+Executor = Callable[[Sequence[PlannedTrial], ResourcesConfig, Path, Observer], list[Outcome]]
+"""(trials, resources, the study's folder, observer) -> outcomes; KeyboardInterrupt stops it cleanly."""
+
+
+def waves(trials: Sequence[PlannedTrial]) -> list[list[PlannedTrial]]:
+    """The trials in the order of their needs: those that need no other trial, then those that do."""
+    first = [trial for trial in trials if not trial.job.spec.needs]
+    second = [trial for trial in trials if trial.job.spec.needs]
+    return [wave for wave in (first, second) if wave]
+
+
+def without_blocked(wave: Sequence[PlannedTrial], observer: Observer) -> tuple[list[PlannedTrial], list[Outcome]]:
+    """The trials that can run, and the recorded failures of those whose needs are not there."""
+    runnable, failed = [], []
+    for trial in wave:
+        reason = _unmet(trial)
+        if reason:
+            outcome = record_failure(Store(Path(trial.job.store)).trial(trial.id), trial.job, reason)
+            observer.finished(trial, outcome)
+            failed.append(outcome)
+        else:
+            runnable.append(trial)
+    return runnable, failed
+
+
+def _unmet(trial: PlannedTrial) -> str:
+    store = Store(Path(trial.job.store))
+    for name, needed in trial.job.spec.needs.items():
+        if store.trial(needed).record() is None:
+            failure = store.trial(needed).failure() or {"reason": "it has no record"}
+            return f"its {name} (trial {needed}) failed: {failure['reason']}"
+    return ""
+
+
+def executor(name: str) -> Executor:
+    """The executor called ``name``; Ray is imported only here, when it is needed."""
+    if name == "local":
+        from harness.schedule.local import run_all
+
+        return run_all
+    from harness.schedule.ray_tune import run_all as run_with_ray
+
+    return run_with_ray

@@ -1,0 +1,40 @@
+"""Trials one after the other in this process: for debugging and fast tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from harness.config import ResourcesConfig
+from harness.errors import UserError
+from harness.plan import PlannedTrial
+from harness.schedule import Observer, waves, without_blocked
+from harness.train import EpochReport
+from harness.trial import Outcome, run_trial
+
+
+def run_all(trials: Sequence[PlannedTrial], resources: ResourcesConfig, folder: Path, observer: Observer) -> list[Outcome]:
+    """Run every trial; UserError when GPUs are asked for and there is none."""
+    if resources.gpus_per_trial > 0 and not torch.cuda.is_available():
+        raise UserError(
+            f"resources.gpus_per_trial={resources.gpus_per_trial:g} and this machine has no GPU; set it to 0 to train on the CPU"
+        )
+    outcomes: list[Outcome] = []
+    for wave in waves(trials):
+        runnable, failed = without_blocked(wave, observer)
+        outcomes += failed + [_run(trial, observer) for trial in runnable]
+    return outcomes
+
+
+def _run(trial: PlannedTrial, observer: Observer) -> Outcome:
+    observer.started(trial)
+    outcome = run_trial(trial.job, partial(_epoch, trial, observer))
+    observer.finished(trial, outcome)
+    return outcome
+
+
+def _epoch(trial: PlannedTrial, observer: Observer, report: EpochReport) -> None:
+    observer.epoch(trial, report.epoch, report.epochs, report.value)

@@ -1,0 +1,221 @@
+"""Show what there is: methods, datasets, studies, and the card of one of them or of a trial.
+
+python -m harness.show methods|datasets|studies|study=NAME|method=NAME|dataset=NAME|trial=ID [key=value ...]
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from harness.cli import DONE, flags, guarded, one_thread
+from harness.errors import UserError, unknown
+
+one_thread()
+
+HELP = """usage: python -m harness.show WHAT [key=value ...] [--help]
+
+WHAT is one of
+  methods | datasets | studies      a list
+  method=NAME                       a method's card: paper, provenance, deviations, hyperparameters, parameters
+  dataset=NAME                      a dataset's card
+  study=NAME [key=value ...]        a study's rows, trials and settings; needs no data
+  trial=ID [output=runs]            a trial's record (the first characters of an id are enough)"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; returns its exit code."""
+    options, words = flags(arguments, ("--help", "-h"))
+    if options or not words:
+        print(HELP)
+        return DONE
+    what, separator, name = words[0].partition("=")
+    lists: dict[str, Callable[[], str]] = {"methods": show_methods, "datasets": show_datasets, "studies": show_studies}
+    cards: dict[str, Callable[[str, Sequence[str]], str]] = {
+        "method": show_method,
+        "dataset": show_dataset,
+        "study": show_study,
+        "trial": show_trial,
+    }
+    if separator and what in cards:
+        print(cards[what](name, words[1:]))
+    elif not separator and what in lists:
+        print(lists[what]())
+    else:
+        raise unknown("thing to show:", words[0], [*lists, *(f"{card}=..." for card in cards)])
+    return DONE
+
+
+# ---------------------------------------------------------------------- lists
+
+
+def show_methods() -> str:
+    """Every method with its variants and source."""
+    from harness.registry import METHODS
+
+    rows = [
+        (name, found) if isinstance(found, str) else (name, f"[{', '.join(found.variants)}] {found.citation}")
+        for name, found in METHODS.listing().items()
+    ]
+    return _columns(rows)
+
+
+def show_datasets() -> str:
+    """Every dataset with its summary."""
+    from harness.registry import DATASETS
+
+    return _columns((n, found if isinstance(found, str) else found.summary) for n, found in DATASETS.listing().items())
+
+
+def show_studies() -> str:
+    """Every study with what it asks."""
+    from harness.config import load_study, study_files
+
+    return _columns((name, " ".join(load_study([f"study={name}"]).description.split())) for name in study_files())
+
+
+# ---------------------------------------------------------------------- cards
+
+
+def show_method(name: str, settings: Sequence[str]) -> str:
+    """A method's card; parameters are counted on the quick start's network and data."""
+    from harness.registry import METHODS
+
+    cls = METHODS.get(name)
+    hyperparameters = [f"{key}: {r.describe()}; {r.help}" for key, r in cls.hyperparameters.items()]
+    return _card(
+        f"method {name}",
+        {
+            "what it computes": [inspect.cleandoc(cls.__doc__ or "")],
+            "paper": [cls.citation],
+            "provenance": [cls.provenance],
+            "variants": [f"{variant}: {text}" for variant, text in cls.variants.items()],
+            "deviations": cls.deviations,
+            "hyperparameters": hyperparameters,
+            "tasks": [", ".join(cls.tasks)],
+            "parameters (quick-start network)": _parameters(name),
+        },
+    )
+
+
+def _parameters(name: str) -> list[str]:
+    from harness.backbones.small import Small
+    from harness.registry import DATASETS, METHODS
+
+    spec = DATASETS.get("digits")().spec
+    cls = METHODS.get(name)
+    if spec.task not in cls.tasks:
+        return [f"not counted: the method does not do {spec.task}"]
+    counts = cls(Small(spec)).parameter_counts()
+    return [f"training {counts['training']:,}; inference {counts['inference']:,}"]
+
+
+def show_dataset(name: str, settings: Sequence[str]) -> str:
+    """A dataset's card, as far as it can be told without its data."""
+    from harness.registry import DATASETS
+
+    cls = DATASETS.get(name)
+    protocols = [", ".join(cls.protocols)]
+    description = [inspect.cleandoc(cls.__doc__ or "")]
+    try:
+        spec = cls().spec
+    except UserError as error:
+        return _card(f"dataset {name}", {"what it is": description, "protocols": protocols, "needs": [str(error)]})
+    return _card(
+        f"dataset {name}",
+        {
+            "what it is": description,
+            "task": [f"{spec.task}, {len(spec.classes)} classes, metric {spec.metric}"],
+            "modalities": [f"{m.name} {'x'.join(map(str, m.shape))}: {m.description}" for m in spec.modalities],
+            "protocols": protocols,
+            "synthetic": ["yes" if spec.synthetic else "no"],
+            "notes": spec.notes,
+        },
+    )
+
+
+def show_study(name: str, settings: Sequence[str]) -> str:
+    """A study's rows, combinations and settings; trial ids are not shown, for they need the data."""
+    from harness.config import leaves, load_study
+    from harness.plan import Plan
+
+    study = load_study([f"study={name}", *settings])
+    plan = Plan(study)
+    rows = [f"{row.label}: {row.method} ({row.variant}) {_pairs(row.hparams)}".rstrip() for row in plan.rows]
+    shown = {key: value for key, value, _ in leaves(study) if key not in {"description", "presets", "methods", "hparams"}}
+    return _card(
+        f"study {study.name}",
+        {
+            "question": [" ".join(study.description.split())],
+            "trials": [f"{len(plan.rows)} rows x {len(study.seeds)} seeds = {plan.size}"],
+            "rows": rows,
+            "combinations": [", ".join(combination.name for combination in plan.combinations)],
+            "presets": [f"{key}: {value}" for key, value in study.presets.items()],
+            "settings": [f"{key} = {value}" for key, value in shown.items()],
+        },
+    )
+
+
+def show_trial(prefix: str, settings: Sequence[str]) -> str:
+    """What the store holds about a trial."""
+    from harness.config import Study
+    from harness.store import Store, read_json
+
+    for word in settings:
+        if not word.startswith("output="):
+            raise UserError(f"'{word}' does not go with trial=ID; only output=FOLDER does")
+    output = settings[-1].partition("=")[2] if settings else Study().output
+    store = Store.below(output)
+    found = [trial_id for trial_id in store.ids() if trial_id.startswith(prefix)]
+    if len(found) != 1:
+        problem = f"{len(found)} trials start with '{prefix}': {', '.join(found)}" if found else f"no trial '{prefix}'"
+        raise UserError(f"{problem} in {store.root}; output=FOLDER names another output folder")
+    trial = store.trial(found[0])
+    record, failure = trial.record(), trial.failure()
+    spec = read_json(trial / "spec.json") or {}
+    state = "done" if record else "failed" if failure else f"started, {len(trial.history())} epochs done"
+    cells = record["cells"]["test"] if record else {}
+    names = record["combinations"] if record else []
+    return _card(
+        f"trial {found[0]}",
+        {
+            "state": [state + (f": {failure['reason']}" if failure else "")],
+            "spec": [f"{key} = {value}" for key, value in spec.items()],
+            "test": [f"{c}: {_cell(record, cells[c])}" for c in names] if record else [],
+            "selected epoch": [f"{record['selected_epoch'] + 1} of {record['epochs']}"] if record else [],
+            "remarks": record["remarks"] if record else [],
+            "log": [str(trial / "log.txt")],
+        },
+    )
+
+
+def _cell(record: Mapping[str, object], cell: Mapping[str, object]) -> str:
+    collapsed = " † one class predicted for everything" if cell["collapsed"] else ""
+    return f"{record['metric']} {cell['value']:.2f} (n = {cell['n']}){collapsed}"
+
+
+# ---------------------------------------------------------------------- layout
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items() if value != "")
+
+
+def _columns(rows: Iterable[tuple[str, str]]) -> str:
+    entries = list(rows)
+    width = max((len(name) for name, _ in entries), default=0)
+    return "\n".join(f"{name.ljust(width)}  {text}".rstrip() for name, text in entries)
+
+
+def _card(title: str, sections: Mapping[str, Sequence[str]]) -> str:
+    """Every heading, also those with nothing below them."""
+    lines = [title]
+    for heading, items in sections.items():
+        lines.append(f"\n{heading}:")
+        lines.extend(f"  {line}" for item in (items or ["none"]) for line in item.splitlines())
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:]))

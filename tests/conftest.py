@@ -1,0 +1,49 @@
+"""Shared by all tests: one torch thread, and the smallest real study on digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.config import DatasetConfig, Study
+from harness.plan import Plan
+from harness.recipe import TrainConfig
+from harness.trial import Job
+
+MakeStudy = Callable[..., Study]
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two threads on tiny batches are up to 40 times slower than one on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def make_study(tmp_path: Path) -> MakeStudy:
+    """``make_study(methods=[...], seeds=[...], epochs=2, limit=60, **fields of Study)``."""
+
+    def make(methods: list[Any] | None = None, epochs: int = 2, limit: int = 60, **fields: Any) -> Study:
+        fields = {"name": "tiny", "output": str(tmp_path / "runs"), "executor": "local", **fields}
+        train = TrainConfig(epochs=epochs, batch_size=20)
+        return Study(methods=methods or ["sf_md"], dataset=DatasetConfig(limit=limit), train=train, **fields)
+
+    return make
+
+
+@pytest.fixture
+def make_job(make_study: MakeStudy) -> MakeJob:
+    """``make_job("dmrnet", seed=1, **arguments of make_study)``: the job of one trial."""
+
+    def make(method: Any = "sf_md", seed: int = 0, **arguments: Any) -> Job:
+        return Plan(make_study(methods=[method], seeds=[seed], **arguments)).trials[0].job
+
+    return make

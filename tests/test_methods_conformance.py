@@ -1,0 +1,45 @@
+"""Every registered method, and every dataset that needs no files, passes the conformance checks."""
+
+import pytest
+
+from harness.errors import UserError
+from harness.registry import BACKBONES, DATASETS, METHODS
+from harness.testing import check_dataset, check_method
+
+CASES = [(name, variant) for name in METHODS.names() for variant in METHODS.get(name).variants]
+
+
+def _embedded(name: str) -> bool:
+    try:
+        DATASETS.get(name)().fingerprint()
+    except UserError:  # it asks for dataset.root, a manifest or an extra
+        return False
+    return True
+
+
+EMBEDDED = [name for name in DATASETS.names() if _embedded(name)]
+
+
+@pytest.mark.parametrize(("name", "variant"), CASES)
+def test_method_conforms(name: str, variant: str) -> None:
+    check_method(METHODS.get(name), variants=[variant])
+
+
+@pytest.mark.parametrize(("name", "variant"), CASES)
+def test_method_conforms_on_aligned_modalities(name: str, variant: str) -> None:
+    check_method(METHODS.get(name), variants=[variant], modalities=(3,), classes=(4,), aligned=True)
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_method_conforms_with_many_classes_at_the_default_width(name: str) -> None:
+    check_method(METHODS.get(name), modalities=(2,), classes=(12,), backbone=BACKBONES.get("small"))
+
+
+def test_digits_is_embedded() -> None:
+    assert "digits" in EMBEDDED
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+@pytest.mark.parametrize("limit", [None, 50])
+def test_dataset_conforms(name: str, limit: int | None) -> None:
+    check_dataset(DATASETS.get(name)(limit=limit))
