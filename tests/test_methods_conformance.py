@@ -6,6 +6,9 @@ from harness.errors import UserError
 from harness.registry import BACKBONES, DATASETS, METHODS
 from harness.testing import check_dataset, check_method
 
+HPARAMS = {"sf_md_reweighted": {"hard_set": "m0"}}
+"""What a method cannot be built without on data it knows nothing about."""
+
 CASES = [(name, variant) for name in METHODS.names() for variant in METHODS.get(name).variants]
 
 
@@ -22,17 +25,17 @@ EMBEDDED = [name for name in DATASETS.names() if _embedded(name)]
 
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_method_conforms(name: str, variant: str) -> None:
-    check_method(METHODS.get(name), variants=[variant])
+    check_method(METHODS.get(name), variants=[variant], hparams=HPARAMS.get(name))
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_method_conforms_on_aligned_modalities(name: str, variant: str) -> None:
-    check_method(METHODS.get(name), variants=[variant], modalities=(3,), classes=(4,), aligned=True)
+    check_method(METHODS.get(name), variants=[variant], modalities=(3,), classes=(4,), aligned=True, hparams=HPARAMS.get(name))
 
 
 @pytest.mark.parametrize("name", METHODS.names())
 def test_method_conforms_with_many_classes_at_the_default_width(name: str) -> None:
-    check_method(METHODS.get(name), modalities=(2,), classes=(12,), backbone=BACKBONES.get("small"))
+    check_method(METHODS.get(name), modalities=(2,), classes=(12,), backbone=BACKBONES.get("small"), hparams=HPARAMS.get(name))
 
 
 def test_digits_is_embedded() -> None:
