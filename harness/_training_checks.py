@@ -87,7 +87,9 @@ def state(case: Case) -> None:
 def present_policy(case: Case) -> None:
     """when only shown samples are encoded (train.encode=present), no other input reaches an encoder, and predictions stay"""
     for present in (case.mixed, case.only(0), case.only(len(case.spec.names) - 1)):
-        for what, inputs in case.disturbed(present):
+        # A method that needs complete data may show the full inputs to another model than its encoders.
+        whole = case.method.needs_complete_data
+        for what, inputs in [("their values", case.split.inputs)] if whole else case.disturbed(present):
             model = case.fresh()
             case.begin(model, LATE)
             terms = case.losses(model, present, inputs=inputs, rows=present)[0]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dmrnet_model import COMBINATIONS, SPEC, begin, end, generator, losses, model_of
 
 from harness.errors import UserError
 from harness.method import Output, TrainBatch
 from harness.seeds import Noise
 from methods.dmrnet import DMRNet
+from tests.dmrnet_model import COMBINATIONS, SPEC, begin, end, generator, losses, model_of
 
 
 def feed(model: DMRNet, variances: dict[int, float], epochs: range = range(6)) -> None:

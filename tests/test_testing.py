@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import broken_methods as broken
 import pytest
 
 from harness._conformance import CHECKS, Case, synthetic_spec
@@ -10,6 +9,7 @@ from harness.errors import UserError
 from harness.method import Method
 from harness.testing import ConformanceError, _narrow, check_method, run_check
 from methods.sf_md import SFMD
+from tests import broken_methods as broken
 
 
 def violated(cls: type[Method], v: int = 3, k: int = 5) -> dict[str, ConformanceError]:
