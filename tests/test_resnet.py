@@ -16,25 +16,11 @@ from harness.dataset import DataSpec, Modality
 from harness.errors import UserError
 from harness.method import Method
 from harness.plan import Plan
-from harness.seeds import Streams
 from harness.trial import run_trial
 from methods.dmrnet import DMRNet
 from methods.hemis import HeMIS
 from methods.sf_md import SFMD
-
-torch.set_num_threads(1)
-
-FACES = ("rgb", "depth", "ir")
-
-
-def faces(modalities: int = 3, side: int = 112, channels: int = 3) -> DataSpec:
-    shapes = tuple(Modality(name, (channels, side, side)) for name in FACES[:modalities])
-    return DataSpec("faces", "anti_spoofing", shapes, ("spoof", "live"), "accuracy", aligned=True)
-
-
-def model(cls: type[Method] = SFMD, spec: DataSpec | None = None, **options: str | int) -> Method:
-    with Streams(0).initialising("test"):
-        return cls(ResNet(spec or faces(), options)).eval()
+from tests.naive import FACES, faces, on_resnet
 
 
 def pictures(spec: DataSpec, batch: int = 2) -> dict[str, Tensor]:
@@ -50,10 +36,10 @@ def size(module: torch.nn.Module) -> int:
 
 
 def test_T1_parameters() -> None:
-    network = model()
+    network = on_resnet(SFMD)
     assert size(network.encoders[0]) == 677_576
     assert network.parameter_counts() == {"training": 13_182_554, "inference": 13_182_554}
-    assert model(DMRNet).parameter_counts() == {"training": 13_709_914, "inference": 13_446_234}
+    assert on_resnet(DMRNet).parameter_counts() == {"training": 13_709_914, "inference": 13_446_234}
 
 
 def test_parameters_per_block() -> None:
@@ -74,7 +60,7 @@ def test_parameters_per_block() -> None:
 )
 def test_baseline_table_of_section_6(fusion: str, encoder: int, trunks: tuple[int, int], totals: tuple[int, int]) -> None:
     for modalities, trunk, total in zip((2, 3), trunks, totals, strict=True):
-        network = model(SFMD, faces(modalities), fusion=fusion)
+        network = on_resnet(SFMD, faces(modalities), fusion=fusion)
         assert [size(e) for e in network.encoders] == [encoder] * modalities
         assert size(network.trunk) + size(network.head) == trunk  # type: ignore[arg-type]
         assert size(network) == total
@@ -84,7 +70,7 @@ def test_baseline_table_of_section_6(fusion: str, encoder: int, trunks: tuple[in
 def test_matrix_11_hemis_difference_to_the_baseline(fusion: str, difference: int) -> None:
     for modalities, expected in ((2, 0), (3, difference)):
         spec = faces(modalities)
-        assert size(model(HeMIS, spec, fusion=fusion)) - size(model(SFMD, spec, fusion=fusion)) == expected
+        assert size(on_resnet(HeMIS, spec, fusion=fusion)) - size(on_resnet(SFMD, spec, fusion=fusion)) == expected
 
 
 # ---------------------------------------------------------------------- shapes and cost
@@ -106,7 +92,7 @@ def test_T2_shapes_at_112() -> None:
 
 @pytest.mark.parametrize(("cls", "published"), [(SFMD, 0.940e9), (DMRNet, 0.949e9)])
 def test_published_multiply_accumulates(cls: type[Method], published: float) -> None:
-    network, spec = model(cls), faces()
+    network, spec = on_resnet(cls), faces()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(pictures(spec, 1), torch.ones(1, 3, dtype=torch.bool))
     assert counter.get_total_flops() / 2 == pytest.approx(published, abs=0.0005e9)
@@ -125,7 +111,7 @@ def test_declared_maps_are_the_maps(fusion: str, height: int, width: int) -> Non
 
 def test_initial_weights() -> None:
     """Kaiming fan_out for ReLU: std sqrt(2 / (k^2 * C_out)); batch norm 1 and 0; linear layers uniform within 1 / sqrt(inputs)."""
-    network = model()
+    network = on_resnet(SFMD)
     layers = dict(network.named_modules())
     convolutions = {name: layer for name, layer in layers.items() if isinstance(layer, torch.nn.Conv2d)}
     assert len(convolutions) == 3 * (1 + 4 + 4 + 1) + 2 * (4 + 1)
@@ -186,7 +172,7 @@ def predicted(inputs: dict[str, Tensor], mask: tuple[bool, ...], network: Method
 @torch.no_grad()
 def test_naive_second_implementation_agrees_on_all_combinations() -> None:
     spec = faces(side=41)
-    network, inputs = model(SFMD, spec, width=16), pictures(spec)
+    network, inputs = on_resnet(SFMD, spec, width=16), pictures(spec)
     network.train()(inputs, torch.ones(2, 3, dtype=torch.bool))  # running statistics that are not 0 and 1
     network.eval()
     for combination in network.combinations:
@@ -199,7 +185,7 @@ def test_naive_second_implementation_agrees_on_all_combinations() -> None:
 
 @torch.no_grad()
 def test_T4_an_absent_input_leaves_the_logits_bit_for_bit() -> None:
-    network, inputs = model(), pictures(faces())
+    network, inputs = on_resnet(SFMD), pictures(faces())
     for absent in range(3):
         present = torch.ones(2, 3, dtype=torch.bool)
         present[:, absent] = False
@@ -209,7 +195,7 @@ def test_T4_an_absent_input_leaves_the_logits_bit_for_bit() -> None:
 
 
 def test_T5_gradient_reaches_present_inputs_only() -> None:
-    network = model()
+    network = on_resnet(SFMD)
     inputs = {name: x.requires_grad_() for name, x in pictures(faces()).items()}
     present = torch.tensor([[True, False, True], [False, True, True]])
     network(inputs, present).logits.square().sum().backward()
@@ -221,7 +207,7 @@ def test_T5_gradient_reaches_present_inputs_only() -> None:
 
 @torch.no_grad()
 def test_T6_all_modalities_present_equals_the_unmasked_network() -> None:
-    network, inputs = model(), pictures(faces())
+    network, inputs = on_resnet(SFMD), pictures(faces())
     maps = [encoder(inputs[name])[0] for name, encoder in zip(FACES, network.encoders, strict=True)]
     fused = (torch.cat(maps, 1),)
     plain = network.head(network.trunk(fused), fused)  # type: ignore[operator]
