@@ -16,6 +16,7 @@ from harness.dataset import DataSpec, Modality
 from harness.errors import UserError
 from harness.method import Method
 from harness.plan import Plan
+from harness.testing import check_method
 from harness.trial import run_trial
 from methods.dmrnet import DMRNet
 from methods.hemis import HeMIS
@@ -212,6 +213,11 @@ def test_T6_all_modalities_present_equals_the_unmasked_network() -> None:
     fused = (torch.cat(maps, 1),)
     plain = network.head(network.trunk(fused), fused)  # type: ignore[operator]
     assert torch.equal(plain, network(inputs, torch.ones(2, 3, dtype=torch.bool)).logits)
+
+
+@pytest.mark.parametrize("fusion", ["mid128", "mid256", "late512"])
+def test_sf_md_on_it_conforms(fusion: str) -> None:
+    check_method(SFMD, modalities=(3,), classes=(2,), backbone=lambda spec: ResNet(spec, {"width": 8, "fusion": fusion}))
 
 
 # ---------------------------------------------------------------------- as a part of a study
