@@ -21,6 +21,7 @@ from harness.render.console import show
 from harness.render.markdown import HEATMAP, markdown
 from harness.results import Results, dataset_name, read, verify
 from harness.store import Store, write_atomically
+from harness.tracking import Tracker
 
 NOT_IN_MLFLOW = r"[^\w\-. :/]"
 
@@ -84,30 +85,29 @@ def _write(path: Path, content: bytes) -> Path:
     return path
 
 
-def publish(plan: Plan, store: Store, arguments: Sequence[str] = (), track: bool = False) -> list[str]:
+def publish(plan: Plan, store: Store, arguments: Sequence[str] = (), tracker: Tracker | None = None) -> list[str]:
     """Write the report, print the table and, if asked, mirror the study to MLflow; one sentence per failed or damaged trial.
 
     A tracking server that cannot be reached is a warning: the report is there all the same.
     """
     files = _write_and_show(plan, store, arguments)
-    if track:
+    if tracker is not None:
         try:
-            mirror(plan, files)
+            mirror(tracker, files)
         except UserError as error:
             print(f"warning: {error}", file=sys.stderr)
     return files.wrong
 
 
-def mirror(plan: Plan, files: ReportFiles) -> None:
+def mirror(tracker: Tracker, files: ReportFiles) -> None:
     """Replay all trials to MLflow, then the study with its report and headline numbers; UserError when MLflow refuses."""
-    from harness.tracking import Tracker  # type: ignore[import-not-found, unused-ignore]
-
-    tracker = Tracker(plan.study, plan)
+    plan = tracker.plan
     for planned in [*plan.stages, *plan.trials]:
         tracker.mirror_trial(planned)
     metrics = {metric_name(files.results.metric.name, label): value for label, value in files.headline.items()}
     tags = {"dataset": dataset_name(plan.spec), "trials": f"{len(files.results.finished)} of {plan.size}"}
     tracker.mirror_study(files.paths, metrics, tags)
+    print(f"compare in the browser: {tracker.command()}", flush=True)
 
 
 def metric_name(metric: str, label: str) -> str:
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"study '{study.name}' has no finished trial below {study.output}; run it first: {command}")
     files = _write_and_show(plan, store, settings)
     if "--track" in options:
-        mirror(plan, files)
+        mirror(Tracker(study, plan), files)
     return SOME_FAILED if files.wrong else DONE
 
 

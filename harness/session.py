@@ -42,23 +42,25 @@ def describe(plan: Plan, states: dict[str, str]) -> str:
     )
 
 
-@dataclass
 class Session:
     """One execution of a study by one driver."""
 
-    plan: Plan
-    store: Store
-    arguments: Sequence[str]
+    def __init__(self, plan: Plan, store: Store, arguments: Sequence[str]) -> None:
+        self.plan, self.store, self.arguments = plan, store, arguments
+        self.tracker = Tracker(plan.study, plan) if plan.study.tracking.enabled else None
 
     def run(self, states: dict[str, str]) -> int:
         """Execute, track and report; the exit code."""
-        with only_holder(self.plan.study.folder / "lock", f"study '{self.plan.study.name}' is being run by another process"):
+        study = self.plan.study
+        with only_holder(study.folder / "lock", f"study '{study.name}' is being run by another process"):
             self._write_plan()
             todo = self._prepare(states)
-            code = self._execute(todo) if todo else DONE
-            if code == INTERRUPTED:
-                return code
-            return max(code, self._report(bool(todo)))
+            if todo and not self._execute(todo):
+                return INTERRUPTED
+            if self.tracker is not None and self.tracker.up_to_date():
+                self.tracker = None
+            failed = publish(self.plan, self.store, self.arguments, self.tracker)
+            return SOME_FAILED if failed else DONE
 
     def _prepare(self, states: dict[str, str]) -> list[PlannedTrial]:
         """The trials to run, what they replace set aside."""
@@ -69,39 +71,30 @@ class Session:
         return todo
 
     def _write_plan(self) -> None:
-        trials = [{"trial_id": t.id, "label": t.row.label, "seed": t.seed} for t in self.plan.trials]
+        trials = [{"trial_id": t.id, "label": t.row.label, "seed": t.seed} for t in [*self.plan.stages, *self.plan.trials]]
         write_json(self.plan.study.folder / "plan.json", {"study": self.plan.study.name, "trials": trials})
 
-    def _execute(self, todo: list[PlannedTrial]) -> int:
+    def _execute(self, todo: list[PlannedTrial]) -> bool:
+        """Run the trials; False when the user stopped it."""
         study = self.plan.study
         started = time.monotonic()
         with progress_view(len(todo), study.train.epochs, self.plan.spec.metric) as view:
-            tracker = self._background_tracker(view)
+            background = BackgroundTracker(self.tracker, view.note) if self.tracker is not None else None
             try:
-                run_all = executor(study.executor)
-                outcomes = run_all(todo, study.resources, study.folder, Watch(view, tracker))
+                outcomes = executor(study.executor)(todo, study.resources, study.folder, Watch(view, background))
             except KeyboardInterrupt:
                 view.note(self._how_to_go_on())
-                return INTERRUPTED
+                return False
             finally:
                 wall = time.monotonic() - started
-                if tracker is not None:
-                    tracker.close()
+                if background is not None and not background.close():
+                    self.tracker = None
         print(_overhead(wall, outcomes), flush=True)
-        return DONE
-
-    def _background_tracker(self, view: ProgressView) -> BackgroundTracker | None:
-        if not self.plan.study.tracking.enabled:
-            return None
-        return BackgroundTracker(Tracker(self.plan.study, self.plan), view.note)
+        return True
 
     def _how_to_go_on(self) -> str:
         command = shlex.join(["python", "-m", "harness.run", *self.arguments])
         return f"interrupted; finished trials and the last epoch of running ones are kept. To go on: {command}"
-
-    def _report(self, ran: bool) -> int:
-        failed = publish(self.plan, self.store, self.arguments, track=ran and self.plan.study.tracking.enabled)
-        return SOME_FAILED if failed else DONE
 
 
 @dataclass

@@ -19,7 +19,7 @@ from typing import Any
 from harness.config import Study
 from harness.errors import UserError
 from harness.plan import Plan, PlannedTrial
-from harness.store import Store, exclusive
+from harness.store import Store, exclusive, read_json, write_json
 from harness.tracking_db import connect, ensure_database, ensure_usable, is_database, sqlite_file, sqlite_uri, without_password
 from harness.tracking_facts import milliseconds, read_facts
 from harness.tracking_runs import find_experiment, mirror_study_run, mirror_trial_run
@@ -67,6 +67,11 @@ class Tracker:
             run = mirror_study_run(client, experiment, self.study.name, (min(times), max(times)), metrics, tags)
             for path in artifacts:
                 client.log_artifact(run, str(path))
+        write_json(self._folder / "study.json", self._state())
+
+    def up_to_date(self) -> bool:
+        """Whether the whole study, as the store has it now, was mirrored before; asks the disk, not MLflow."""
+        return read_json(self._folder / "study.json") == self._state()
 
     def explain(self, error: Exception) -> str:
         """One sentence: what is wrong with tracking, that nothing is lost, and how to replay."""
@@ -74,6 +79,15 @@ class Tracker:
             f"MLflow at {without_password(self.uri)} is not up to date ({_reason(error)}); the results are safe in the store, "
             f"and `python -m harness.report study={self.study.name} --track` (with this run's other arguments) mirrors them later"
         )
+
+    def _state(self) -> dict[str, str]:
+        """What of each trial is there to be mirrored: when its record or failure was written."""
+        found = {}
+        for trial in [*self.plan.stages, *self.plan.trials]:
+            for name in ("record.json", "failure.json"):
+                path = self.store.trial(trial.id) / name
+                found[f"{trial.id}/{name}"] = str(path.stat().st_mtime_ns) if path.is_file() else ""
+        return found
 
     @property
     def _folder(self) -> Path:

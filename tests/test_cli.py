@@ -99,7 +99,9 @@ def test_two_studies_share_a_trained_model(tmp_path: Path) -> None:
     run(*QUICK, f"output={tmp_path}", "methods=[sf_md]")
     other = tmp_path / "other.yaml"
     other.write_text("description: another question\nmethods: [sf_md, hemis]\n")
-    recipe = [f"train.{key}={value}" for key, value in asdict(load_study([]).train).items() if key != "epochs"]
+    recipe = [
+        f"train.{key}={value}" for key, value in asdict(load_study([]).train).items() if value is not None and key != "epochs"
+    ]
     backbone = [f"backbone.{key}={value}" for key, value in load_study([]).backbone.items()]
     text = run(f"study={other}", *recipe, *backbone, *QUICK, f"output={tmp_path}", "--dry-run").stdout
     assert "1 done, 0 stale, 0 failed, 1 to run" in text
