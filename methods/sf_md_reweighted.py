@@ -42,7 +42,7 @@ class SFMDReweighted(SFMD):
     def build(self, backbone: Backbone) -> None:
         super().build(backbone)
         self.register_buffer("hard", torch.zeros(1 << len(self.spec.names)))
-        for bits in _given(self.spec, self.settings):
+        for bits in _given(self.spec, self.settings):  # empty only where `check` was not asked
             self.hard[bits] = 1.0
 
     def loss(self, output: Output, batch: TrainBatch) -> Losses:
@@ -55,15 +55,13 @@ class SFMDReweighted(SFMD):
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
-        _given(spec, hparams)
+        if not _given(spec, hparams):
+            raise UserError(
+                f"hparams.{NAME}.hard_set has no default on {spec.name}: give the combinations to weight, comma-separated, such as "
+                f"hparams.{NAME}.hard_set={spec.names[0]} (dmrnet's remarks in the report name those it mined)"
+            )
 
 
 def _given(spec: DataSpec, settings: Mapping[str, Value]) -> tuple[int, ...]:
-    """H as bits: from ``hard_set``, or the constant of the released code; UserError where there is neither."""
-    found = hard_set(spec, "released", settings, NAME)
-    if not found:
-        raise UserError(
-            f"hparams.{NAME}.hard_set has no default on {spec.name}: give the combinations to weight, comma-separated, such as "
-            f"hparams.{NAME}.hard_set={spec.names[0]} (dmrnet's remarks in the report name those it mined)"
-        )
-    return found
+    """H as bits: from ``hard_set``, or the constant of the released code; empty where there is neither."""
+    return hard_set(spec, "released", settings, NAME)
