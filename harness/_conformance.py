@@ -14,6 +14,7 @@ from torch import Tensor
 from harness.backbones import Backbone
 from harness.combinations import lattice
 from harness.dataset import DataSpec, Modality, Split
+from harness.hyperparameters import Value
 from harness.method import EpochContext, Losses, Method, Output, TrainBatch
 from harness.registry import METHODS
 from harness.seeds import Noise, Streams
@@ -82,8 +83,10 @@ def synthetic_split(spec: DataSpec, samples: int, seed: int = 0) -> Split:
 class Case:
     """One method, variant, V and K, with a batch in which every combination occurs."""
 
-    def __init__(self, method: type[Method], variant: str, spec: DataSpec, factory: Factory) -> None:
-        self.method, self.variant, self.spec, self.factory = method, variant, spec, factory
+    def __init__(
+        self, method: type[Method], variant: str, spec: DataSpec, factory: Factory, hparams: Mapping[str, Value] | None = None
+    ) -> None:
+        self.method, self.variant, self.spec, self.factory, self.hparams = method, variant, spec, factory, hparams or {}
         self.masks = torch.tensor([combination.mask for combination in lattice(spec.names)])
         self.size = max(16, len(self.masks) + 1)
         self.split = synthetic_split(spec, self.size)
@@ -92,7 +95,7 @@ class Case:
     def fresh(self, seed: int = 0) -> Method:
         """A new model with the weights of ``seed``; what it needs from other models comes from untrained ones."""
         with Streams(seed).initialising("model"):
-            model = self.method(self.factory(self.spec), self.variant, {})
+            model = self.method(self.factory(self.spec), self.variant, self.hparams)
         for name, need in self.method.needs.items():
             with Streams(99).initialising("needed", name):
                 model.adopt(name, METHODS.get(need.method)(self.factory(self.spec)).state_dict())

@@ -27,7 +27,7 @@ def declarations(case: Case) -> None:
     require(case.spec.task in cls.tasks, f"tasks {cls.tasks} lack {case.spec.task}, for which it is checked")
     for key, declared in cls.hyperparameters.items():
         declared.check(key, declared.default)
-    cls.check(case.spec, case.variant, {})
+    cls.check(case.spec, case.variant, case.hparams)
 
 
 @check

@@ -184,7 +184,7 @@ def _checked_backbone(study: Study, spec: DataSpec) -> dict[str, Any]:
     cls = BACKBONES.get(name)
     if spec.task not in cls.tasks:
         raise UserError(f"backbone '{name}' does not do {spec.task}, the task of {spec.name}; it does: {', '.join(cls.tasks)}")
-    return {"name": name, **resolve("option", cls.options, given, "backbone")}
+    return {"name": name, **cls(spec, given).values}
 
 
 def _identity(row: Row) -> tuple[str, dict[str, Value]]:

@@ -135,14 +135,14 @@ class DMRNet(Method):
         hard_set(spec, variant, hparams)
 
 
-def hard_set(spec: DataSpec, variant: str, settings: Mapping[str, Value]) -> tuple[int, ...]:
+def hard_set(spec: DataSpec, variant: str, settings: Mapping[str, Value], method: str = "dmrnet") -> tuple[int, ...]:
     """The combinations that are fixed as hard, as bits: given by name, or the released code's constant; empty = mine them."""
     given = str(settings.get("hard_set", ""))
     names = given.split(",") if given else RELEASED_HARD_SETS.get(spec.name, ()) if variant == "released" else ()
     try:
         return tuple(parse(name.strip(), spec.names).bits for name in names)
     except UserError as error:
-        raise UserError(f"hparams.dmrnet.hard_set={given}: {error}") from error
+        raise UserError(f"hparams.{method}.hard_set={given}: {error}") from error
 
 
 def top_variance(variance: Tensor, size: int) -> Tensor:

@@ -135,7 +135,8 @@ def batches_of(name: str, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) ->
 
     with monkeypatch.context() as patch:
         patch.setattr(cls, "loss", recording)
-        assert run_trial(make_job(name, seed=4, epochs=3)).status == "done"
+        entry = {"method": name, "hparams": {"hard_set": "thumb"}} if name == "sf_md_reweighted" else name
+        assert run_trial(make_job(entry, seed=4, epochs=3)).status == "done"
     assert len(seen) == 9
     for epoch in range(3):
         assert sorted(i for index, _ in seen[3 * epoch : 3 * epoch + 3] for i in index) == list(range(60))

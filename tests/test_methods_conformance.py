@@ -6,6 +6,9 @@ from harness.errors import UserError
 from harness.registry import BACKBONES, DATASETS, METHODS
 from harness.testing import check_dataset, check_method
 
+HPARAMS = {"sf_md_reweighted": {"hard_set": "m0"}}
+"""What a method cannot be built without on data it knows nothing about."""
+
 CASES = [(name, variant) for name in METHODS.names() for variant in METHODS.get(name).variants]
 
 
@@ -23,23 +26,23 @@ EMBEDDED = [name for name in DATASETS.names() if _embedded(name)]
 @pytest.mark.parametrize(("modalities", "classes"), [(2, 5), (3, 2), (4, 3)])
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_method_conforms(name: str, variant: str, modalities: int, classes: int) -> None:
-    check_method(METHODS.get(name), variants=[variant], modalities=[modalities], classes=[classes])
+    check_method(METHODS.get(name), variants=[variant], modalities=[modalities], classes=[classes], hparams=HPARAMS.get(name))
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_method_conforms_on_aligned_modalities(name: str, variant: str) -> None:
-    check_method(METHODS.get(name), variants=[variant], modalities=(3,), classes=(4,), aligned=True)
+    check_method(METHODS.get(name), variants=[variant], modalities=(3,), classes=(4,), aligned=True, hparams=HPARAMS.get(name))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS.names())
 def test_method_conforms_with_many_classes_at_the_default_width(name: str) -> None:
-    check_method(METHODS.get(name), modalities=(2,), classes=(40,), backbone=BACKBONES.get("small"))
+    check_method(METHODS.get(name), modalities=(2,), classes=(40,), backbone=BACKBONES.get("small"), hparams=HPARAMS.get(name))
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS.names() if "segmentation" in METHODS.get(name).tasks])
 def test_method_conforms_on_pyramids(name: str) -> None:
-    check_method(METHODS.get(name), modalities=(3,), classes=(4,), task="segmentation")
+    check_method(METHODS.get(name), modalities=(3,), classes=(4,), task="segmentation", hparams=HPARAMS.get(name))
 
 
 def test_digits_is_embedded() -> None:
