@@ -114,6 +114,25 @@ def row_02_feature_gradients(model: Method) -> None:
             assert all(s > 0 for s in sizes) if mask[v] else not any(sizes)
 
 
+def row_03_absent_features_train_nothing(model: Method) -> None:
+    """In a mixed training batch with NaN in absent places: finite losses, and a gradient of exactly 0 to the absent places.
+
+    Batch statistics are taken over the whole batch, so nothing but zeros in absent places keeps their gradient at 0.
+    """
+    begin(model.train())
+    batch = make_batch(model, make_inputs(model), mixed_masks(model))
+    there = batch.present[:, :, None, None, None]
+    leaves = [[torch.where(there[:, v], f.detach(), torch.nan).requires_grad_() for f in m] for v, m in enumerate(batch.features)]
+    batch.features, batch.available = [tuple(maps) for maps in leaves], batch.present
+    terms = losses(model, batch)
+    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+    assert all(term.isfinite() for term in terms.values())
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    for v, maps in enumerate(leaves):
+        for f in maps:
+            assert f.grad is not None and not f.grad[~batch.present[:, v]].any() and f.grad[batch.present[:, v]].any()
+
+
 @torch.no_grad()
 def row_05_change_under_permutation(model: Method) -> float:
     """How much logits change when features and mask are permuted together but modules are not."""

@@ -130,6 +130,12 @@ def test_matrix_01_02_08_09_leak_gradients_rows_split(task: str, variant: str) -
     rows.row_09_split_equals_forward(model)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_matrix_03_absent_features_train_nothing(task: str, variant: str) -> None:
+    rows.row_03_absent_features_train_nothing(rows.make_model(LCR, rows.make_spec(3, 4, task), variant))
+
+
 def test_matrix_05_lcr_is_not_permutation_invariant() -> None:
     assert rows.row_05_change_under_permutation(rows.make_model(LCR)) > 1e-3
 
@@ -227,6 +233,12 @@ def test_matrix_11_parameter_table(channels: int, modalities: int) -> None:
     wide = modalities * parameters(_ParameterEstimation(channels, modalities, channels, False))
     attention = parameters(_Attention(channels, modalities))
     assert (mpe, mpe + attention, wide + attention) == (alone, full, per_channel)
+
+
+@pytest.mark.parametrize(("modalities", "hidden"), [(2, 2), (3, 2), (5, 2), (6, 3), (9, 4)])
+def test_matrix_11_attention_formula(modalities: int, hidden: int) -> None:
+    expected = 2 * modalities * hidden + hidden + modalities + modalities * 7 + 1
+    assert parameters(_Attention(7, modalities)) == expected
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

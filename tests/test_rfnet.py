@@ -57,6 +57,13 @@ def test_matrix_03_absent_encoder_learns_only_when_its_sep_loss_is_unmasked(task
         assert all(largest(model.encoders[u]) > 0 for u in range(3) if u != v)
 
 
+@pytest.mark.parametrize(("task", "aligned"), FORMS)
+@pytest.mark.parametrize("sep_absent", [False, True])
+def test_matrix_03_absent_features_train_nothing(task: str, aligned: bool, sep_absent: bool) -> None:
+    model = rows.make_model(RFNet, rows.make_spec(3, 4, task, aligned), sep_absent=sep_absent)
+    rows.row_03_absent_features_train_nothing(model)
+
+
 @pytest.mark.parametrize("aligned", [True, False])
 def test_matrix_05_rfnet_is_not_permutation_invariant(aligned: bool) -> None:
     assert rows.row_05_change_under_permutation(rows.make_model(RFNet, rows.make_spec(aligned=aligned))) > 1e-3

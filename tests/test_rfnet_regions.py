@@ -78,6 +78,12 @@ def test_a_region_that_no_place_belongs_to_is_finite() -> None:
     assert not averages[:, 1:].any() and y.grad is not None and y.grad.isfinite().all()
 
 
+def test_matrix_16_averages_do_not_overflow_half_precision() -> None:
+    with torch.autocast("cpu", dtype=torch.float16):  # the sum over 32 x 32 places is 204,800; float16 ends at 65,504
+        averages, _ = region_averages(torch.full((1, V, C, 32, 32), 200.0), torch.ones(1, 1, 32, 32))
+    assert torch.allclose(averages, torch.full_like(averages, 200.0), rtol=1e-5)
+
+
 @torch.no_grad()
 def test_matrix_04_rfnet_gates_lie_between_0_and_1() -> None:
     w = fusion(zero_gates=False).gate_weights(5 * maps(), softmax_maps())
@@ -128,6 +134,8 @@ def test_labels_are_resized_to_each_scale_without_mixing() -> None:
     target[:, :16, :16] = VOID
     assert labels_for(torch.zeros(1, 4, 2, 2), target).tolist() == [[[VOID, 1], [2, 3]]]
     assert labels_for(torch.zeros(1, 4, 32, 32), target).equal(target)
+    noise = torch.randint(4, (2, 32, 32), generator=torch.Generator().manual_seed(3))
+    assert labels_for(torch.zeros(2, 4, 4, 4), noise).equal(noise[:, 4::8, 4::8])
 
 
 # ---------------------------------------------------------------------- norms
