@@ -1,0 +1,171 @@
+"""Blocks of RFNet: region maps, region-aware fusion, unimodal predictors. B batch, V modalities, M classes, K regions.
+
+(c, h, w) is a feature map; ``norm`` makes a normalisation without parameters for a number of channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.backbones import Backbone, MapShape
+from harness.errors import UserError
+
+SLOPE = 0.2
+GATE_WIDTH = 128
+EMBEDDING = 16
+EPSILON = 1e-7
+FEWEST_PLACES = 16
+
+Norm = Callable[[int], nn.Module]
+
+
+def norm_for(scale: MapShape, wanted: str) -> Norm:
+    """The norm of one scale: ``instance``, ``batch``, or ``auto`` (instance where a map has at least FEWEST_PLACES places).
+
+    An instance norm over N places takes two of the N numbers of every channel away: nothing is left of one place, and half of 2x2.
+    """
+    places = scale.height * scale.width
+    if wanted == "instance" and places == 1:
+        raise UserError("hparams.rfnet.norm=instance leaves nothing of a 1x1 map, which this backbone has; use auto or batch")
+    if wanted == "instance" or (wanted == "auto" and places >= FEWEST_PLACES):
+        return nn.InstanceNorm2d
+    return partial(nn.BatchNorm2d, affine=False)
+
+
+def convolution(inputs: int, outputs: int, kernel: int, norm: Norm) -> nn.Sequential:
+    """Convolution with bias, norm, leaky ReLU; keeps the size."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), norm(outputs), nn.LeakyReLU(SLOPE))
+
+
+class RegionMaps(nn.Module):
+    """PRM of one scale: [y_1; ...; y_V] (B, V*c, h, w) and, when guided, (B, c, h, w) from the deeper scale -> Q (B, M, h, w).
+
+    1x1 to c/4, 3x3, 1x1 to c; [guide; this] -> 1x1 to 16 -> 1x1 to M logits.
+    """
+
+    def __init__(self, channels: int, modalities: int, classes: int, guided: bool, norm: Norm) -> None:
+        super().__init__()
+        quarter = max(1, channels // 4)
+        self.embed = nn.Sequential(
+            convolution(modalities * channels, quarter, 1, norm),
+            convolution(quarter, quarter, 3, norm),
+            convolution(quarter, channels, 1, norm),
+        )
+        known = 2 * channels if guided else channels
+        self.classify = nn.Sequential(convolution(known, EMBEDDING, 1, norm), nn.Conv2d(EMBEDDING, classes, 1))
+
+    def forward(self, stacked: Tensor, guide: Tensor | None) -> Tensor:
+        embedding = self.embed(stacked)
+        known = embedding if guide is None else torch.cat([guide, embedding], 1)
+        return self.classify(known)  # type: ignore[no-any-return]
+
+
+class Guide(nn.Module):
+    """What one scale's PRM is told by the deeper one: its fused map and its own guide, merged, upsampled, projected."""
+
+    def __init__(self, deeper: MapShape, scale: MapShape, merging: bool, norms: tuple[Norm, Norm]) -> None:
+        super().__init__()
+        self.size = (scale.height, scale.width)
+        self.merge = convolution(2 * deeper.channels, deeper.channels, 1, norms[0]) if merging else None
+        self.project = convolution(deeper.channels, scale.channels, 3, norms[1])
+
+    def forward(self, fused: Tensor, guide: Tensor | None) -> Tensor:
+        known = fused if self.merge is None or guide is None else self.merge(torch.cat([fused, guide], 1))
+        resized = F.interpolate(known, size=self.size, mode="bilinear", align_corners=False)
+        return self.project(resized)  # type: ignore[no-any-return]
+
+
+class RegionFusion(nn.Module):
+    """RFM of one scale: y_v (B, c, h, w) each and region probabilities P (B, K, h, w) -> (B, c, h, w).
+
+    One half of the channels comes from [R_1; ...; R_K], the other from [y_1; ...; y_V], each by 1x1 to c, 3x3, 1x1.
+    """
+
+    def __init__(self, channels: int, modalities: int, regions: int, norm: Norm) -> None:
+        super().__init__()
+        if channels < 2:
+            raise UserError("method 'rfnet' needs maps of at least 2 channels; give the backbone more width")
+        self.gates = nn.ModuleList(_gate(modalities * channels + 1, modalities) for _ in range(regions))
+        self.regions = _half(regions * channels, channels, channels // 2, norm)
+        self.shortcut = _half(modalities * channels, channels, channels - channels // 2, norm)
+
+    def forward(self, maps: Sequence[Tensor], probabilities: Tensor) -> Tensor:
+        stack = torch.stack(list(maps), 1)
+        regions = self.region_features(stack, probabilities)
+        return torch.cat([self.regions(regions.flatten(1, 2)), self.shortcut(stack.flatten(1, 2))], 1)
+
+    def region_features(self, stack: Tensor, probabilities: Tensor) -> Tensor:
+        """R_k = P_k sum_v w_{k,v} y_v, (B, K, c, h, w), of y (B, V, c, h, w).
+
+        The modalities are summed first, so that V*K maps never exist at once.
+        """
+        w = self.gate_weights(stack, probabilities)
+        mixed = torch.einsum("bkv,bvchw->bkchw", w.to(stack.dtype), stack)
+        return probabilities.unsqueeze(2) * mixed
+
+    def gate_weights(self, stack: Tensor, probabilities: Tensor) -> Tensor:
+        """w (B, K, V) in (0, 1): w_k = sigmoid(FC(leaky ReLU(FC([A_{1,k}; ...; A_{V,k}; mean P_k])))), one net per region."""
+        averages, shares = region_averages(stack, probabilities)
+        known = torch.cat([averages.flatten(2), shares.unsqueeze(2)], 2)
+        return torch.stack([gate(known[:, k]) for k, gate in enumerate(self.gates)], 1)
+
+
+def region_averages(stack: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """A_{v,k} = sum(y_v P_k) / sum(P_k) and the shares mean(P_k): (B, V, c, h, w), (B, K, h, w) -> (B, K, V, c), (B, K).
+
+    In float32 under autocast too: a sum over places overflows float16.
+    """
+    with torch.autocast(stack.device.type, enabled=False):
+        p = probabilities.float()
+        shares = p.mean((2, 3)) + EPSILON
+        means = torch.einsum("bvchw,bkhw->bkvc", stack.float(), p) / (p.shape[2] * p.shape[3])
+        return means / shares[:, :, None, None], shares
+
+
+def grouping(counts: Tensor, regions: int) -> Tensor:
+    """(M, K) of 0 and 1: the K - 1 most frequent classes are a region each, the rest are the last; ties go to the lower index."""
+    values = counts.tolist()
+    order = sorted(range(len(values)), key=lambda m: (-values[m], m))
+    groups = torch.zeros(len(values), regions)
+    for rank, m in enumerate(order):
+        groups[m, min(rank, regions - 1)] = 1.0
+    return groups
+
+
+class Predictor(nn.Module):
+    """A trunk and a head of its own for one modality's maps, (B, c, h, w) per scale -> logits."""
+
+    def __init__(self, backbone: Backbone, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.trunk, self.head = backbone.trunk(channels), backbone.head(channels)
+
+    def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
+        return self.head(self.trunk(maps), maps)  # type: ignore[no-any-return]
+
+
+class LinearPredictor(nn.Module):
+    """((B, c, h, w),) -> (B, M): global average pooling and a linear layer."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, classes)
+
+    def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
+        return self.linear(maps[-1].mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def _gate(inputs: int, modalities: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, GATE_WIDTH), nn.LeakyReLU(SLOPE), nn.Linear(GATE_WIDTH, modalities), nn.Sigmoid())
+
+
+def _half(inputs: int, channels: int, outputs: int, norm: Norm) -> nn.Sequential:
+    return nn.Sequential(
+        convolution(inputs, channels, 1, norm),
+        convolution(channels, channels, 3, norm),
+        convolution(channels, outputs, 1, norm),
+    )

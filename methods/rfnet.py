@@ -1,0 +1,186 @@
+"""RFNet: region-aware fusion, with a unimodal regulariser and a staged start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.backbones import Backbone
+from harness.dataset import DataSpec
+from harness.errors import UserError
+from harness.hyperparameters import Range, Value
+from harness.method import EpochContext, Losses, Method, Output, TrainBatch
+from harness.seeds import Noise
+from methods._blocks import masked
+from methods._rfnet import FEWEST_PLACES, Guide, LinearPredictor, Predictor, RegionFusion, RegionMaps, grouping, norm_for
+
+FUSE_START = 7
+"""Published epoch (of 100; 20 of 300) before which the loss of the fused prediction has weight 0."""
+
+
+class RFNet(Method):
+    """Soft regions from probability maps (PRM), gated modalities per region (RFM), a unimodal predictor as regulariser.
+
+    y_v = f_v where present, else 0. PRM: Q = class logits per place from [y_1; ...; y_V]; P = softmax(Q), gradient stopped, the
+    classes beyond K - 1 merged into one region. RFM: A_{v,k} = sum(y_v P_k) / sum(P_k); w_k = sigmoid(FC(leaky ReLU(FC([A_{1,k};
+    ...; A_{V,k}; mean P_k])))); R_k = P_k sum_v w_{k,v} y_v; fused = [conv([R_1; ...; R_K]); conv([y_1; ...; y_V])], c channels,
+    to the trunk. Loss = omega(e) CE(fused) + sum_v (1/B) sum_b delta_bv CE(sep(f_v)) + CE(PRM); omega = 0 during warm-up, then 1.
+    CE(PRM) looks at the mean of Q over places in classification, at every place, summed over scales, in segmentation.
+    f_v, y_v, R_k (B, c, h, w); Q (B, M, h, w) with M classes; P (B, K, h, w).
+    """
+
+    citation = "Ding, Yu, Yang: RFNet: Region-aware Fusion Network for Incomplete Multi-modal Brain Tumor Segmentation, ICCV 2021"
+    provenance = (
+        "re-implemented from the facts of the official code, in two dimensions; the classification form is our design: no "
+        "transplant of RFNet to classification is public"
+    )
+    deviations = (
+        "the shared backbone and the task loss replace the 3D U-Net and the weighted cross-entropy plus Dice, for all predictions",
+        "classification has no labels per place: the PRM learns from the image's label, by cross-entropy on Q's mean over places",
+        "with more than `regions` classes the rarest ones (counted in the first epoch) are one region; the paper has one per class",
+        "where modalities are not spatially aligned K = 1: regions, PRM and its loss are left out, the gates see plain averages",
+        "the unimodal loss counts present modalities only; the official code counts all (hparams.rfnet.sep_absent=true)",
+        "norm: batch norm without parameters on maps of fewer than 4x4 places, of which instance norm leaves little",
+        "convolutions pad with zeros, not reflections, which a 1x1 map does not have",
+        "segmentation: the guide from the deeper scale is a light path of its own, since the shared decoder runs after the fusion",
+        "segmentation: PRM losses use labels resized to each scale (nearest); the official code upsamples the maps",
+        "warm-up takes at least one epoch and leaves at least one to the fused prediction (7 of 100 in longer runs)",
+    )
+    hyperparameters = {
+        "sep_head": Range(
+            "trunk", choices=("trunk", "linear"), help="unimodal predictor: a trunk of its own, or one layer (after late fusion)"
+        ),
+        "sep_absent": Range(False, help="true: the unimodal loss counts all available modalities, shown or not, as published"),
+        "regions": Range(8, 2, 8, limits=(1, 64), help="at most this many regions K; never more than classes"),
+        "norm": Range(
+            "auto", choices=("auto", "instance", "batch"), help="in PRM and RFM; auto: instance on maps of at least 4x4 places"
+        ),
+    }
+    tasks = ("classification", "anti_spoofing", "segmentation")
+    training_only = ("sep.",)
+
+    omega: Tensor
+    counting: Tensor
+    counts: Tensor
+    groups: Tensor
+
+    def build(self, backbone: Backbone) -> None:
+        scales, classes = backbone.maps, len(self.spec.classes)
+        self.k = region_count(self.spec, int(self.settings["regions"]))
+        self.small_maps = [f"{s.height}x{s.width}" for s in scales if s.height * s.width < FEWEST_PLACES]
+        self._build_fusion(backbone)
+        channels = [scale.channels for scale in scales]
+        self.trunk = backbone.trunk(channels)
+        self.head = backbone.head(channels)
+        linear = self.settings["sep_head"] == "linear"
+        self.sep = LinearPredictor(channels[-1], classes) if linear else Predictor(backbone, channels)
+        self.register_buffer("omega", torch.tensor(1.0), persistent=False)
+        self.register_buffer("counting", torch.tensor(0.0), persistent=False)
+        self.register_buffer("counts", torch.zeros(classes))
+        self.register_buffer("groups", grouping(self.counts, self.k))
+
+    def _build_fusion(self, backbone: Backbone) -> None:
+        scales, count, classes = backbone.maps, len(self.spec.names), len(self.spec.classes)
+        last = len(scales) - 1
+        norms = [norm_for(scale, str(self.settings["norm"])) for scale in scales]
+        self.rfm = nn.ModuleList(RegionFusion(s.channels, count, self.k, norm) for s, norm in zip(scales, norms, strict=True))
+        self.prm, self.guides = nn.ModuleList(), nn.ModuleList()
+        if self.k > 1:
+            self.prm.extend(RegionMaps(scales[s].channels, count, classes, s < last, norms[s]) for s in range(last + 1))
+            self.guides.extend(Guide(scales[s + 1], scales[s], s + 1 < last, (norms[s + 1], norms[s])) for s in range(last))
+
+    def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
+        scales = [masked(scale, present) for scale in zip(*features, strict=True)]
+        fused: list[Tensor] = []
+        logits: list[Tensor] = []
+        guide = None
+        for s in reversed(range(len(scales))):
+            if self.k > 1:
+                guide = self.guides[s](fused[-1], guide) if fused else None
+                logits.append(self.prm[s](torch.cat(scales[s], 1), guide))
+            regions = self.regions(logits[-1]) if logits else torch.ones_like(scales[s][0][:, :1])
+            fused.append(self.rfm[s](scales[s], regions))
+        maps = tuple(reversed(fused))
+        z = self.trunk(maps)
+        return Output(self.head(z, maps), z, extra={f"prm/{depth}": q for depth, q in enumerate(logits)})
+
+    def regions(self, logits: Tensor) -> Tensor:
+        """P (B, K, h, w) of class logits Q (B, M, h, w): no gradient passes, so that only its own loss trains the PRM."""
+        p = logits.detach().float().softmax(1)
+        return p if self.k == p.shape[1] else torch.einsum("bmhw,mk->bkhw", p, self.groups)
+
+    def loss(self, output: Output, batch: TrainBatch) -> Losses:
+        terms = {"task": self.omega * self.task_loss(output.logits, batch.target).mean()}
+        if output.extra:
+            maps = [output.extra[f"prm/{depth}"] for depth in range(len(self.prm))]
+            terms["prm"] = torch.stack([self._prm_loss(q, batch.target) for q in maps]).sum()
+            self._count(labels_for(maps[-1], batch.target))
+        return terms | self._sep_losses(batch)
+
+    def _prm_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        predicted = logits.mean((2, 3)) if target.dim() == 1 else logits
+        return self.task_loss(predicted, labels_for(logits, target)).mean()
+
+    def _sep_losses(self, batch: TrainBatch) -> Losses:
+        shown = batch.available if self.settings["sep_absent"] else batch.present
+        scales = [masked(scale, shown) for scale in zip(*batch.features, strict=True)]
+        losses = {}
+        for v, name in enumerate(self.spec.names):
+            loss = self.task_loss(self.sep(tuple(scale[v] for scale in scales)), batch.target)
+            losses[f"sep/{name}"] = (loss * shown[:, v]).mean()
+        return losses
+
+    def _count(self, labels: Tensor) -> None:
+        """Count the classes of the first epoch, which decide the regions when there are more classes than regions."""
+        member = labels.reshape(-1, 1) == torch.arange(self.counts.shape[0], device=labels.device)
+        self.counts += self.counting * member.sum(0)
+
+    def begin_epoch(self, context: EpochContext) -> None:
+        self.omega.fill_(float(context.epoch >= warm_up(context)))
+        self.counting.fill_(float(context.epoch == 0))
+        self.groups.copy_(grouping(self.counts, self.k))
+
+    def remarks(self, epochs: int) -> list[str]:
+        names, found = self.spec.classes, []
+        if not self.spec.aligned:
+            found.append(
+                "K = 1: the modalities are not spatially aligned, so regions, their maps (PRM) and their loss are left out"
+            )
+        elif 1 < self.k < len(names):
+            alone = [names[m] for k in range(self.k - 1) for m in self.groups[:, k].nonzero().flatten().tolist()]
+            found.append(f"K = {self.k} regions: {', '.join(alone)}, and the other {len(names) - len(alone)} classes together")
+        if self.small_maps and self.settings["norm"] == "auto":
+            found.append(f"batch norm in place of instance norm on maps of {', '.join(self.small_maps)} places")
+        start = warm_up(EpochContext(0, epochs, self.combinations))
+        if epochs * FUSE_START < 50:
+            found.append(f"warm-up took {start} of {epochs} epochs, not {FUSE_START} of 100")
+        return found
+
+    @classmethod
+    def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
+        if spec.task == "segmentation" and hparams.get("sep_head") == "linear":
+            raise UserError(
+                "hparams.rfnet.sep_head=linear does not segment; use sep_head=trunk, a decoder shared by the modalities"
+            )
+
+
+def warm_up(context: EpochContext) -> int:
+    """The first epoch that trains the fused prediction; at the latest the last one."""
+    return min(context.starts(FUSE_START), context.epochs - 1)
+
+
+def region_count(spec: DataSpec, most: int) -> int:
+    """K: one region per class, at most ``most``; 1 where modalities are not spatially aligned."""
+    return min(len(spec.classes), most) if spec.aligned else 1
+
+
+def labels_for(logits: Tensor, target: Tensor) -> Tensor:
+    """The target of a map (B, M, h, w): a label map (B, H, W) resized to (h, w) by nearest neighbour; labels (B,) as they are."""
+    if target.dim() == 1:
+        return target
+    resized = F.interpolate(target.unsqueeze(1).float(), size=logits.shape[-2:], mode="nearest-exact")
+    return resized.squeeze(1).long()
