@@ -15,6 +15,7 @@ from harness.backbones import Backbone
 from harness.combinations import lattice
 from harness.dataset import DataSpec, Modality, Split
 from harness.method import EpochContext, Losses, Method, Output, TrainBatch
+from harness.registry import METHODS
 from harness.seeds import Noise, Streams
 
 UNLIKE = ((1, 4, 4), (1, 3, 3), (1, 1, 8), (3, 6, 6))
@@ -89,9 +90,13 @@ class Case:
         self.mixed = self.masks[torch.arange(self.size) % len(self.masks)]
 
     def fresh(self, seed: int = 0) -> Method:
-        """A new model with the weights of ``seed``."""
+        """A new model with the weights of ``seed``; what it needs from other models comes from untrained ones."""
         with Streams(seed).initialising("model"):
-            return self.method(self.factory(self.spec), self.variant, {})
+            model = self.method(self.factory(self.spec), self.variant, {})
+        for name, need in self.method.needs.items():
+            with Streams(99).initialising("needed", name):
+                model.adopt(name, METHODS.get(need.method)(self.factory(self.spec)).state_dict())
+        return model
 
     @cached_property
     def trained(self) -> Method:

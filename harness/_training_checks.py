@@ -14,7 +14,7 @@ from harness.method import Losses, Method
 from harness.metrics import Metric
 from harness.recipe import EvaluationConfig, MissingConfig, TrainConfig
 from harness.seeds import Streams
-from harness.train import Progress, Trainer
+from harness.train import EpochReport, Trainer
 
 INTERRUPTED = 3
 """Epoch of 100 before which the ``state`` check stops and resumes: in the middle of every paper's mining."""
@@ -87,7 +87,9 @@ def state(case: Case) -> None:
 def present_policy(case: Case) -> None:
     """when only shown samples are encoded (train.encode=present), no other input reaches an encoder, and predictions stay"""
     for present in (case.mixed, case.only(0), case.only(len(case.spec.names) - 1)):
-        for what, inputs in case.disturbed(present):
+        # A method that needs complete data may show the full inputs to another model than its encoders.
+        whole = case.method.needs_complete_data
+        for what, inputs in [("their values", case.split.inputs)] if whole else case.disturbed(present):
             model = case.fresh()
             case.begin(model, LATE)
             terms = case.losses(model, present, inputs=inputs, rows=present)[0]
@@ -106,7 +108,7 @@ def overfit(case: Case) -> None:
     """the training loop fits 32 samples whose label shows in every modality"""
     model, right = case.fresh(), [0.0]
 
-    def stop_early(progress: Progress) -> None:
+    def stop_early(progress: EpochReport) -> None:
         right.append(progress.history[-1]["values"][f"val/right/{model.combinations[-1].key}"])
         if right[-1] >= 90.0 and progress.epoch >= progress.epochs // 3:
             raise _Fitted
@@ -120,7 +122,7 @@ class _Fitted(Exception):
     pass
 
 
-def _trainer(case: Case, model: Method, on_epoch: Callable[[Progress], None]) -> Trainer:
+def _trainer(case: Case, model: Method, on_epoch: Callable[[EpochReport], None]) -> Trainer:
     samples = synthetic_split(case.spec, 32, seed=1)
     return Trainer(
         model=model,

@@ -74,10 +74,11 @@ def score_cells(metric: Metric, scores: Tensor, split: Split, combinations: Sequ
 
 
 def mean_value(cells: Mapping[str, Cell]) -> float:
-    """Plain mean over the combinations, from unrounded values."""
-    return sum(cell.value for cell in cells.values()) / len(cells)
+    """Plain mean over the combinations that a sample has, from unrounded values."""
+    values = [cell.value for cell in cells.values() if cell.n]
+    return sum(values) / len(values)
 
 
 def as_json(cells: Mapping[str, Cell]) -> dict[str, dict[str, Any]]:
-    """The cells as plain data."""
-    return {name: asdict(cell) for name, cell in cells.items()}
+    """The cells as plain data; the value of a combination that no sample has is None."""
+    return {name: asdict(cell) | ({} if cell.n else {"value": None}) for name, cell in cells.items()}

@@ -21,10 +21,15 @@ def epoch_at(published: int, epochs: int) -> int:
     return (2 * published * epochs + PUBLISHED_EPOCHS) // (2 * PUBLISHED_EPOCHS)
 
 
+def _milestone(published: int, epochs: int) -> int:
+    # Very short runs must not start at a reduced rate.
+    return max(1, epoch_at(published, epochs))
+
+
 def _paper(epoch: int, epochs: int) -> float:
     warm = epoch_at(WARM_UP, epochs)
     factor = min(1.0, (epoch + 1) / warm) if warm else 1.0
-    return float(factor * 0.1 ** sum(epoch >= epoch_at(milestone, epochs) for milestone in MILESTONES))
+    return float(factor * 0.1 ** sum(epoch >= _milestone(milestone, epochs) for milestone in MILESTONES))
 
 
 def _released(epoch: int, epochs: int) -> float:
@@ -32,7 +37,7 @@ def _released(epoch: int, epochs: int) -> float:
     if epoch < epoch_at(WARM_UP + 1, epochs):
         published = epoch * PUBLISHED_EPOCHS / epochs
         return 0.0 if epoch < epoch_at(2, epochs) else max(0.0, (published - 1) / WARM_UP)
-    return float(0.1 ** sum(epoch >= epoch_at(milestone + WARM_UP + 1, epochs) for milestone in MILESTONES))
+    return float(0.1 ** sum(epoch >= _milestone(milestone + WARM_UP + 1, epochs) for milestone in MILESTONES))
 
 
 def _cosine(epoch: int, epochs: int) -> float:

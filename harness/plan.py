@@ -53,6 +53,12 @@ class PlannedTrial:
         """The trial's id."""
         return self.job.spec.id
 
+    @property
+    def only(self) -> str | None:
+        """The combination that the model is trained on alone, if there is one."""
+        combination: str | None = self.job.spec.train["combination"]
+        return combination
+
 
 class Plan:
     """The trials of a study. Rows and counts need no data; ``trials`` does."""

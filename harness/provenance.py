@@ -26,8 +26,9 @@ def code_hash(*classes: type) -> str:
     for cls in classes:
         files |= _with_local_imports(Path(inspect.getfile(cls)))
     sha = hashlib.sha256()
-    for path in sorted(files, key=lambda p: p.name):
-        sha.update(f"{path.name}:{source_hash(path)}\n".encode())
+    # By contents too: two files of one name must not be ordered by chance.
+    for name, source in sorted((path.name, source_hash(path)) for path in files):
+        sha.update(f"{name}:{source}\n".encode())
     return sha.hexdigest()[:16]
 
 
@@ -61,13 +62,22 @@ def _with_local_imports(path: Path) -> set[Path]:
 
 
 def _local_imports(path: Path) -> list[Path]:
-    modules = [
-        node.module
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(LOCAL_PACKAGES)
-    ]
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    modules = {module for node in nodes for module in _imported(node, path) if module.startswith(LOCAL_PACKAGES)}
     files = [PROJECT / f"{module.replace('.', '/')}.py" for module in modules]
     return [file for file in files if file.is_file()]
+
+
+def _imported(node: ast.AST, path: Path) -> list[str]:
+    """The modules that a node may import: ``from a import b`` names a, and a.b."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    package = path.parents[node.level - 1] if node.level else None
+    above = package.relative_to(PROJECT).parts if package and package.is_relative_to(PROJECT) else ()
+    source = ".".join([*above, *([node.module] if node.module else [])])
+    return [source, *(f"{source}.{alias.name}" for alias in node.names)]
 
 
 def environment(device_type: str) -> dict[str, str | int]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.cli import DONE, SOME_FAILED, flags, guarded
 from harness.config import DEFAULT_STUDY, load_study
 from harness.errors import UserError
 from harness.plan import Plan
@@ -20,9 +21,9 @@ from harness.render.console import show
 from harness.render.markdown import HEATMAP, markdown
 from harness.results import Results, dataset_name, read, verify
 from harness.store import Store, write_atomically
+from harness.tracking import Tracker
 
 NOT_IN_MLFLOW = r"[^\w\-. :/]"
-DONE, SOMETHING_WRONG, BAD_CONFIGURATION, INTERRUPTED = 0, 1, 2, 130
 
 HELP = f"""usage: python -m harness.report [study=NAME] [key=value ...] [--track] [--help]
 
@@ -60,7 +61,7 @@ class ReportFiles:
     @property
     def wrong(self) -> list[str]:
         """One sentence per trial that failed or is damaged."""
-        failed = [f"{hole.label} seed {hole.seed}: {hole.reason}" for hole in self.results.holes if hole.state == "failed"]
+        failed = [f"{hole.name}: {hole.reason}" for hole in self.results.holes if hole.state == "failed"]
         return [*failed, *self.problems]
 
 
@@ -84,30 +85,29 @@ def _write(path: Path, content: bytes) -> Path:
     return path
 
 
-def publish(plan: Plan, store: Store, arguments: Sequence[str] = (), track: bool = False) -> list[str]:
+def publish(plan: Plan, store: Store, arguments: Sequence[str] = (), tracker: Tracker | None = None) -> list[str]:
     """Write the report, print the table and, if asked, mirror the study to MLflow; one sentence per failed or damaged trial.
 
     A tracking server that cannot be reached is a warning: the report is there all the same.
     """
     files = _write_and_show(plan, store, arguments)
-    if track:
+    if tracker is not None:
         try:
-            mirror(plan, files)
+            mirror(tracker, files)
         except UserError as error:
             print(f"warning: {error}", file=sys.stderr)
     return files.wrong
 
 
-def mirror(plan: Plan, files: ReportFiles) -> None:
+def mirror(tracker: Tracker, files: ReportFiles) -> None:
     """Replay all trials to MLflow, then the study with its report and headline numbers; UserError when MLflow refuses."""
-    from harness.tracking import Tracker  # type: ignore[import-not-found, unused-ignore]
-
-    tracker = Tracker(plan.study, plan)
-    for planned in plan.trials:
+    plan = tracker.plan
+    for planned in [*plan.stages, *plan.trials]:
         tracker.mirror_trial(planned)
     metrics = {metric_name(files.results.metric.name, label): value for label, value in files.headline.items()}
     tags = {"dataset": dataset_name(plan.spec), "trials": f"{len(files.results.finished)} of {plan.size}"}
     tracker.mirror_study(files.paths, metrics, tags)
+    print(f"compare in the browser: {tracker.command()}", flush=True)
 
 
 def metric_name(metric: str, label: str) -> str:
@@ -128,41 +128,27 @@ def _write_and_show(plan: Plan, store: Store, arguments: Sequence[str]) -> Repor
     return files
 
 
+def _short(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def main(arguments: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    if {"--help", "-h"} & set(arguments):
+    options, settings = flags(arguments, ("--track", "--help", "-h"))
+    if options & {"--help", "-h"}:
         print(HELP)
         return DONE
-    try:
-        return _report(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_CONFIGURATION
-    except KeyboardInterrupt:
-        print("interrupted; the same command writes the report again", file=sys.stderr)
-        return INTERRUPTED
-
-
-def _report(arguments: Sequence[str]) -> int:
-    settings = [argument for argument in arguments if argument != "--track"]
-    for argument in settings:
-        if argument.startswith("-"):
-            raise UserError(f"unknown option {argument}; known: --track, --help; everything else is key=value")
     study = load_study(settings)
     plan, store = Plan(study), Store.below(study.output)
     if not read(plan, store).finished:
         command = shlex.join(["python", "-m", "harness.run", *settings])
         raise UserError(f"study '{study.name}' has no finished trial below {study.output}; run it first: {command}")
     files = _write_and_show(plan, store, settings)
-    if "--track" in arguments:
-        mirror(plan, files)
-    return SOMETHING_WRONG if files.wrong else DONE
-
-
-def _short(path: Path) -> Path:
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    if "--track" in options:
+        mirror(Tracker(study, plan), files)
+    return SOME_FAILED if files.wrong else DONE
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(guarded(main, sys.argv[1:]))

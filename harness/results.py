@@ -45,6 +45,7 @@ class Finished:
 class Hole:
     """A planned trial without a valid record: its state in the store (failed, started, new) and why."""
 
+    name: str
     label: str
     seed: int
     trial_id: str
@@ -91,7 +92,7 @@ def read(plan: Plan, store: Store) -> Results:
         record = store.trial(trial.id).record() if state in {"done", "stale"} else None
         if record is None:
             reason = _why_missing(store.trial(trial.id), state, plan.study.train.epochs)
-            missing.append(Hole(trial.row.label, trial.seed, trial.id, state, reason))
+            missing.append(Hole(trial.job.name, trial.row.label, trial.seed, trial.id, state, reason))
         else:
             finished.append(Finished(trial, record, state))
     return Results(plan, tuple(finished), tuple(missing))
@@ -133,6 +134,8 @@ def _table_rows(plan: Plan, done: Finished) -> Iterator[dict[str, Any]]:
     }
     for split in SPLITS:
         for combination in plan.combinations:
+            if trial.row.method_class.per_combination and combination.name != trial.only:
+                continue
             place = {"split": split, "combination": combination.name, "n_present": combination.size}
             yield common | place | record["cells"][split][combination.name]
 
@@ -219,15 +222,17 @@ def comparison(
         flags = of_row.pivot(index="seed", columns="combination", values="collapsed").reindex(columns=list(combinations))
         for name in combinations:
             cells[label, name] = _summary(values[name], flags[name])
-        average[label] = _summary(values.mean(axis=1, skipna=False), flags.any(axis=1))
-        lowest, highest = values.min(axis=1, skipna=False), values.max(axis=1, skipna=False)
-        worst[label] = _summary(lowest if metric.higher_is_better else highest, flags.any(axis=1))
+        # Combinations that no sample has are no part of an average; a seed that lacks another one is no part of it either.
+        whole = values.dropna(axis=1, how="all").dropna(axis=0)
+        any_flag = flags.loc[whole.index].eq(True).any(axis=1)
+        average[label] = _summary(whole.mean(axis=1), any_flag)
+        worst[label] = _summary(whole.min(axis=1) if metric.higher_is_better else whole.max(axis=1), any_flag)
     return Comparison(metric, tuple(labels), tuple(combinations), planned, cells, average, worst)
 
 
 def _summary(values: pd.Series[Any], collapsed: pd.Series[Any]) -> Summary:
-    mean, std = values.mean(skipna=False), values.std(ddof=1, skipna=False)
-    return Summary(float(mean), float(std), len(values), int(collapsed.sum()))
+    there = values.dropna().astype(float)
+    return Summary(float(there.mean()), float(there.std(ddof=1)), len(there), int(collapsed.eq(True).sum()))
 
 
 # ---------------------------------------------------------------------- is the store what it was?
@@ -239,7 +244,7 @@ def verify(plan: Plan, store: Store) -> list[str]:
     Every recorded file must have its recorded sha256, and the scores of val and test must give the recorded cells again, digit
     for digit (the last epoch's scores are not kept).
     """
-    by_id = {trial.id: trial for trial in plan.trials}
+    by_id = {trial.id: trial for trial in [*plan.stages, *plan.trials]}
     damages = {trial_id: _damage(store.trial(trial_id), plan) for trial_id in by_id}
     return [
         f"trial {trial_id} ({by_id[trial_id].job.name}) is damaged: {damage}; remove store/{trial_id} and run the study again"

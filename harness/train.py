@@ -184,7 +184,8 @@ class Trainer:
         return self._logged(cells)
 
     def _logged(self, cells: dict[str, Cell]) -> dict[str, float]:
-        per_cell = {f"val/{self.metric.name}/{c.key}": cells[c.name].value for c in self.model.combinations}
+        there = [c for c in self.model.combinations if cells[c.name].n]
+        per_cell = {f"val/{self.metric.name}/{c.key}": cells[c.name].value for c in there}
         extra = {f"method/{name}": number for name, number in self.model.diagnostics().items()}
         return {f"val/{self.metric.name}_mean": mean_value(cells), **per_cell, **extra}
 

@@ -219,7 +219,7 @@ class Pixels(Backbone):
     def trunk(self, channels: Sequence[int]) -> nn.Module:
         return _First(nn.Sequential(nn.Conv2d(channels[0], 16, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()))
 
-    def head(self) -> nn.Module:
+    def head(self, channels: Sequence[int]) -> nn.Module:
         return _First(nn.Conv2d(16, len(self.spec.classes), 1), of_tuple=False)
 
 

@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
-from dmrnet_model import COMBINATIONS, PRESENT, SPLIT, begin, generator, losses, model_of
 from torch import Tensor
 from torch.nn import functional as F
 
 from harness.seeds import Noise
 from methods._blocks import DistributionHeads, gaussian_kl, sample_gaussian
 from methods.dmrnet import DMRNet
+from tests.dmrnet_model import COMBINATIONS, PRESENT, SPLIT, begin, generator, losses, model_of
 
 
 def gradients(model: DMRNet, loss: Tensor) -> list[Tensor]:

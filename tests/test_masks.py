@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import MakeJob
 from scipy.stats import chisquare
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from harness.method import Losses, Method, Output, TrainBatch
 from harness.registry import METHODS
 from harness.seeds import Streams
 from harness.trial import run_trial
+from tests.conftest import MakeJob
 
 DRAWS = 70_000
 

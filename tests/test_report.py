@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from rich.console import Console
 
 from datasets.digits import Digits
 from harness import PROJECT
+from harness.cli import guarded
 from harness.combinations import lattice
 from harness.errors import UserError
 from harness.metrics import METRICS
@@ -30,14 +32,21 @@ from harness.plan import Plan
 from harness.plots import draw, ink_on, shade
 from harness.render.console import plain_lines, show
 from harness.render.markdown import markdown
-from harness.report import main, publish, write_report
+from harness.report import main as report_main
+from harness.report import publish, write_report
 from harness.results import comparison, long_table, read, verify
 from harness.store import Store, write_json
+from harness.tracking import Tracker
 from harness.trial import run_trial
 from tests.handmade import ENVIRONMENT, NAMES, N, ladder, planned, trial_of, write_trial
 
 ESCAPE = "\x1b"
 BELOW = ("dataset.limit=60",)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command as a shell sees it."""
+    return guarded(report_main, arguments)
 
 
 @pytest.fixture
@@ -374,7 +383,6 @@ def test_publish_names_failed_trials_even_when_none_finished(tmp_path: Path, cap
     assert "failed: no memory" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not (PROJECT / "harness" / "tracking.py").is_file(), reason="this checkout has no harness/tracking.py")
 def test_track_replays_the_study_and_adds_nothing_the_second_time(tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
@@ -396,13 +404,12 @@ def test_track_replays_the_study_and_adds_nothing_the_second_time(tmp_path: Path
     assert {file.path for file in client.list_artifacts(summary.info.run_id)} == {"report.md", "report.csv", "heatmap.png"}
 
 
-@pytest.mark.skipif(not (PROJECT / "harness" / "tracking.py").is_file(), reason="this checkout has no harness/tracking.py")
 def test_a_dead_tracking_server_is_a_warning_at_the_end_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("not a database")
     plan, store = planned(tmp_path, "seeds=[0]", "methods=[sf_md]", f"tracking.uri=sqlite:///{tmp_path}/file")
     trial = store.trial(write_trial(plan, store, "sf_md", 0, ladder(30)).id)
     trial.save_history([{"step": 0, "time": 1.0e9, "values": {"val/accuracy_mean": 50.0}}])
-    assert publish(plan, store, track=True) == []
+    assert publish(plan, store, tracker=Tracker(plan.study, plan)) == []
     assert capsys.readouterr().err.startswith("warning: ")
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MakeJob
 
 from harness.registry import BACKBONES, DATASETS, METHODS
 from harness.seeds import Noise, Streams, derive
 from harness.store import Store
 from harness.trial import run_trial
+from tests.conftest import MakeJob
 
 
 def test_a_seed_is_the_leading_bits_of_a_sha256() -> None:

@@ -77,8 +77,10 @@ def _last_epoch(results: Results, selected: Comparison) -> list[str]:
 def _seeds(results: Results) -> list[str]:
     """Which trial stands behind which number."""
     seeds = results.plan.study.seeds
-    there = {(done.trial.row.label, done.trial.seed): f"{done.trial.id}{_stale(done.status)}" for done in results.finished}
-    rows = [[row.label, *(there.get((row.label, seed), "–") for seed in seeds)] for row in results.plan.rows]
+    there: dict[tuple[str, int], list[str]] = {}
+    for done in results.finished:
+        there.setdefault((done.trial.row.label, done.trial.seed), []).append(f"{done.trial.id}{_stale(done.status)}")
+    rows = [[row.label, *(", ".join(there.get((row.label, seed), ["–"])) for seed in seeds)] for row in results.plan.rows]
     return ["## Seeds and trials", "", *pipe_table(["method", *(f"seed {seed}" for seed in seeds)], rows)]
 
 

@@ -94,6 +94,7 @@ def legend(results: Results, comparison: Comparison) -> list[str]:
         seeds_sentence(results),
         "average: mean over the combinations of each trial; worst: its worst combination; both then over seeds",
         f"checkpoint: {checkpoint_rule(results)}",
+        *_reference_sentences(results),
         *_mark_sentences(results, comparison),
         "no difference is tested here, so no method is marked as best",
     ]
@@ -116,6 +117,11 @@ def checkpoint_rule(results: Results) -> str:
     start = f", from epoch {first} (counted from 0) on" if first else ""
     count = len(results.plan.combinations)
     return f"the epoch with the {which} mean {chosen.name} over all {count} combinations on val, ties to the earlier epoch{start}"
+
+
+def _reference_sentences(results: Results) -> list[str]:
+    rows = [row.label for row in results.plan.rows if row.method_class.per_combination]
+    return [f"{label}: one model per combination, trained and selected on it alone; a reference, not ranked" for label in rows]
 
 
 def _mark_sentences(results: Results, comparison: Comparison) -> list[str]:
@@ -147,7 +153,7 @@ def pipe_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str
 def hole_lines(missing: Sequence[Hole], logs: str) -> list[str]:
     """One line per planned trial that is not in the table; ``logs`` is the store's folder as it should be named."""
     return [
-        f"{hole.label} seed {hole.seed} (trial {hole.trial_id}), {hole.state}: {hole.reason}"
+        f"{hole.name} (trial {hole.trial_id}), {hole.state}: {hole.reason}"
         + (f" (log: {logs}/{hole.trial_id}/log.txt)" if hole.state == "failed" else "")
         for hole in missing
     ]

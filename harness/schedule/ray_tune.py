@@ -112,6 +112,10 @@ def _callback(by_id: dict[str, PlannedTrial], observer: Observer) -> Any:
             self.outcomes: dict[str, Outcome] = {}
             self.errored: list[str] = []
 
+        def __reduce__(self) -> tuple[type[dict[str, str]], tuple[()]]:
+            # Tune pickles its callbacks with the experiment, which is never restored; observers hold locks and threads.
+            return dict, ()
+
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             observer.started(by_id[_trial_name(trial)])
 

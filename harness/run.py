@@ -1,0 +1,48 @@
+"""Run a study: plan its trials, execute what the store does not hold yet, track and report.
+
+python -m harness.run [study=NAME] [key=value ...] [--dry-run]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from harness.cli import DONE, flags, guarded, one_thread, settings_help
+
+one_thread()
+
+HELP = """usage: python -m harness.run [study=NAME] [key=value ...] [--dry-run] [--help]
+
+Runs every trial of a study that its store does not hold yet, mirrors the store to MLflow and writes the report.
+No study means study=quickstart. `python -m harness.show studies` lists them. --dry-run prints the plan and stops.
+
+exit codes: 0 all done, 1 some trials failed, 2 bad configuration, 130 interrupted
+
+keys [default]:"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; returns its exit code."""
+    options, settings = flags(arguments, ("--dry-run", "--help", "-h"))
+    if options & {"--help", "-h"}:
+        print(f"{HELP}\n{settings_help()}")
+        return DONE
+    # Imported here, so that --help is quick.
+    from harness.config import load_study
+    from harness.plan import Plan
+    from harness.session import Session, describe
+    from harness.store import Store
+
+    study = load_study(settings)
+    plan = Plan(study)
+    store = Store.below(study.output)
+    states = plan.states(store)
+    print(describe(plan, states), flush=True)
+    if "--dry-run" in options:
+        return DONE
+    return Session(plan, store, settings).run(states)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:]))

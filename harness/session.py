@@ -1,0 +1,128 @@
+"""One execution of a study by one driver: what is to do, doing it, tracking it, reporting it."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.cli import DONE, INTERRUPTED, SOME_FAILED
+from harness.plan import Plan, PlannedTrial
+from harness.progress import ProgressView, progress_view
+from harness.report import publish
+from harness.schedule import executor
+from harness.store import Store, only_holder, write_json
+from harness.tracking import BackgroundTracker, Tracker
+from harness.trial import Outcome
+
+
+def describe(plan: Plan, states: dict[str, str]) -> str:
+    """What there is to do: trials by state, combinations, resources."""
+    study, spec = plan.study, plan.spec
+    found = Counter(states.values())
+    todo = plan.to_run(states)
+    resources = study.resources
+    where = "in this process" if study.executor == "local" else f"Ray, {resources.address or 'this machine'}"
+    synthetic = " (synthetic)" if spec.synthetic else ""
+    trials = f"{plan.size} trials" + (f" and {len(plan.stages)} that they need" if plan.stages else "")
+    counts = ", ".join(f"{name} {n}" for name, n in plan.dataset.counts().items())
+    return "\n".join(
+        [
+            f"study {study.name}: {len(plan.rows)} rows, {len(study.seeds)} seeds, {trials} on {spec.name}{synthetic}",
+            f"  data: {counts}; metric: {spec.metric}",
+            f"  rows: {', '.join(row.label for row in plan.rows)}; seeds: {', '.join(map(str, study.seeds))}",
+            f"  combinations: {', '.join(c.name for c in plan.combinations)}",
+            f"  trials: {found['done']} done, {found['stale']} stale, {found['failed']} failed, {len(todo)} to run"
+            + (f" ({sum(states[t.id] == 'started' for t in todo)} of them started before)" if found["started"] else ""),
+            f"  executor: {where}; {resources.cpus_per_trial:g} CPU and {resources.gpus_per_trial:g} GPU per trial",
+            f"  output: {study.folder}",
+        ]
+    )
+
+
+class Session:
+    """One execution of a study by one driver."""
+
+    def __init__(self, plan: Plan, store: Store, arguments: Sequence[str]) -> None:
+        self.plan, self.store, self.arguments = plan, store, arguments
+        self.tracker = Tracker(plan.study, plan) if plan.study.tracking.enabled else None
+
+    def run(self, states: dict[str, str]) -> int:
+        """Execute, track and report; the exit code."""
+        study = self.plan.study
+        with only_holder(study.folder / "lock", f"study '{study.name}' is being run by another process"):
+            self._write_plan()
+            todo = self._prepare(states)
+            if todo and not self._execute(todo):
+                return INTERRUPTED
+            if self.tracker is not None and self.tracker.up_to_date():
+                self.tracker = None
+            failed = publish(self.plan, self.store, self.arguments, self.tracker)
+            return SOME_FAILED if failed else DONE
+
+    def _prepare(self, states: dict[str, str]) -> list[PlannedTrial]:
+        """The trials to run, what they replace set aside."""
+        todo = self.plan.to_run(states)
+        for trial in todo:
+            if states[trial.id] in {"failed", "stale"}:
+                self.store.set_aside(trial.id)
+        return todo
+
+    def _write_plan(self) -> None:
+        trials = [{"trial_id": t.id, "label": t.row.label, "seed": t.seed} for t in [*self.plan.stages, *self.plan.trials]]
+        write_json(self.plan.study.folder / "plan.json", {"study": self.plan.study.name, "trials": trials})
+
+    def _execute(self, todo: list[PlannedTrial]) -> bool:
+        """Run the trials; False when the user stopped it."""
+        study = self.plan.study
+        started = time.monotonic()
+        with progress_view(len(todo), study.train.epochs, self.plan.spec.metric) as view:
+            background = BackgroundTracker(self.tracker, view.note) if self.tracker is not None else None
+            try:
+                outcomes = executor(study.executor)(todo, study.resources, study.folder, Watch(view, background))
+            except KeyboardInterrupt:
+                view.note(self._how_to_go_on())
+                return False
+            finally:
+                wall = time.monotonic() - started
+                if background is not None and not background.close():
+                    self.tracker = None
+        print(_overhead(wall, outcomes), flush=True)
+        return True
+
+    def _how_to_go_on(self) -> str:
+        command = shlex.join(["python", "-m", "harness.run", *self.arguments])
+        return f"interrupted; finished trials and the last epoch of running ones are kept. To go on: {command}"
+
+
+@dataclass
+class Watch:
+    """Passes what happens on to the view and to the tracker."""
+
+    view: ProgressView
+    tracker: BackgroundTracker | None
+
+    def started(self, trial: PlannedTrial) -> None:
+        self.view.started(trial)
+
+    def epoch(self, trial: PlannedTrial, epoch: int, epochs: int, value: float) -> None:
+        self.view.epoch(trial, epoch, epochs, value)
+        if self.tracker is not None:
+            self.tracker.trial_changed(trial)
+
+    def interrupted(self, trial: PlannedTrial, reason: str) -> None:
+        self.view.interrupted(trial, reason)
+
+    def finished(self, trial: PlannedTrial, outcome: Outcome) -> None:
+        self.view.finished(trial, outcome)
+        if self.tracker is not None:
+            self.tracker.trial_finished(trial)
+
+
+def _overhead(wall: float, outcomes: list[Outcome]) -> str:
+    """Wall time against the trials' own time."""
+    own = sum(outcome.seconds for outcome in outcomes)
+    ratio = f" ({own / wall:.2f} trials at work on average)" if wall > 0 else ""
+    return f"executed {len(outcomes)} trials: {wall:.1f} s wall time, {own:.1f} s in the trials themselves{ratio}"
