@@ -89,9 +89,9 @@ class ShaSpec(Method):
         specific = [self._run(encoder, x, keep) for encoder, x, keep in zip(self.encoders, images, each, strict=True)]
         stemmed = [self._run(stem, x, keep) for stem, x, keep in zip(self.stems, images, each, strict=True)]
         shared = self._shared(stemmed, rows)
-        seen = torch.ones(len(images[0]), len(images), dtype=torch.bool) if rows is None else rows
-        encoded = seen.to(images[0].device, non_blocking=True).unbind(1)
-        parts = zip(specific, shared, encoded, strict=True)
+        everything = torch.ones(len(images[0]), len(images), dtype=torch.bool, device=images[0].device)
+        encoded = everything if rows is None else rows.to(images[0].device, non_blocking=True)
+        parts = zip(specific, shared, encoded.unbind(1), strict=True)
         return [{"specific": s, "shared": r, "encoded": known} for s, r, known in parts]
 
     def _run(self, module: nn.Module, x: Tensor, rows: Tensor | None) -> Any:

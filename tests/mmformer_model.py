@@ -15,7 +15,7 @@ from harness.seeds import Streams
 from methods.mmformer import MMFormer
 
 WIDTH = 8
-SIZES = {"d": 12, "heads": 3, "mlp": 20}
+SIZES = {"d": 16, "heads": 2, "mlp": 20}
 
 
 def model_of(variant: str = "paper", count: int = 3, task: str = "classification", classes: int = 5, **hparams: Any) -> MMFormer:
