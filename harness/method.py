@@ -7,7 +7,7 @@ fusion, its extra heads and its losses; the harness owns everything else. Shape 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -217,17 +217,24 @@ class Method(nn.Module):
         return [self._encode_rows(name, inputs[name], rows[:, v]) for v, name in enumerate(self.spec.names)]
 
     def _encode_rows(self, name: str, x: Tensor, rows: Tensor) -> Features:
-        index = rows.nonzero().squeeze(1).to(x.device, non_blocking=True)
         encoder = self.encoders[self.spec.names.index(name)]
+        return self.on_rows(encoder, lambda chosen: self.encode(name, chosen), x, rows)
+
+    def on_rows(self, module: nn.Module, function: Callable[[Tensor], Features], x: Tensor, rows: Tensor) -> Features:
+        """``function``, which runs ``module``, of the samples ``rows`` (B,) bool on the CPU; zeros for the other samples.
+
+        With fewer than two samples in training the module uses its running statistics for this batch, which is counted.
+        """
+        index = rows.nonzero().squeeze(1).to(x.device, non_blocking=True)
         starved = self.training and index.numel() < 2
         if starved:
             # Batch statistics of fewer than two samples are not statistics: this batch uses the running ones.
             self.starved_encoders += 1
-            encoder.eval()
+            module.eval()
         chosen = x.index_select(0, index) if index.numel() else torch.zeros_like(x[:1])
-        encoded = self.encode(name, chosen)
+        encoded = function(chosen)
         if starved:
-            encoder.train()
+            module.train()
         return tree_map(lambda f: _scatter(f, index, x.shape[0]), encoded)
 
     def combine(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:

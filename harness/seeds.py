@@ -51,9 +51,9 @@ class Noise:
         """Independent N(0, 1) draws with the shape, type and device of ``x``."""
         return torch.randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
 
-    def dropout(self, x: torch.Tensor, p: float) -> torch.Tensor:
-        """Inverted dropout: each element is zeroed with probability ``p``, the others divided by 1 - p."""
-        if p == 0.0:
+    def dropout(self, x: torch.Tensor, p: float | torch.Tensor) -> torch.Tensor:
+        """Inverted dropout: each element is zeroed with probability ``p`` (a number or 0-d), the others divided by 1 - p."""
+        if isinstance(p, float) and p == 0.0:
             return x
         keep = torch.rand(x.shape, generator=self.generator, dtype=x.dtype, device=x.device) >= p
         return torch.where(keep, x / (1.0 - p), torch.zeros_like(x))

@@ -10,9 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from harness.dataset import DataSpec
+from harness.errors import UserError
 from harness.hyperparameters import Range, Value, resolve
 
 
@@ -24,6 +25,15 @@ class MapShape(NamedTuple):
     width: int
 
 
+class Passed(NamedTuple):
+    """One pass from fused maps to logits: with z, and the maps that a backbone announces as ``inner`` and ``decoded``."""
+
+    logits: Tensor
+    z: Tensor
+    inner: tuple[Tensor, ...] = ()
+    decoded: tuple[Tensor, ...] = ()
+
+
 class Backbone(ABC):
     """A blueprint bound to one dataset.
 
@@ -31,6 +41,8 @@ class Backbone(ABC):
         maps: the shapes of the maps that every encoder returns, one per scale (one in all for classification).
         z: the shape of what a trunk returns: the penultimate representation.
         joint: the network mixes modalities while encoding; encoders then pass inputs through and the trunk does it all.
+        inner, decoded: the channels of the maps between a trunk's stages (before z) and of a head's maps before its last (after
+            z), in the order of computation: where deep supervision may be attached.
     """
 
     options: ClassVar[Mapping[str, Range]] = {}
@@ -38,6 +50,8 @@ class Backbone(ABC):
     joint: ClassVar[bool] = False
     maps: tuple[MapShape, ...]
     z: MapShape
+    inner: tuple[int, ...] = ()
+    decoded: tuple[int, ...] = ()
 
     def __init__(self, spec: DataSpec, options: Mapping[str, Any] | None = None) -> None:
         self.spec = spec
@@ -54,3 +68,35 @@ class Backbone(ABC):
     @abstractmethod
     def head(self, channels: Sequence[int]) -> nn.Module:
         """A fresh predictor: (z, fused maps with ``channels`` channels per scale) -> logits, (B, K) or (B, K, H, W)."""
+
+    # ------------------------------------------------------------------ what some methods ask for beyond that
+
+    def through(self, trunk: nn.Module, head: nn.Module, fused: tuple[Tensor, ...]) -> Passed:
+        """Trunk and head of this blueprint, with the maps inside them. Default: both are one stage."""
+        z = trunk(fused)
+        return Passed(head(z, fused), z)
+
+    def last_stage(self, channels: Sequence[int]) -> nn.Module:
+        """A fresh last stage of a trunk: 1-tuple of the last inner map (of the deepest fused map if there is none) -> (B, *z).
+
+        Default: a trunk, as one of a single stage.
+        """
+        return self.trunk(channels)
+
+    def shared_encoder(self) -> tuple[list[nn.Module], nn.Module]:
+        """A fresh encoder for all modalities: one stem per modality, to a common shape, and the layers after them, shared.
+
+        Default, for inputs of one height and width: the encoder of the modality with most channels is shared; the stems are
+        identities, and 1x1 convolutions for modalities with fewer channels. UserError for inputs of unlike sizes.
+        """
+        modalities = self.spec.modalities
+        if len({modality.shape[1:] for modality in modalities}) > 1:
+            shapes = ", ".join(f"{modality.name} {modality.shape}" for modality in modalities)
+            raise UserError(f"this backbone cannot share an encoder between inputs of unlike sizes ({shapes}); use backbone=small")
+        widest = max(modalities, key=lambda modality: modality.shape[0])
+        stems = [_to_channels(modality.shape[0], widest.shape[0]) for modality in modalities]
+        return stems, self.encoder(widest.name)
+
+
+def _to_channels(inputs: int, outputs: int) -> nn.Module:
+    return nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)

@@ -59,10 +59,20 @@ class PyramidDecoder(nn.Module):
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, z: Tensor, fused: tuple[Tensor, ...]) -> Tensor:
+        return self.predict(self.merged(z, fused)[-1])
+
+    def merged(self, z: Tensor, fused: tuple[Tensor, ...]) -> list[Tensor]:
+        """The decoder's map at every scale but z's, coarse to fine: (B, width * 2^l, H / 2^(l+1), W / 2^(l+1)), l = 2, 1, 0."""
+        maps = []
         for scale in reversed(range(SCALES - 1)):
             skip = self.skips[scale](fused[scale])
             z = self.merges[scale](torch.cat([_resized(z, skip.shape[-2:]), skip], 1))
-        return _resized(self.classifier(z), [2 * side for side in z.shape[-2:]])
+            maps.append(z)
+        return maps
+
+    def predict(self, finest: Tensor) -> Tensor:
+        """Logits (B, K, H, W) from the finest merged map."""
+        return _resized(self.classifier(finest), [2 * side for side in finest.shape[-2:]])
 
 
 def _resized(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.backbones import Backbone, MapShape
+from harness.backbones import Backbone, MapShape, Passed
 from harness.backbones._pyramid import SCALES, PyramidContext, PyramidDecoder, PyramidEncoder, conv
 from harness.dataset import DataSpec
 from harness.errors import UserError
@@ -18,7 +18,7 @@ SIDE = 2
 
 
 class AdaptiveMean(nn.Module):
-    """Adaptive average pooling to SIDE x SIDE as two matrix products.
+    """Adaptive average pooling to SIDE x SIDE (or the given size, larger ones included) as two matrix products.
 
     Equal to ``torch.nn.functional.adaptive_avg_pool2d``, whose CUDA backward is not deterministic.
     """
@@ -26,19 +26,19 @@ class AdaptiveMean(nn.Module):
     rows: Tensor
     columns: Tensor
 
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self, height: int, width: int, size: tuple[int, int] = (SIDE, SIDE)) -> None:
         super().__init__()
-        self.register_buffer("rows", _windows(height), persistent=False)
-        self.register_buffer("columns", _windows(width), persistent=False)
+        self.register_buffer("rows", _windows(height, size[0]), persistent=False)
+        self.register_buffer("columns", _windows(width, size[1]), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.rows @ x @ self.columns.T
 
 
-def _windows(length: int) -> Tensor:
-    weights = torch.zeros(SIDE, length)
-    for cell in range(SIDE):
-        start, end = cell * length // SIDE, -(-(cell + 1) * length // SIDE)
+def _windows(length: int, cells: int) -> Tensor:
+    weights = torch.zeros(cells, length)
+    for cell in range(cells):
+        start, end = cell * length // cells, -(-(cell + 1) * length // cells)
         weights[cell, start:end] = 1.0 / (end - start)
     return weights
 
@@ -49,6 +49,17 @@ class Encoder(nn.Module):
     def __init__(self, shape: tuple[int, int, int], width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(conv(shape[0], width), conv(width, width), AdaptiveMean(*shape[1:]))
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.layers(x),)
+
+
+class SharedLayers(nn.Module):
+    """(B, width, H, W) -> ((B, width, 2, 2),): what follows an encoder's first convolution."""
+
+    def __init__(self, size: tuple[int, int], width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(conv(width, width), AdaptiveMean(*size))
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         return (self.layers(x),)
@@ -94,6 +105,7 @@ class Small(Backbone):
             height, width = _common_size(spec)
             self.maps = tuple(MapShape(self.width << s, height >> s + 1, width >> s + 1) for s in range(SCALES))
             self.z = self.maps[-1]
+            self.decoded = tuple(scale.channels for scale in reversed(self.maps[1:-1]))
         else:
             self.maps = (MapShape(self.width, SIDE, SIDE),)
             self.z = MapShape(2 * self.width, SIDE, SIDE)
@@ -110,6 +122,24 @@ class Small(Backbone):
     def head(self, channels: Sequence[int]) -> nn.Module:
         classes = len(self.spec.classes)
         return PyramidDecoder(channels, self.width, classes) if self.dense else Head(self.z.channels, classes)
+
+    def through(self, trunk: nn.Module, head: nn.Module, fused: tuple[Tensor, ...]) -> Passed:
+        if not isinstance(head, PyramidDecoder):
+            return super().through(trunk, head, fused)
+        z = trunk(fused)
+        *decoded, finest = head.merged(z, fused)
+        return Passed(head.predict(finest), z, decoded=tuple(decoded))
+
+    def shared_encoder(self) -> tuple[list[nn.Module], nn.Module]:
+        """As the base's for inputs of one size, else stems of one convolution, resized to the largest height and width."""
+        shapes = [modality.shape for modality in self.spec.modalities]
+        size = (max(shape[1] for shape in shapes), max(shape[2] for shape in shapes))
+        if all(shape[1:] == size for shape in shapes):
+            return super().shared_encoder()
+        stems: list[nn.Module] = [
+            nn.Sequential(conv(channels, self.width), AdaptiveMean(height, width, size)) for channels, height, width in shapes
+        ]
+        return stems, SharedLayers(size, self.width)
 
 
 def _common_size(spec: DataSpec) -> tuple[int, int]:
