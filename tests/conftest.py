@@ -12,7 +12,7 @@ import torch
 from harness.config import DatasetConfig, Study
 from harness.plan import Plan
 from harness.recipe import TrainConfig
-from harness.trial import Job
+from harness.trial import Job, run_trial
 
 MakeStudy = Callable[..., Study]
 MakeJob = Callable[..., Job]
@@ -41,9 +41,12 @@ def make_study(tmp_path: Path) -> MakeStudy:
 
 @pytest.fixture
 def make_job(make_study: MakeStudy) -> MakeJob:
-    """``make_job("dmrnet", seed=1, **arguments of make_study)``: the job of one trial."""
+    """``make_job("dmrnet", seed=1, **arguments of make_study)``: the job of one trial; models that it needs are trained."""
 
     def make(method: Any = "sf_md", seed: int = 0, **arguments: Any) -> Job:
-        return Plan(make_study(methods=[method], seeds=[seed], **arguments)).trials[0].job
+        plan = Plan(make_study(methods=[method], seeds=[seed], **arguments))
+        for stage in plan.stages:
+            assert run_trial(stage.job).status == "done"
+        return plan.trials[0].job
 
     return make

@@ -40,7 +40,7 @@ def test_T01_parameter_counts_by_formula(width: int, classes: int) -> None:
     for name, (channels, _, _) in zip(spec.names, UNLIKE, strict=True):
         assert counted(backbone.encoder(name)) == 9 * channels * width + 9 * width * width + 4 * width
     assert counted(backbone.trunk([5 * width])) == 9 * 5 * width * 2 * width + 4 * width
-    assert counted(backbone.head()) == 2 * width * classes + classes
+    assert counted(backbone.head([1])) == 2 * width * classes + classes
 
 
 def test_T01_parameters_of_whole_methods_on_digits() -> None:
@@ -60,12 +60,12 @@ def test_unlike_inputs_meet_in_one_map() -> None:
     assert {tuple(m.shape) for m in maps} == {(6, 8, 2, 2)} == {(6, *backbone.maps[0])}
     z = backbone.trunk([32])((torch.cat(maps, 1),))
     assert tuple(z.shape) == (6, 16, 2, 2) == (6, *backbone.z)
-    assert tuple(backbone.head()(z, ()).shape) == (6, 5)
+    assert tuple(backbone.head([1])(z, ()).shape) == (6, 5)
 
 
 def test_the_head_is_linear_in_the_pooled_map() -> None:
     backbone = Small(synthetic_spec(2, 3), {"width": 4})
-    head, z = backbone.head().requires_grad_(False), torch.randn(5, 8, 2, 2)
+    head, z = backbone.head([1]).requires_grad_(False), torch.randn(5, 8, 2, 2)
     weight, bias = head.linear.weight, head.linear.bias
     expected = [[sum(weight[k] * z[b].sum((1, 2)) / 4) + bias[k] for k in range(3)] for b in range(5)]
     torch.testing.assert_close(head(z, ()), torch.tensor(expected), rtol=1e-5, atol=1e-5)
@@ -74,7 +74,7 @@ def test_the_head_is_linear_in_the_pooled_map() -> None:
 def test_every_call_makes_a_fresh_module() -> None:
     backbone = Small(synthetic_spec(2, 3))
     assert backbone.encoder("m0") is not backbone.encoder("m0")
-    assert not torch.equal(backbone.head().linear.weight, backbone.head().linear.weight)
+    assert not torch.equal(backbone.head([1]).linear.weight, backbone.head([1]).linear.weight)
 
 
 @pytest.mark.parametrize(
