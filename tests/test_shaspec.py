@@ -52,7 +52,7 @@ def as_mask(text: str) -> Tensor:
 
 
 def scalars(*values: float) -> list[Tensor]:
-    return [torch.full((1, 1, 1, 1), value) for value in values]
+    return [torch.full((1, 1, 1, 1), float(value)) for value in values]
 
 
 # ---------------------------------------------------------------------- T1
