@@ -64,6 +64,26 @@ def test_losses_equal_naive_loops(count: int, sep_head: str, task: str) -> None:
         torch.testing.assert_close(terms[f"sep_{name}"], 0.5 * total / case.size, rtol=1e-5, atol=1e-6)
 
 
+def test_deep_supervision_of_a_pyramid_equals_naive_loops() -> None:
+    """1x1 predictors, resized, on the fused deepest map and on the decoder's maps at every scale but the finest."""
+    model = model_of(task="segmentation", dropout=0.0, aux_scale=0.5)
+    case = case_of(model)
+    seen: list[Tensor] = []
+    model.trunk.register_forward_pre_hook(lambda module, given: seen.append(given[0][-1]))
+    for scale in (2, 1):
+        model.head.merges[scale].register_forward_hook(lambda module, given, output: seen.append(output))
+    terms, _, _ = case.losses(model, case.mixed)
+    for number, maps in enumerate(seen[:3]):
+        layer = model.auxiliary["deep"][number].layer
+        total = torch.zeros(())
+        for b in range(case.size):
+            scores = torch.einsum("kc,chw->khw", layer.weight[:, :, 0, 0], maps[b]) + layer.bias[:, None, None]
+            full = F.interpolate(scores[None], size=(32, 32), mode="bilinear", align_corners=False)
+            total = total + F.cross_entropy(full, case.split.target[b : b + 1])
+        torch.testing.assert_close(terms[f"deep{number}"], 0.5 * total / case.size, rtol=1e-5, atol=1e-6)
+    assert sorted(terms) == ["deep0", "deep1", "deep2", "sep_m0", "sep_m1", "sep_m2", "task"]
+
+
 @VARIANTS
 def test_deep_supervision_and_the_released_auxiliary_equal_naive_loops(variant: str) -> None:
     model = model_of(variant, dropout=0.0, aux_scale=0.5)

@@ -52,7 +52,7 @@ def as_mask(text: str) -> Tensor:
 
 
 def scalars(*values: float) -> list[Tensor]:
-    return [torch.full((1, 1, 1, 1), value) for value in values]
+    return [torch.full((1, 1, 1, 1), float(value)) for value in values]
 
 
 # ---------------------------------------------------------------------- T1
@@ -209,14 +209,17 @@ def test_A20_dao_closed_form() -> None:
 
 def naive_logits(model: ShaSpec, inputs: dict[str, Tensor], mask: list[bool]) -> Tensor:
     """One sample: only what is there is encoded; the port's fill is written out for its three slots."""
-    r: dict[int, Tensor] = {}
+    maps: dict[int, tuple[Tensor, ...]] = {}
     s: dict[int, Tensor] = {}
     for v, (name, has) in enumerate(zip(model.spec.names, mask, strict=True)):
         if has:
-            r[v], s[v] = model.shared(model.stems[v](inputs[name]))[0], model.encoders[v](inputs[name])[0]
-    parts = naive_paper(model, r, s) if model.variant == "paper" else naive_released(model, r, s)
-    z = model.trunk((torch.cat(parts, 1),))
-    logits: Tensor = model.head(z, ())
+            maps[v], s[v] = model.shared(model.stems[v](inputs[name])), model.encoders[v](inputs[name])[-1]
+    r = {v: own[-1] for v, own in maps.items()}
+    fused = []
+    for scale, like in enumerate(next(iter(maps.values()))[:-1]):
+        fused.append(torch.cat([maps[v][scale] if v in maps else torch.zeros_like(like) for v in range(len(mask))], 1))
+    fused.append(torch.cat(naive_paper(model, r, s) if model.variant == "paper" else naive_released(model, r, s), 1))
+    logits: Tensor = model.head(model.trunk(tuple(fused)), tuple(fused))
     return logits
 
 
@@ -249,8 +252,9 @@ def naive_released(model: ShaSpec, r: dict[int, Tensor], s: dict[int, Tensor]) -
 
 @VARIANTS
 @COUNTS
-def test_logits_equal_a_naive_loop_over_samples(variant: str, count: int) -> None:
-    model = trained(model_of(variant, count))
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_logits_equal_a_naive_loop_over_samples(variant: str, count: int, task: str) -> None:
+    model = trained(model_of(variant, count, task=task))
     case = case_of(model)
     with torch.no_grad():
         ours = case.logits(model, case.mixed)
