@@ -116,7 +116,8 @@ def checkpoint_rule(results: Results) -> str:
     which = "highest" if chosen.higher_is_better else "lowest"
     start = f", from epoch {first} (counted from 0) on" if first else ""
     count = len(results.plan.combinations)
-    return f"the epoch with the {which} mean {chosen.name} over all {count} combinations on val, ties to the earlier epoch{start}"
+    over = f"{chosen.name} on {recipe.combination}" if recipe.combination else f"mean {chosen.name} over all {count} combinations"
+    return f"the epoch with the {which} {over} on val, ties to the earlier epoch{start}"
 
 
 def _reference_sentences(results: Results) -> list[str]:
