@@ -39,7 +39,26 @@ def accuracy(scores: Tensor, target: Tensor) -> float:
     return 100.0 * int(counts[0]) / len(target)
 
 
+def acer(scores: Tensor, target: Tensor) -> float:
+    """Average classification error rate of anti-spoofing at argmax, in percent; class 1 is live, class 0 an attack.
+
+    ACER = (APCER + BPCER) / 2 with APCER the attacks taken for live over all attacks (pooled over attack types, not the worst
+    type of ISO 30107-3) and BPCER the live samples rejected over all live ones. One class predicted for everything gives 50.
+    ValueError when one of the two classes has no sample.
+
+    >>> acer(torch.tensor([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 0.0]]), torch.tensor([0, 1, 1, 0]))
+    25.0
+    """
+    from torchmetrics.functional.classification import binary_stat_scores
+
+    tp, fp, tn, fn, _ = binary_stat_scores(scores.argmax(1), target).tolist()
+    if tp + fn == 0 or fp + tn == 0:
+        raise ValueError("ACER needs live samples and attacks, and one of them is missing from the split")
+    return float(50.0 * (fp / (fp + tn) + fn / (fn + tp)))
+
+
 METRICS = {
+    "acer": Metric("acer", "%", False, "mean of attacks accepted and live samples rejected, at argmax, in percent", acer),
     "accuracy": Metric("accuracy", "%", True, "correct argmax predictions / all samples, in percent", accuracy),
 }
 

@@ -273,4 +273,4 @@ def test_spec_json_tells_what_runs(tmp_path: Path) -> None:
     run_trial(trial.job)
     spec = json.loads((directory(trial) / "spec.json").read_text())
     assert spec["method"] == "sf_md" and spec["seed"] == 0 and spec["dataset"]["fingerprint"] == Digits(limit=96).fingerprint()
-    assert set(METRICS) == {"accuracy"}
+    assert set(METRICS) == {"accuracy", "acer"}
