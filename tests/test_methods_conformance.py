@@ -10,6 +10,8 @@ HPARAMS = {"sf_md_reweighted": {"hard_set": "m0"}}
 """What a method cannot be built without on data it knows nothing about."""
 
 CASES = [(name, variant) for name in METHODS.names() for variant in METHODS.get(name).variants]
+# Every variant is checked; those other than the paper's, aligned data and pyramids among the slow tests.
+FIRST = [case if case[1] == "paper" else pytest.param(*case, marks=pytest.mark.slow) for case in CASES]
 
 
 def _embedded(name: str) -> bool:
@@ -24,11 +26,12 @@ EMBEDDED = [name for name in DATASETS.names() if _embedded(name)]
 
 
 @pytest.mark.parametrize(("modalities", "classes"), [(2, 5), (3, 2), (4, 3)])
-@pytest.mark.parametrize(("name", "variant"), CASES)
+@pytest.mark.parametrize(("name", "variant"), FIRST)
 def test_method_conforms(name: str, variant: str, modalities: int, classes: int) -> None:
     check_method(METHODS.get(name), variants=[variant], modalities=[modalities], classes=[classes], hparams=HPARAMS.get(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_method_conforms_on_aligned_modalities(name: str, variant: str) -> None:
     check_method(METHODS.get(name), variants=[variant], modalities=(3,), classes=(4,), aligned=True, hparams=HPARAMS.get(name))
@@ -40,6 +43,7 @@ def test_method_conforms_with_many_classes_at_the_default_width(name: str) -> No
     check_method(METHODS.get(name), modalities=(2,), classes=(40,), backbone=BACKBONES.get("small"), hparams=HPARAMS.get(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in METHODS.names() if "segmentation" in METHODS.get(name).tasks])
 def test_method_conforms_on_pyramids(name: str) -> None:
     check_method(METHODS.get(name), modalities=(3,), classes=(4,), task="segmentation", hparams=HPARAMS.get(name))
