@@ -44,7 +44,10 @@ class EpochReport:
 
 @dataclass
 class Fit:
-    """The state of a training run; what a checkpoint holds, and what is left when it is over."""
+    """The state of a training run; what a checkpoint holds, and what is left when it is over.
+
+    ``remarks`` are sentences for the report about the data that it was trained on.
+    """
 
     epoch: int = -1
     best_epoch: int = -1
@@ -53,6 +56,7 @@ class Fit:
     best_state: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -84,26 +88,30 @@ class Trainer:
             pattern = Streams(self.missing.seed).generator("missing")
             available = drop_modalities(self.train.available, self.missing.rate, pattern)
             self.train = Split(self.train.inputs, self.train.target, available)
-        self._leave_out_unusable()
+        self.remarks = self._leave_out_unusable()
         self.available = self.train.available
         self.complete = bool(self.available.all())
 
-    def _leave_out_unusable(self) -> None:
-        """Keep the samples that have what this training shows: one combination, or everything."""
-        wanted = torch.ones(len(self.model.spec.names), dtype=torch.bool)
-        if self.only is not None:
-            wanted = torch.tensor(self.only.mask)
-        elif not self.model.needs_complete_data:
-            return
-        usable = self.train.available[:, wanted].all(1).nonzero().squeeze(1)
+    def _leave_out_unusable(self) -> list[str]:
+        """Keep the samples that have what this training shows, one combination or everything, and say what was left out."""
+        everything = self.model.combinations[-1]
+        if self.only is None and not self.model.needs_complete_data:
+            return []
+        wanted = everything if self.model.needs_complete_data else self.only or everything
+        usable = self.train.available[:, torch.tensor(wanted.mask)].all(1).nonzero().squeeze(1)
+        samples = len(self.train)
         if len(usable) < 2:
             raise TrialFailure("fewer than two training samples have all the modalities that this training needs")
-        if len(usable) < len(self.train):
-            self.train = self.train.select(usable.to(self.device))
+        if len(usable) == samples:
+            return []
+        self.train = self.train.select(usable.to(self.device))
+        what = "all modalities" if wanted == everything else wanted.name
+        return [f"trained on the {len(usable)} of {samples} training samples that have {what}"]
 
     def fit(self) -> Fit:
         """Train to the last epoch, from the checkpoint if there is one; TrialFailure when the loss or a score is not finite."""
         fit = self._resume()
+        fit.remarks = self.remarks
         for epoch in range(fit.epoch + 1, self.recipe.epochs):
             started = time.perf_counter()
             values = self._train_epoch(epoch)

@@ -244,7 +244,7 @@ def _record(run: _Run, fit: Fit, cells: dict[str, Any]) -> Json:
         "cells": cells,
         "parameters": run.model.parameter_counts(),
         "starved_encoder_batches": run.model.starved_encoders,
-        "remarks": run.model.remarks(fit.epoch + 1),
+        "remarks": [*fit.remarks, *run.model.remarks(fit.epoch + 1)],
         "train_seconds": round(fit.seconds, 3),
         "seconds": round(time.perf_counter() - run.started, 3),
         "peak_memory_bytes": _peak_memory(run.device),

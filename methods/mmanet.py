@@ -132,6 +132,8 @@ class MMANet(Method):
         start = EpochContext(0, epochs, self.combinations).starts(ACTIVE_FROM)
         if start >= epochs:
             return [f"distillation and regularisation never ran: they start at epoch {start} and training had {epochs}"]
+        if not names:
+            return [f"the selected weights are older than distillation and regularisation, which start at epoch {start}"]
         return [f"weak combinations (mined once, from predictions on val): {names}"]
 
 
