@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.backbones import Backbone, MapShape
+from harness.backbones import Backbone, MapShape, Passed
 from harness.backbones.small import Head
 from harness.dataset import DataSpec
 from harness.errors import UserError
@@ -80,6 +80,13 @@ class Trunk(nn.Module):
     def forward(self, fused: tuple[Tensor, ...]) -> Tensor:
         return self.layers(fused[0])  # type: ignore[no-any-return]
 
+    def stages(self, fused: tuple[Tensor, ...]) -> list[Tensor]:
+        """The output of every shared layer, z last."""
+        outputs = [fused[0]]
+        for layer in self.layers:
+            outputs.append(layer(outputs[-1]))
+        return outputs[1:]
+
 
 def _initialise(module: nn.Module) -> None:
     """Kaiming-normal convolutions (fan_out); batch norm (1, 0) and linear layers keep PyTorch's defaults."""
@@ -113,6 +120,7 @@ class ResNet(Backbone):
         self.maps = (MapShape(self._channels(self.own), height, width),)
         shared_strides = LAYERS - self.own
         self.z = MapShape(self._channels(LAYERS), _halved(height, shared_strides), _halved(width, shared_strides))
+        self.inner = tuple(self._channels(number) for number in range(self.own + 1, LAYERS))
 
     def encoder(self, modality: str) -> nn.Module:
         channels = self.spec.modalities[self.spec.names.index(modality)].shape[0]
@@ -128,6 +136,15 @@ class ResNet(Backbone):
 
     def head(self, channels: Sequence[int]) -> nn.Module:
         return Head(self.z.channels, len(self.spec.classes))
+
+    def through(self, trunk: nn.Module, head: nn.Module, fused: tuple[Tensor, ...]) -> Passed:
+        if not self.inner or not isinstance(trunk, Trunk):
+            return super().through(trunk, head, fused)
+        *inner, z = trunk.stages(fused)
+        return Passed(head(z, fused), z, inner=tuple(inner))
+
+    def last_stage(self, channels: Sequence[int]) -> nn.Module:
+        return Trunk([self._layer(LAYERS, self.inner[-1])]) if self.inner else self.trunk(channels)
 
     def _channels(self, layer: int) -> int:
         return self.width << (layer - 1)
