@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from harness.store import Store
 def start(*arguments: str) -> subprocess.Popen[str]:
     """``python -m harness.run`` in a process of its own, output piped together."""
     command = [sys.executable, "-m", "harness.run", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # A test run in the background of a script ignores Ctrl-C, and so would its children.
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=listen)
 
 
 def run(*arguments: str, module: str = "harness.run") -> subprocess.CompletedProcess[str]:
