@@ -8,11 +8,17 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from harness.cli import DONE, flags, guarded, one_thread
 from harness.errors import UserError, unknown
 
+if TYPE_CHECKING:
+    from harness.method import Method
+
 one_thread()
+
+TRAINING_ONLY_NOTE = "everything else, without the modules that only training needs"
 
 HELP = """usage: python -m harness.show WHAT [key=value ...] [--help]
 
@@ -94,9 +100,22 @@ def show_method(name: str, settings: Sequence[str]) -> str:
             "deviations": cls.deviations,
             "hyperparameters": hyperparameters,
             "tasks": [", ".join(cls.tasks)],
+            "once per sample": _shared(cls),
+            "once per combination": ["fuse: " + ("everything else" if not cls.training_only else TRAINING_ONLY_NOTE)],
+            "needs": [f"{key}: {need.method}, trained before on all modalities" for key, need in cls.needs.items()],
             "parameters (quick-start network)": _parameters(name),
         },
     )
+
+
+def _shared(cls: type[Method]) -> list[str]:
+    """What evaluation computes once per sample, whatever the mask."""
+    from harness.method import Method
+
+    encoded = "encode: each modality once"
+    if cls.prepare is Method.prepare:
+        return [encoded]
+    return [encoded, f"prepare: {' '.join(inspect.getdoc(cls.prepare).split())}"]  # type: ignore[union-attr]
 
 
 def _parameters(name: str) -> list[str]:

@@ -3,11 +3,15 @@
 import pytest
 
 from harness.errors import UserError
+from harness.hyperparameters import Value
 from harness.registry import BACKBONES, DATASETS, METHODS
 from harness.testing import check_dataset, check_method
 
-HPARAMS = {"sf_md_reweighted": {"hard_set": "m0"}}
-"""What a method cannot be built without on data it knows nothing about."""
+HPARAMS: dict[str, dict[str, Value]] = {
+    "sf_md_reweighted": {"hard_set": "m0"},
+    "mmformer": {"d": 32, "heads": 4, "mlp": 64},
+}
+"""What a method cannot be built without on data it knows nothing about, and sizes that keep the suite fast."""
 
 CASES = [(name, variant) for name in METHODS.names() for variant in METHODS.get(name).variants]
 # Every variant is checked; those other than the paper's, aligned data and pyramids among the slow tests.

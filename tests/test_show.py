@@ -13,7 +13,17 @@ from harness.plan import Plan
 from harness.registry import METHODS
 from harness.trial import run_trial
 
-HEADINGS = ("what it computes", "paper", "provenance", "variants", "deviations", "hyperparameters", "tasks")
+HEADINGS = (
+    "what it computes",
+    "paper",
+    "provenance",
+    "variants",
+    "deviations",
+    "hyperparameters",
+    "tasks",
+    "once per sample",
+    "needs",
+)
 
 
 def shown(capsys: pytest.CaptureFixture[str], *words: str) -> str:
