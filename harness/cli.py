@@ -35,6 +35,10 @@ def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> i
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:
+        # A folder that cannot be written, a full disk: what a trial meets itself is recorded with the trial.
+        print(f"error: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
+        return BAD_CONFIGURATION
 
 
 def settings_help() -> str:

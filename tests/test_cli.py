@@ -39,6 +39,13 @@ def test_a_mistake_is_one_line_and_exit_code_two(argument: str, capsys: pytest.C
     assert not (tmp_path / "out").exists()
 
 
+def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert guarded(run_main, [*QUICK, f"output={tmp_path / 'file' / 'out'}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'file'}") and "Not a directory" in error and error.count("\n") == 1
+
+
 def test_asking_for_a_gpu_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import torch
 

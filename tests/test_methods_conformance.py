@@ -16,7 +16,7 @@ HPARAMS: dict[str, dict[str, Value]] = {
 for maps of 128 numbers (the default, 30, belongs to 8,192), for the teacher is an untrained one here."""
 
 CASES = [(name, variant) for name in METHODS.names() for variant in METHODS.get(name).variants]
-# Every variant is checked; those other than the paper's, aligned data and pyramids among the slow tests.
+# Every case is checked; variants other than the paper's, V = 2 and 4, aligned data and pyramids among the slow tests.
 FIRST = [case if case[1] == "paper" else pytest.param(*case, marks=pytest.mark.slow) for case in CASES]
 
 
@@ -31,7 +31,10 @@ def _embedded(name: str) -> bool:
 EMBEDDED = [name for name in DATASETS.names() if _embedded(name)]
 
 
-@pytest.mark.parametrize(("modalities", "classes"), [(2, 5), (3, 2), (4, 3)])
+@pytest.mark.parametrize(
+    ("modalities", "classes"),
+    [(3, 2), pytest.param(2, 5, marks=pytest.mark.slow), pytest.param(4, 3, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize(("name", "variant"), FIRST)
 def test_method_conforms(name: str, variant: str, modalities: int, classes: int) -> None:
     check_method(METHODS.get(name), variants=[variant], modalities=[modalities], classes=[classes], hparams=HPARAMS.get(name))

@@ -215,6 +215,7 @@ def test_T6_all_modalities_present_equals_the_unmasked_network() -> None:
     assert torch.equal(plain, network(inputs, torch.ones(2, 3, dtype=torch.bool)).logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", ["mid128", "mid256", "late512"])
 def test_sf_md_on_it_conforms(fusion: str) -> None:
     check_method(SFMD, modalities=(3,), classes=(2,), backbone=lambda spec: ResNet(spec, {"width": 8, "fusion": fusion}))
