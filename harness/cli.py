@@ -32,6 +32,9 @@ def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> i
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_CONFIGURATION
+    except KeyboardInterrupt:
+        print("interrupted; nothing is lost, the same command goes on", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys
     assert guarded(run_main, [*QUICK, f"output={tmp_path / 'file' / 'out'}"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path / 'file'}") and "Not a directory" in error and error.count("\n") == 1
+
+
+def test_ctrl_c_outside_of_training_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(arguments: Sequence[str]) -> int:
+        raise KeyboardInterrupt
+
+    assert guarded(interrupted, []) == 130
+    assert capsys.readouterr().err == "interrupted; nothing is lost, the same command goes on\n"
 
 
 def test_asking_for_a_gpu_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
