@@ -14,7 +14,7 @@ HPARAMS: dict[str, dict[str, Value]] = {
 """What a method cannot be built without on data it knows nothing about, and sizes that keep the suite fast."""
 
 MANY_CLASSES: dict[str, dict[str, Value]] = HPARAMS | {"mmanet": {"mad": 1.0}}
-"""With 40 classes and an untrained teacher, MMANet's default weight of distillation (30, for maps of 8,192 numbers) hinders fitting."""
+"""With 40 classes and an untrained teacher, MMANet's default distillation weight (30) hinders fitting."""
 
 CASES = [(name, variant) for name in METHODS.names() for variant in METHODS.get(name).variants]
 # Every case is checked; variants other than the paper's, V = 2 and 4, aligned data and pyramids among the slow tests.
