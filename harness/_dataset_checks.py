@@ -9,11 +9,10 @@ import torch
 
 from harness._conformance import require
 from harness.dataset import SPLITS, TASKS, Dataset, DataSpec, Split
-from harness.metrics import metric
+from harness.method import VOID
+from harness.metrics import TASK_METRICS, metric
 
 CHECKS: dict[str, Callable[[Dataset], None]] = {}
-IGNORED = -100
-"""The label of pixels that count nowhere: the index that cross-entropy leaves out."""
 
 
 def check(function: Callable[[Dataset], None]) -> Callable[[Dataset], None]:
@@ -24,10 +23,12 @@ def check(function: Callable[[Dataset], None]) -> Callable[[Dataset], None]:
 
 @check
 def description(dataset: Dataset) -> None:
-    """the spec has a known task and metric, at least two differently named modalities and at least two classes"""
+    """the spec has a known task and a metric of it, at least two differently named modalities and at least two classes"""
     spec = dataset.spec
     require(spec.task in TASKS, f"the task '{spec.task}' is not one of {', '.join(TASKS)}")
-    metric(spec.metric)
+    primary = metric(spec.metric)
+    require(primary.name in TASK_METRICS[spec.task], f"the metric '{primary.name}' is not one of {spec.task}")
+    require(primary.fit is None, f"'{primary.name}' has a constant that val decides and cannot select weights")
     require(len(spec.names) >= 2, f"there are {len(spec.names)} modalities")
     require(len(set(spec.names)) == len(spec.names), f"two modalities of {spec.names} have the same name")
     marks = [name for name in spec.names if set(name) & set("+.,") or not name]
@@ -60,14 +61,14 @@ def inputs(dataset: Dataset) -> None:
 
 @check
 def targets(dataset: Dataset) -> None:
-    """targets are int64, (N,) or (N, H, W) for segmentation, in 0 .. K - 1; pixels may be -100, which counts nowhere"""
+    """targets are int64, (N,) or (N, H, W) for segmentation, in 0 .. K - 1; pixels may be 255, which counts nowhere"""
     spec = dataset.spec
     for name in SPLITS:
         target = dataset.load(name).target
         dimensions = 3 if spec.task == "segmentation" else 1
         require(target.dtype == torch.int64, f"{name}: targets are {target.dtype}")
         require(target.dim() == dimensions, f"{name}: targets have {target.dim()} dimensions")
-        legal = (target >= 0) & (target < len(spec.classes)) | (target == IGNORED) & (dimensions == 3)
+        legal = (target >= 0) & (target < len(spec.classes)) | (target == VOID) & (dimensions == 3)
         require(bool(legal.all()), f"{name}: a target is {int(target[~legal][:1].sum())}, and K is {len(spec.classes)}")
 
 
