@@ -16,6 +16,7 @@ from harness.combinations import lattice
 from harness.dataset import DataSpec, Modality, Split
 from harness.hyperparameters import Value
 from harness.method import EpochContext, Losses, Method, Output, TrainBatch
+from harness.metrics import TASK_METRICS
 from harness.registry import METHODS
 from harness.seeds import Noise, Streams
 
@@ -58,7 +59,7 @@ def synthetic_spec(modalities: int, classes: int, task: str = "classification", 
         task=task,
         modalities=tuple(Modality(f"m{v}", shape) for v, shape in enumerate(shapes)),
         classes=tuple(f"c{k}" for k in range(classes)),
-        metric="miou" if task == "segmentation" else "accuracy",
+        metric=TASK_METRICS[task][0],
         aligned=aligned or task == "segmentation",
         synthetic=True,
     )

@@ -88,7 +88,7 @@ class EpochContext:
         epochs: of the whole run.
         combinations: the C = 2^V - 1 combinations.
         val_scores: (C, N, K) scores; of a segmentation (C, N, K, K) confusion counts per image, rows = target.
-        val_target: (N,), or the label maps (N, H, W).
+        val_target: (N,); None for a segmentation, whose counts tell what is needed of it.
         val_values: combination name -> the dataset's metric on val, NaN for a combination that no sample has.
     """
 
