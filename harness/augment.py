@@ -142,13 +142,20 @@ def warp(
     """
     image = x.float()
     shifted = image - fill if fill else image
-    grid = F.affine_grid(theta + _tie(theta, x) if mode == "nearest" else theta, [len(x), 1, *size], align_corners=False)
+    grid = _grid(theta + _tie(theta, x) if mode == "nearest" else theta, size)
     out = F.grid_sample(shifted, grid, mode, outside, align_corners=False)
     out = out + fill if fill else out
     if tuple(x.shape[2:]) == tuple(size):
         identity = (theta == torch.eye(2, 3, dtype=theta.dtype, device=theta.device)).all(2).all(1)
         out = torch.where(identity[:, None, None, None], image, out)
     return out.to(x.dtype) if mode == "nearest" else out
+
+
+def _grid(theta: Tensor, size: Size) -> Tensor:
+    """What ``affine_grid`` computes, (B, h, w, 2), without its matrix product: that may round to TF32, and differs by batch."""
+    y, x = ((2 * torch.arange(side, device=theta.device) + 1) / side - 1 for side in size)
+    across, down, start = theta[:, None, None].unbind(-1)
+    return across * x[:, None] + (down * y[:, None, None] + start)
 
 
 def _tie(theta: Tensor, x: Tensor) -> Tensor:

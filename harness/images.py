@@ -69,7 +69,8 @@ def _bilinear(pixels: Item, size: tuple[int, int]) -> Item:
         weight = (where - low).astype(np.float32).reshape(shape)
         first = values.take(low, axis)
         values = first + (values.take(np.minimum(low + 1, length - 1), axis) - first) * weight
-    return np.rint(values).astype(pixels.dtype)
+    rounded: Item = np.rint(values).astype(pixels.dtype)
+    return rounded
 
 
 def _nearest(pixels: Item, size: tuple[int, int]) -> Item:

@@ -15,9 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
+from harness._prepared_build import Build, Files
+from harness._prepared_table import Facts
 from harness.errors import UserError
 from harness.images import read_image
 from harness.prepared import Item, Table, Unreadable, opened, prepare
+from harness.store import write_json
 
 Said = list[str]
 
@@ -157,6 +160,22 @@ def test_a_sidecar_that_is_not_whole_does_not_count(tmp_path: Path) -> None:
         opened(table, tmp_path / "cache")
     make(table, tmp_path / "cache")
     assert len(read.rows) == 8 and opened(table, tmp_path / "cache").decoded == 4
+
+
+def test_an_altered_file_is_not_taken_for_unfinished_work(tmp_path: Path) -> None:
+    """A process killed after sealing a file, before its list of finished chunks was gone."""
+    table, read = table_of(pictures(tmp_path / "data", 5))
+    make(table, tmp_path / "cache")
+    array = next((tmp_path / "cache").glob("*.npy"))
+    build = Build(table, Facts.of(table), Files(array.parent, array.stem))
+    for altered in (False, True):
+        write_json(build.files.progress, {"key": build.key, "done": {"0": {}}})
+        if altered:
+            array.write_bytes(array.read_bytes()[:-1] + b"x")
+        make(table, tmp_path / "cache")
+        assert len(read.rows) == 5 * (1 + altered)
+    assert not build.files.progress.exists()
+    assert (opened(table, tmp_path / "cache").array[4].numpy() == read(4)).all()
 
 
 def test_a_changed_source_means_a_new_file_and_the_old_one_goes(tmp_path: Path) -> None:
