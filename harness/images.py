@@ -69,12 +69,12 @@ def _bilinear(pixels: Item, size: tuple[int, int]) -> Item:
         weight = (where - low).astype(np.float32).reshape(shape)
         first = values.take(low, axis)
         values = first + (values.take(np.minimum(low + 1, length - 1), axis) - first) * weight
-    rounded: Item = np.rint(values).astype(pixels.dtype)
-    return rounded
+    return np.rint(values).astype(pixels.dtype)
 
 
 def _nearest(pixels: Item, size: tuple[int, int]) -> Item:
     rows, columns = (
         ((np.arange(side) + 0.5) * length / side).astype(np.int64) for side, length in zip(size, pixels.shape, strict=False)
     )
-    return pixels[rows][:, columns]
+    found: Item = pixels[rows][:, columns]
+    return found

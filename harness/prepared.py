@@ -84,7 +84,7 @@ def prepare(
         if sidecar is not None:
             bad |= dict.fromkeys(sidecar["unreadable"].values())
             continue
-        with exclusive(folder / "locks" / f"{table.name}-{table.recipe[:12]}", partial(say, _waiting(table))):
+        with exclusive(folder / "locks" / f"{table.file_name}-{table.recipe[:12]}", partial(say, _waiting(table))):
             bad |= dict.fromkeys(_made(table, state, folder, progress, say)["unreadable"].values())
     if bad and unreadable == "fatal":
         raise UserError(
@@ -109,7 +109,7 @@ def opened(table: Table, folder: Path) -> Prepared:
 
 def _sealed(table: Table, folder: Path) -> Iterator[tuple[Files, Json]]:
     """The finished files of a table, whatever its sources' sizes and the libraries' versions were; normally one."""
-    for path in sorted(folder.glob(f"{table.name}-*.json")):
+    for path in sorted(folder.glob(f"{table.file_name}-*.json")):
         sidecar = read_json(path)
         if sidecar and sidecar.get("format") == FORMAT and sidecar["facts"]["recipe"] == table.recipe:
             yield Files(folder, path.stem), sidecar

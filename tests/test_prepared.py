@@ -216,6 +216,24 @@ def test_tables_of_one_name_with_other_operations_live_side_by_side(tmp_path: Pa
     assert opened(small, tmp_path / "cache").array.shape == (3, 3, 8, 8)
 
 
+def test_names_that_a_file_cannot_have_and_equal_tables_of_other_names(tmp_path: Path) -> None:
+    paths = pictures(tmp_path / "data", 3)
+    wanted = [table_of(paths, name)[0] for name in ("train/left [1]", "train/left [1]-2", "train", "train-left")]
+    for _ in range(2):
+        prepare(wanted, tmp_path / "cache", "fatal")
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 4
+    assert all(opened(table, tmp_path / "cache").decoded == 3 for table in wanted)
+
+
+def test_a_table_of_many_small_items_is_made_in_chunks(tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text("x")
+    told: list[int] = []
+    table = Table("label", (), "int64", "x", (tmp_path / "labels",) * 5000, lambda row: np.asarray(row * row))
+    prepare([table], tmp_path / "cache", "fatal", lambda name, done, total: told.append(done))
+    assert told == [0, 1024, 2048, 3072, 4096, 5000]
+    assert torch.equal(opened(table, tmp_path / "cache").array, torch.arange(5000) ** 2)
+
+
 def test_unreadable_files_are_all_named_or_left_out_as_the_study_says(tmp_path: Path) -> None:
     paths, folder = pictures(tmp_path / "data", 9), tmp_path / "cache"
     for path in paths[2:6]:
