@@ -42,6 +42,15 @@ def test_labels_keep_their_type_and_only_get_labels_that_exist(geometry: Geometr
         assert (255 in out) == isinstance(geometry, RotateCropFlip)
 
 
+@pytest.mark.parametrize(("stored", "size"), [(144, 115), (90, 45), (76, 37), (51, 26)])
+def test_a_shift_by_half_a_pixel_moves_all_labels_to_the_same_side(stored: int, size: int) -> None:
+    """The central crop of a difference that is odd: every point lies half-way between two labels."""
+    columns = torch.arange(stored).expand(1, 1, stored, stored)
+    theta = torch.tensor([[[size / stored, 0, 0], [0, size / stored, 0]]])
+    row = warp(columns, theta, (size, size), "nearest")[0, 0, 0]
+    assert torch.equal(row, torch.arange(size) + (stored - size + 1) // 2)
+
+
 def test_a_label_map_moves_as_its_picture_does() -> None:
     labels = (smooth(12, 1, 64, 64) > 127).to(torch.uint8) * 200
     for geometry in GEOMETRIES:

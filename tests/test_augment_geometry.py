@@ -119,6 +119,7 @@ def test_resized_crops_have_the_shares_aspects_and_positions_asked_for() -> None
     for whole in (width, height, left, top):
         assert (whole - whole.round()).abs().max() < 1e-3
     assert left.min() > -1e-3 and top.min() > -1e-3 and (left + width).max() < 160.001 and (top + height).max() < 120.001
+    assert left.min() < 0.5 and top.min() < 0.5 and (left + width).max() > 159.5 and (top + height).max() > 119.5
     # Sides are rounded to whole pixels: half a pixel of the smaller side at the smallest area.
     share, aspect = width * height / (120 * 160), (width / height).log()
     tolerance = 0.5 / math.sqrt(0.1 * 120 * 160 * 0.75)
@@ -170,6 +171,11 @@ def test_enlarged_crops_are_those_of_the_published_steps() -> None:
         assert (left, top) == (0, 0) or (0 <= left < width - 64 and 0 <= top < height - 48)
         reference = large[:, top : top + 48, left : left + 64]
         assert ((result.flip(2) if flip else result) - reference).abs().max() < 0.01
+
+
+def test_an_image_that_is_larger_on_one_side_only_is_resized_as_a_whole() -> None:
+    matrix = pixels(ScaleCropFlip((1, 1), 0).draw(3, (48, 64), (48, 40), stream()), (48, 64), (48, 40))
+    assert torch.allclose(matrix, torch.tensor([[1.6, 0, 0], [0, 1, 0]]).double(), atol=1e-4)
 
 
 def test_enlargement_is_uniform_and_offsets_exclude_their_bound() -> None:

@@ -137,10 +137,10 @@ def test_tables_of_one_name_with_other_operations_live_side_by_side(tmp_path: Pa
 
 def test_names_that_a_file_cannot_have_and_equal_tables_of_other_names(tmp_path: Path) -> None:
     paths = pictures(tmp_path / "data", 3)
-    wanted = [table_of(paths, name)[0] for name in ("train/left [1]", "train/left [1]-2", "train", "train-left")]
+    wanted = [table_of(paths, name)[0] for name in ("train/left [1]-2", "train/left [1]", "train-left", "train")]
     for _ in range(2):
         prepare(wanted, tmp_path / "cache", "fatal")
-    assert len(list((tmp_path / "cache").glob("*.npy"))) == 4
+        assert len(list((tmp_path / "cache").glob("*.npy"))) == 4
     assert all(opened(table, tmp_path / "cache").decoded == 3 for table in wanted)
 
 
