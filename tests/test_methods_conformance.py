@@ -1,4 +1,4 @@
-"""Every registered method that runs on the quick start's network, and every dataset that needs no files, passes the conformance checks."""
+"""Every registered method of the quick start's network, and every dataset that needs no files, passes the conformance checks."""
 
 import pytest
 
