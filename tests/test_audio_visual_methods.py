@@ -109,9 +109,8 @@ def test_sf_pcme_has_no_attention_over_one_place_and_says_so() -> None:
     model = SFPCME(narrow())
     channels, linear = 64, 64 * 64 + 64
     assert size(model.distribution) == 4 * linear + 2 * channels
-    assert model.remarks(100) == [
-        "the attention is left out: the network's maps have one place, of which any attention is the mean"
-    ]
+    assert model.remarks(100) == [ONE_PLACE]
+    assert ONE_PLACE.startswith("the attention is left out")
 
 
 def test_dmrnet_mines_its_hard_set_in_the_released_variant_too() -> None:
