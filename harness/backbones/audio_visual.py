@@ -40,8 +40,7 @@ class Stem(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        apart = x if self.frames == 1 else x.unflatten(1, (self.frames, -1)).flatten(0, 1)
-        return self.layers(apart)  # type: ignore[no-any-return]
+        return self.layers(x.reshape(len(x) * self.frames, -1, *x.shape[2:]))  # type: ignore[no-any-return]
 
 
 class ResidualLayers(nn.Sequential):
@@ -257,7 +256,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def _frame_mean(x: Tensor, frames: int) -> Tensor:
-    return x if frames == 1 else x.unflatten(0, (-1, frames)).mean(1)
+    return x if frames == 1 else x.reshape(-1, frames, *x.shape[1:]).mean(1)
 
 
 def _as_map(vector: Tensor) -> Tensor:
