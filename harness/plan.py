@@ -69,7 +69,7 @@ class Plan:
         self.dataset: Dataset = _open_dataset(study)
         self.rows = _rows(study)
         network = _network(study, self.spec)
-        self.backbone, self.local = _facts_and_paths(study, network)
+        self.backbone, self.local = _facts_and_paths(str(study.backbone.get("name", "small")), network)
         for row in self.rows:
             _check_row(row, self.spec, study)
             _check_joint(row, network)
@@ -191,11 +191,11 @@ def _network(study: Study, spec: DataSpec) -> Backbone:
     return cls(spec, given)
 
 
-def _facts_and_paths(study: Study, network: Backbone) -> tuple[dict[str, Any], dict[str, str]]:
+def _facts_and_paths(name: str, network: Backbone) -> tuple[dict[str, Any], dict[str, str]]:
     """The network's name and options that are part of a trial's identity, and its options that are paths of this machine."""
     facts = {key: value for key, value in network.values.items() if not network.options[key].local}
     paths = {key: _absolute(str(value)) for key, value in network.values.items() if network.options[key].local}
-    return {"name": str(study.backbone.get("name", "small")), **facts}, paths
+    return {"name": name, **facts}, paths
 
 
 def _absolute(path: str) -> str:
