@@ -8,12 +8,10 @@ from typing import Any
 import torch
 
 from harness._conformance import require
-from harness.dataset import SPLITS, TASKS, Dataset, DataSpec, Split
+from harness.dataset import SPLITS, TASKS, VOID, Dataset, DataSpec, Split
 from harness.metrics import metric
 
 CHECKS: dict[str, Callable[[Dataset], None]] = {}
-IGNORED = -100
-"""The label of pixels that count nowhere: the index that cross-entropy leaves out."""
 
 
 def check(function: Callable[[Dataset], None]) -> Callable[[Dataset], None]:
@@ -47,9 +45,9 @@ def counts(dataset: Dataset) -> None:
 
 @check
 def inputs(dataset: Dataset) -> None:
-    """a split holds each modality in the spec's order as finite float32 (N, C, H, W), C, H and W as described"""
+    """a split holds each modality in the spec's order as finite float32 (N, C, H, W) for encoders, C, H and W as described"""
     for name in SPLITS:
-        split = dataset.load(name)
+        split = dataset.load(name).received()
         require(tuple(split.inputs) == dataset.spec.names, f"{name} holds {tuple(split.inputs)}, not {dataset.spec.names}")
         for modality in dataset.spec.modalities:
             x, wanted = split.inputs[modality.name], (len(split), *modality.shape)
@@ -60,14 +58,14 @@ def inputs(dataset: Dataset) -> None:
 
 @check
 def targets(dataset: Dataset) -> None:
-    """targets are int64, (N,) or (N, H, W) for segmentation, in 0 .. K - 1; pixels may be -100, which counts nowhere"""
+    """targets are int64, (N,) or (N, H, W) for segmentation, in 0 .. K - 1; pixels may be 255, which counts nowhere"""
     spec = dataset.spec
     for name in SPLITS:
-        target = dataset.load(name).target
+        target = dataset.load(name).received().target
         dimensions = 3 if spec.task == "segmentation" else 1
         require(target.dtype == torch.int64, f"{name}: targets are {target.dtype}")
         require(target.dim() == dimensions, f"{name}: targets have {target.dim()} dimensions")
-        legal = (target >= 0) & (target < len(spec.classes)) | (target == IGNORED) & (dimensions == 3)
+        legal = (target >= 0) & (target < len(spec.classes)) | (target == VOID) & (dimensions == 3)
         require(bool(legal.all()), f"{name}: a target is {int(target[~legal][:1].sum())}, and K is {len(spec.classes)}")
 
 
@@ -89,9 +87,28 @@ def determinism(dataset: Dataset) -> None:
     for name in SPLITS:
         first = dataset.load(name)
         for second in (dataset.load(name), again.load(name)):
-            require(_equal(first, second), f"{name} is different when it is loaded again")
+            require(_equal(first.received(), second.received()), f"{name} is different when it is loaded again")
     require(dataset.spec == again.spec, "a new object has another spec")
     require(dataset.fingerprint() == dataset.fingerprint() == again.fingerprint(), "the fingerprint is not stable")
+
+
+@check
+def augmentation(dataset: Dataset) -> None:
+    """what is drawn for an epoch varies training samples alone, repeatably, and leaves types, shapes and legal targets"""
+    for name in SPLITS:
+        split = dataset.load(name)
+        require(name == "train" or split.augmentation is None, f"{name} is augmented")
+        first, second = (split.draw(torch.Generator().manual_seed(0)) for _ in range(2))
+        if first is None:
+            continue
+        few = torch.arange(min(4, len(split)))
+        (x, target), (again, _), (plain, _) = split.batch(few, first), split.batch(few, second), split.batch(few)
+        for modality in x:
+            require(torch.equal(x[modality], again[modality]), f"'{modality}' differs under the same draws")
+            require(x[modality].shape == plain[modality].shape, f"augmentation changes the shape of '{modality}'")
+            require(bool(x[modality].isfinite().all()), f"'{modality}' is not finite when it is augmented")
+        legal = (target >= 0) & (target < len(dataset.spec.classes)) | (target == VOID)
+        require(bool(legal.all()), "augmentation makes targets that are not classes")
 
 
 @check
@@ -107,7 +124,13 @@ def limit(dataset: Dataset) -> None:
 
 
 def _like(dataset: Dataset, limit: int | None) -> Dataset:
-    return type(dataset)(dataset.root, dataset.manifest, dataset.protocol, limit)
+    like = type(dataset)(dataset.root, dataset.manifest, dataset.protocol, limit, dataset.values, dataset.cache)
+    like.prepare(_silent)
+    return like
+
+
+def _silent(name: str, done: int, total: int) -> None:
+    pass
 
 
 def _described(spec: DataSpec) -> tuple[Any, ...]:

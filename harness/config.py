@@ -33,6 +33,8 @@ class DatasetConfig:
     manifest: str | None = setting(None, "CSV that describes your own data")
     protocol: str | None = setting(None, "one of the dataset's protocols; default: its first")
     limit: int | None = setting(None, "at most this many samples per split", low=1)
+    options: dict[str, Any] = field(default_factory=dict, metadata={"help": "the dataset's own settings, such as its input size"})
+    cache: str | None = setting(None, "folder of decoded arrays; default: <output>/cache (not part of a trial's identity)")
 
 
 @dataclass
@@ -88,7 +90,6 @@ class Study:
         return Path(self.output).resolve() / self.name
 
 
-FREE_KEYS = ("backbone", "hparams", "presets", "search")
 NAMED_BLOCKS = ("dataset", "backbone")
 
 

@@ -1,31 +1,86 @@
 """The author's contract for a dataset.
 
 A dataset is one file in ``datasets/`` with one public subclass of :class:`Dataset`; its file name is its registry name. Shape
-legend: N samples, V modalities, (C, H, W) the shape of one modality's array, K classes.
+legend: N samples, V modalities, (C, H, W) the shape that an encoder receives, K classes. What lies on disk or in memory
+(``stored``) may be of another type and size: it becomes what encoders receive on the device, batch by batch.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from harness.augment import Geometry, HsvJitter, Mode, resize
+from harness.hyperparameters import Range, Value, resolve
+
+VOID = 255
+"""The target of pixels that have no class."""
 
 TASKS = ("classification", "anti_spoofing", "segmentation")
 SPLITS = ("train", "val", "test")
 
 
+Progress = Callable[[str, int, int], None]
+"""What is being prepared, how many items are done, how many there are."""
+
+CPU = torch.device("cpu")
+
+RESIDENT_SHARE = 0.4
+"""A split moves to an accelerator when it takes at most this share of the free memory there."""
+
+
 @dataclass(frozen=True)
 class Modality:
-    """One sensor or view: its name, the (C, H, W) of its arrays, and how the arrays were normalised."""
+    """One sensor or view: its name and the (C, H, W) that an encoder receives.
+
+    Encoders receive (stored - mean) / std per channel, as float32; without ``mean`` the stored values are already normalised.
+    ``interpolation`` (bilinear or nearest) is how stored arrays are resized and warped.
+    """
 
     name: str
     shape: tuple[int, int, int]
     description: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    interpolation: Mode = "bilinear"
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training samples are varied: one geometry for all of ``modalities`` (and a dense target), colours of ``jittered``."""
+
+    geometry: Geometry
+    modalities: tuple[str, ...]
+    jitter: HsvJitter | None = None
+    jittered: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How samples are varied: ``theta`` (N, 2, 3), and ``colour`` (N, 3) where there is a jitter."""
+
+    augmentation: Augmentation
+    theta: Tensor
+    colour: Tensor | None = None
+
+    def at(self, index: Tensor, device: torch.device) -> Draws:
+        """The draws of the samples ``index``, on ``device``."""
+        colour = None if self.colour is None else self.colour[index].to(device, non_blocking=True)
+        return Draws(self.augmentation, self.theta[index].to(device, non_blocking=True), colour)
+
+    def coloured(self, name: str, x: Tensor) -> Tensor:
+        """The stored values (B, 3, H, W) of a modality with the colours varied, if they are."""
+        plan = self.augmentation
+        if self.colour is None or plan.jitter is None or name not in plan.jittered:
+            return x
+        return plan.jitter.apply(x.float(), self.colour)
 
 
 @dataclass(frozen=True)
@@ -51,48 +106,134 @@ class DataSpec:
 
 @dataclass
 class Split:
-    """One split in memory.
+    """One split: N samples, as rows of stored arrays.
 
     Attributes:
-        inputs: modality name -> (N, C, H, W) float32, normalised.
-        target: (N,) int64 class index, or (N, H, W) for segmentation.
-        available: (N, V) bool, what each sample has.
+        inputs: modality name -> (M, ...) stored rows of any type, possibly mapped from disk.
+        target: (N,) int64 class index; for segmentation (M, H, W) stored class maps with VOID.
+        available: (N, V) bool, what each sample has; on the CPU, where masks are drawn.
+        rows: (N,) int64, the row of each sample; None when sample n is row n.
+        modalities: how stored rows become what encoders receive; empty when they already are.
+        augmentation: of training samples; None for evaluation.
+        device: where batches are handed out.
     """
 
     inputs: Mapping[str, Tensor]
     target: Tensor
     available: Tensor
+    rows: Tensor | None = None
+    modalities: tuple[Modality, ...] = ()
+    augmentation: Augmentation | None = None
+    device: torch.device = CPU
 
     def __len__(self) -> int:
-        return int(self.target.shape[0])
+        return int(self.available.shape[0])
+
+    @property
+    def dense(self) -> bool:
+        """Whether the target is a map for each sample."""
+        return self.target.dim() > 1
 
     def to(self, device: torch.device) -> Split:
-        """The same split with inputs and targets on ``device``; availability stays on the CPU, where masks are drawn."""
-        inputs = {name: x.to(device) for name, x in self.inputs.items()}
-        return Split(inputs, self.target.to(device), self.available)
-
-    def batch(self, index: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Inputs and targets of the samples ``index`` (int64, on the split's device)."""
-        return {name: x.index_select(0, index) for name, x in self.inputs.items()}, self.target.index_select(0, index)
+        """The same split handing out batches on ``device``; stored there too when it is small beside the free memory."""
+        moved = replace(self, device=device)
+        if device.type == "cuda" and _bytes(self) > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+            return moved
+        moved.inputs = {name: x.to(device) for name, x in self.inputs.items()}
+        moved.target = self.target.to(device)
+        return moved
 
     def select(self, index: Tensor) -> Split:
-        """The split made of the samples ``index`` only, in that order."""
-        inputs, target = self.batch(index)
-        return Split(inputs, target, self.available.index_select(0, index.to(self.available.device)))
+        """The split made of the samples ``index`` (int64, CPU) only, in that order; nothing stored is copied."""
+        rows = index if self.rows is None else self.rows[index]
+        target = self.target if self.dense else self.target.index_select(0, index.to(self.target.device))
+        return replace(self, rows=rows, target=target, available=self.available[index])
+
+    def received(self) -> Split:
+        """The same split as encoders receive it, all of it in memory; for splits that are small enough."""
+        inputs, target = self.batch(torch.arange(len(self)))
+        return Split(inputs, target, self.available, device=self.device)
+
+    def draw(self, generator: torch.Generator) -> Draws | None:
+        """One epoch's variations for all samples, so that they depend on neither batches nor workers; None without augmentation."""
+        plan = self.augmentation
+        if plan is None:
+            return None
+        first = next(modality for modality in self.modalities if modality.name in plan.modalities)
+        height, width = self.inputs[first.name].shape[-2:]
+        theta = plan.geometry.draw(len(self), (height, width), first.shape[1:], generator)
+        return Draws(plan, theta, plan.jitter.draw(len(self), generator) if plan.jitter is not None else None)
+
+    def batch(self, index: Tensor, draws: Draws | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        """What encoders receive of the samples ``index`` (B,) int64 on the CPU, and their targets, on ``device``.
+
+        With ``draws`` the samples are varied; without, brought to their size alone.
+        """
+        rows = index if self.rows is None else self.rows[index]
+        drawn = draws.at(index, self.device) if draws is not None else None
+        inputs = {name: self._gather(x, rows) for name, x in self.inputs.items()}
+        for modality in self.modalities:
+            inputs[modality.name] = _received(modality, inputs[modality.name], drawn)
+        if not self.dense:
+            return inputs, self._gather(self.target, index)
+        return inputs, self._target_map(self._gather(self.target, rows), drawn)
+
+    def _gather(self, stored: Tensor, rows: Tensor) -> Tensor:
+        # On the flat view: selecting rows of an array with many dimensions is several times slower.
+        flat = stored.reshape(len(stored), -1)
+        chosen = flat.index_select(0, rows.to(stored.device)).reshape(len(rows), *stored.shape[1:])
+        if chosen.device == self.device:
+            return chosen
+        return chosen.pin_memory().to(self.device, non_blocking=True)
+
+    def _target_map(self, target: Tensor, draws: Draws | None) -> Tensor:
+        if draws is None:
+            return target.long()
+        size = self.modalities[0].shape[1:]
+        return draws.augmentation.geometry.apply(target[:, None], draws.theta, size, "nearest", fill=VOID)[:, 0].long()
+
+
+def _received(modality: Modality, x: Tensor, draws: Draws | None) -> Tensor:
+    """What an encoder receives of stored rows x."""
+    size = modality.shape[1:]
+    if draws is not None and modality.name in draws.augmentation.modalities:
+        x = draws.augmentation.geometry.apply(draws.coloured(modality.name, x), draws.theta, size, modality.interpolation)
+    elif tuple(x.shape[-2:]) != size:
+        x = resize(x, size, modality.interpolation)
+    if not modality.mean:
+        return x.float()
+    return (x.float() - _per_channel(modality.mean, x.device)) / _per_channel(modality.std, x.device)
+
+
+@cache
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    # Kept, because a copy to the device at every batch would wait for it.
+    return torch.tensor(values, device=device)[:, None, None]
+
+
+def _bytes(split: Split) -> int:
+    return sum(x.numel() * x.element_size() for x in (*split.inputs.values(), split.target))
 
 
 class Dataset(ABC):
     """A source of train, val and test splits.
+
+    Class attributes an author sets: ``protocols``, ``summary``, ``options`` (declared settings, ``dataset.options.NAME`` in a
+    study), ``root_variable`` (the environment variable that names the root when the study does not).
 
     Args:
         root: folder of the user's copy; None for embedded data.
         manifest: a CSV that describes the user's data; None for named datasets.
         protocol: one of ``protocols``; None for the first.
         limit: at most this many samples per split (quick trials); None for all.
+        options: values of declared options; the others keep their defaults.
+        cache: folder for prepared arrays; None for datasets that need none.
     """
 
     protocols: ClassVar[tuple[str, ...]] = ("default",)
     summary: ClassVar[str] = ""
+    options: ClassVar[Mapping[str, Range]] = {}
+    root_variable: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -100,11 +241,15 @@ class Dataset(ABC):
         manifest: Path | None = None,
         protocol: str | None = None,
         limit: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        cache: Path | None = None,
     ) -> None:
         self.root = root
         self.manifest = manifest
         self.protocol = protocol or self.protocols[0]
         self.limit = limit
+        self.values: dict[str, Value] = resolve("option", self.options, options or {}, "dataset.options")
+        self.cache = cache
 
     @property
     @abstractmethod
@@ -117,8 +262,15 @@ class Dataset(ABC):
 
     @abstractmethod
     def load(self, split: str) -> Split:
-        """One of ``train``, ``val``, ``test``; deterministic."""
+        """One of ``train``, ``val``, ``test``; deterministic. Needs what ``prepare`` makes."""
 
     @abstractmethod
     def counts(self) -> dict[str, int]:
         """Samples per split, after ``limit``."""
+
+    def prepare(self, progress: Progress) -> list[str]:
+        """Decode what ``load`` needs into ``cache``, once; called by the driver, never by a worker.
+
+        Returns sentences for the user: what was found, left out or inferred. Default: nothing to prepare.
+        """
+        return []

@@ -40,7 +40,7 @@ def predict(model: Method, split: Split, batch_size: int, device: torch.device) 
     masks = [torch.tensor(combination.mask, device=device) for combination in model.combinations]
     batches = []
     for start in range(0, len(split), batch_size):
-        index = torch.arange(start, min(start + batch_size, len(split)), device=split.target.device)
+        index = torch.arange(start, min(start + batch_size, len(split)))
         inputs = {name: x.to(device) for name, x in split.batch(index)[0].items()}
         cache = model.prepare(model.encode_all(inputs))
         fused = [model.combine(cache, mask.expand(len(index), -1)).logits for mask in masks]

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from harness.combinations import Combination, lattice
-from harness.dataset import DataSpec
+from harness.dataset import VOID, DataSpec
 from harness.hyperparameters import Range, Value, resolve
 from harness.phases import epoch_at
 from harness.seeds import Noise
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 Features = Any
 """Whatever ``encode`` returns for one modality: a tree of tensors whose first dimension is the batch."""
-
-VOID = 255
-"""The target of pixels that have no class."""
 
 Losses = dict[str, Tensor]
 """Named 0-d terms, already weighted; the training loss is their sum, and each is logged."""

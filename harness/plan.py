@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -156,8 +157,9 @@ class Plan:
             row.label,
             str(Store.below(study.output).root),
             device="cuda" if study.resources.gpus_per_trial > 0 else "cpu",
-            root=study.dataset.root,
-            manifest=study.dataset.manifest,
+            root=_text(self.dataset.root),
+            manifest=_text(self.dataset.manifest),
+            cache=_text(self.dataset.cache),
             method_file=row.file,
             local=self.local,
         )
@@ -168,8 +170,14 @@ def _open_dataset(study: Study) -> Dataset:
     cls = DATASETS.get(config.name)
     if config.protocol is not None and config.protocol not in cls.protocols:
         raise unknown(f"protocol of {config.name}", config.protocol, cls.protocols)
-    root, manifest = (Path(path).resolve() if path else None for path in (config.root, config.manifest))
-    return cls(root=root, manifest=manifest, protocol=config.protocol, limit=config.limit)
+    given_root = config.root or (os.environ.get(cls.root_variable) if cls.root_variable else None)
+    root, manifest = (Path(path).expanduser().resolve() if path else None for path in (given_root, config.manifest))
+    cache = Path(config.cache or Path(study.output) / "cache").expanduser().resolve()
+    return cls(root, manifest, config.protocol, config.limit, config.options, cache)
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path is not None else None
 
 
 def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
@@ -178,6 +186,7 @@ def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint(),
         "protocol": dataset.protocol,
         "limit": dataset.limit,
+        "options": dict(dataset.values),
         "synthetic": dataset.spec.synthetic,
     }
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import Progress, TaskID
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -147,6 +150,34 @@ def progress_view(trials: int, epochs: int, metric: str) -> ProgressView:
     """The live view on a terminal, plain lines otherwise."""
     console = Console()
     return LiveProgress(trials, epochs, metric, console) if console.is_terminal else PlainProgress(trials, epochs, metric)
+
+
+@contextmanager
+def preparation_view() -> Iterator[Callable[[str, int, int], None]]:
+    """How far each array of the prepared data is: bars on a terminal, otherwise a line at its end and every ten seconds."""
+    console = Console()
+    if not console.is_terminal:
+        yield _PlainPreparation()
+        return
+    with Progress(console=console, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(f"preparing {name}", total=total)
+            bars.update(tasks[name], completed=done)
+
+        yield show
+
+
+class _PlainPreparation:
+    def __init__(self) -> None:
+        self.printed = time.monotonic()
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        if done == total or time.monotonic() - self.printed >= PLAIN_INTERVAL_SECONDS:
+            self.printed = time.monotonic()
+            print(f"preparing {name}: {done}/{total}", flush=True)
 
 
 def _eta(seconds: float | None) -> str:

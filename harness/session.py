@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from harness.cli import DONE, INTERRUPTED, SOME_FAILED
 from harness.plan import Plan, PlannedTrial
-from harness.progress import ProgressView, progress_view
+from harness.progress import ProgressView, preparation_view, progress_view
 from harness.report import publish
 from harness.schedule import executor
 from harness.store import Store, only_holder, write_json
@@ -54,15 +54,27 @@ class Session:
         study = self.plan.study
         with only_holder(study.folder / "lock", f"study '{study.name}' is being run by another process"):
             self._write_plan()
-            todo = self._prepare(states)
-            if todo and not self._execute(todo):
+            todo = self._to_run(states)
+            if todo and not (self._prepare_data() and self._execute(todo)):
                 return INTERRUPTED
             if self.tracker is not None and self.tracker.up_to_date():
                 self.tracker = None
             failed = publish(self.plan, self.store, self.arguments, self.tracker)
             return SOME_FAILED if failed else DONE
 
-    def _prepare(self, states: dict[str, str]) -> list[PlannedTrial]:
+    def _prepare_data(self) -> bool:
+        """Let the dataset decode what trials read, and say what it found; False when the user stopped it."""
+        try:
+            with preparation_view() as progress:
+                found = self.plan.dataset.prepare(progress)
+        except KeyboardInterrupt:
+            print(self._how_to_go_on(), flush=True)
+            return False
+        for sentence in found:
+            print(f"data: {sentence}", flush=True)
+        return True
+
+    def _to_run(self, states: dict[str, str]) -> list[PlannedTrial]:
         """The trials to run, what they replace set aside."""
         todo = self.plan.to_run(states)
         for trial in todo:

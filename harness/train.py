@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -87,7 +87,7 @@ class Trainer:
         if self.missing.train == "random":
             pattern = Streams(self.missing.seed).generator("missing")
             available = drop_modalities(self.train.available, self.missing.rate, pattern)
-            self.train = Split(self.train.inputs, self.train.target, available)
+            self.train = replace(self.train, available=available)
         self.remarks = self._leave_out_unusable()
         self.available = self.train.available
         self.complete = bool(self.available.all())
@@ -104,7 +104,7 @@ class Trainer:
             raise TrialFailure("fewer than two training samples have all the modalities that this training needs")
         if len(usable) == samples:
             return []
-        self.train = self.train.select(usable.to(self.device))
+        self.train = self.train.select(usable)
         what = "all modalities" if wanted == everything else wanted.name
         return [f"trained on the {len(usable)} of {samples} training samples that have {what}"]
 
@@ -136,11 +136,12 @@ class Trainer:
         present = self._draw_masks(epoch)
         shown, available = present.to(self.device), self.available.to(self.device)
         noise = Noise(self.streams.generator("noise", epoch, device=self.device))
+        draws = self.train.draw(self.streams.generator("augment", epoch))
         totals: dict[str, Tensor] = {}
         batches = self._batches(epoch)
         for index in batches:
             where = index.to(self.device)
-            inputs, target = self.train.batch(where)
+            inputs, target = self.train.batch(index, draws)
             rows = self._rows_to_encode(present, index)
             features = self.model.prepare(self.model.encode_all(inputs, rows))
             batch = TrainBatch(inputs, target, available[where], shown[where], where, features, (epoch, self.recipe.epochs), noise)

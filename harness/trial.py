@@ -39,8 +39,9 @@ from harness.train import EpochReport, Fit, Trainer
 class TrialSpec:
     """Everything that decides a trial's result, and nothing else: no path, device, tracker or study name.
 
-    ``dataset`` holds name, fingerprint, protocol, limit and the ``synthetic`` flag; ``source`` is the hash of a method that comes
-    from a user's file, else None; ``needs`` maps a name of the method's ``needs`` to the id of the trial that must be done first.
+    ``dataset`` holds name, fingerprint, protocol, limit, options and the ``synthetic`` flag; ``source`` is the hash of a method
+    that comes from a user's file, else None; ``needs`` maps a name of the method's ``needs`` to the id of the trial that must be
+    done first.
     """
 
     dataset: Json
@@ -75,6 +76,7 @@ class Job:
     device: str = "cpu"
     root: str | None = None
     manifest: str | None = None
+    cache: str | None = None
     method_file: str | None = None
     local: dict[str, str] = field(default_factory=dict)
 
@@ -100,6 +102,8 @@ class Job:
             manifest=Path(self.manifest) if self.manifest else None,
             protocol=facts["protocol"],
             limit=facts["limit"],
+            options=facts["options"],
+            cache=Path(self.cache) if self.cache else None,
         )
 
     def code(self) -> str:

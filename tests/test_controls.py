@@ -62,7 +62,7 @@ def assert_same(found: Gradients, expected: Gradients, factor: float = 1.0) -> N
 
 def test_the_factor_is_20_2_at_64_samples_and_three_modalities() -> None:
     made = case(SFMDScaled)
-    made.split, made.size = made.split.select(torch.arange(64) % made.size), 64
+    made.split, made.size = made.split.select(torch.arange(64) % made.size).received(), 64
     made.mixed = made.masks[torch.arange(64) % 7]
     method = made.fresh()
     made.begin(method, 6)
@@ -114,7 +114,7 @@ def test_scaled_dmr_equals_the_released_loss_where_hard_samples_are_as_many_as_e
     losses = {}
     for cls, variant, hparams in ((SFDMRScaled, "paper", {}), (DMRNet, "released", {"hard_set": HARD})):
         made = Case(cls, variant, synthetic_spec(3, 5), lambda spec: Small(spec, {"width": 8}), hparams)
-        made.split, made.size = made.split.select(torch.arange(14)), 14
+        made.split, made.size = made.split.select(torch.arange(14)).received(), 14
         method = made.fresh()
         made.begin(method, LATE)
         losses[cls] = float(sum(made.losses(method, made.masks.repeat(2, 1))[0].values()))

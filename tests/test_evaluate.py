@@ -47,7 +47,7 @@ def naive_scores(model: Method, split: Split, batch_size: int) -> Tensor:
         for combination in model.combinations:
             parts = []
             for start in range(0, len(split), batch_size):
-                part = split.select(torch.arange(start, min(start + batch_size, len(split))))
+                part = split.select(torch.arange(start, min(start + batch_size, len(split)))).received()
                 mask = torch.tensor([combination.mask] * len(part))
                 parts.append(model(part.inputs, mask).logits)
             rows.append(torch.cat(parts))

@@ -11,7 +11,8 @@ import torch
 
 from harness._conformance import synthetic_spec, synthetic_split
 from harness._dataset_checks import CHECKS
-from harness.dataset import Dataset, DataSpec, Split
+from harness.augment import ScaleCropFlip
+from harness.dataset import Augmentation, Dataset, DataSpec, Split
 from harness.testing import ConformanceError, check_dataset
 
 SIZES = {"train": 20, "val": 8, "test": 10}
@@ -136,11 +137,18 @@ class UnknownMetric(Sound):
         return dataclasses.replace(super().spec, metric="acuracy")
 
 
+class AugmentsVal(Sound):
+    def load(self, split: str) -> Split:
+        varied = Augmentation(ScaleCropFlip(), ("m0",))
+        return dataclasses.replace(super().load(split), modalities=self.spec.modalities, augmentation=varied)
+
+
 OTHERS: list[tuple[type[Dataset], str]] = [
     (SameFingerprint, "limit"),
     (IgnoresLimit, "limit"),
     (LimitedClasses, "limit"),
     (RandomFingerprint, "determinism"),
+    (AugmentsVal, "augmentation"),
     (LacksVal, "counts"),
     (SameNames, "description"),
     (PlusInAName, "description"),

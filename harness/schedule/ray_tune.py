@@ -5,6 +5,7 @@ Resume, ids, results and progress are ours: the store decides what is left to ru
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import secrets
@@ -174,7 +175,7 @@ def _cluster(resources: ResourcesConfig, folder: Path) -> Iterator[Path]:
         )
         yield temporary / "tune"
     finally:
-        ray.shutdown()
+        _disconnect()
         shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -193,8 +194,17 @@ def _remote(address: str, folder: Path) -> Iterator[Path]:
     try:
         yield storage
     finally:
-        ray.shutdown()
+        _disconnect()
         shutil.rmtree(storage, ignore_errors=True)
+
+
+def _disconnect() -> None:
+    import ray
+
+    # Tune leaves object references in cycles. Whichever thread frees one while Ray shuts down (the tracker's, say) makes Ray
+    # end this process with exit code 1: so they are freed here, before.
+    gc.collect()
+    ray.shutdown()
 
 
 def _knock(address: str) -> None:
