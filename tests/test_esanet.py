@@ -122,6 +122,21 @@ def test_smaller_inputs_and_side_predictions_in_training_only(size: tuple[int, i
     assert sides_of(model.eval()(inputs, present).logits) == ()
 
 
+@pytest.mark.parametrize("modalities", [3, 4])
+@torch.no_grad()
+def test_parallel_encoders_of_several_modalities_meet_in_the_method(modalities: int) -> None:
+    spec = synthetic_spec(modalities, 4, "segmentation", side=64)
+    model, split = SFMD(esanet(spec)), synthetic_split(spec, 3)
+    single = counted(model.encoders[0])
+    assert [counted(encoder) for encoder in model.encoders] == [single] * modalities
+    assert isinstance(model.head, Decoder)
+    assert [skip[0].in_channels for skip in model.head.skips] == [modalities * c for c in (32, 16, 8)]  # type: ignore[index]
+    mask = torch.arange(modalities).expand(3, -1) % 2 == 0
+    found = model.eval()(split.inputs, mask).logits
+    holes = {name: x if v % 2 == 0 else torch.full_like(x, torch.nan) for v, (name, x) in enumerate(split.inputs.items())}
+    assert torch.equal(found, model(holes, mask).logits) and bool(found.isfinite().all())
+
+
 @pytest.mark.parametrize("shapes", [((3, 64, 64), (1, 32, 64)), ((3, 48, 64), (1, 48, 64))])
 def test_sizes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, int, int], ...]) -> None:
     spec = DataSpec("x", "segmentation", tuple(Modality(f"m{i}", s) for i, s in enumerate(shapes)), ("a", "b"), "miou", True)

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from harness.backbones import _pretrained
 from harness.backbones._esanet_encoder import JointEncoder
 from harness.backbones.esanet import ESANet
+from harness.backbones.small import Small
 from harness.errors import UserError
 from harness.plan import Plan
-from harness.trial import TrialSpec
-from tests.conftest import MakeStudy
+from harness.store import Store
+from harness.trial import TrialSpec, run_trial
+from tests.conftest import MakeJob, MakeStudy
 from tests.test_esanet import rgbd
 
 SPEC = rgbd(64, 64, 5)
@@ -127,6 +129,14 @@ def test_the_files_hash_is_in_the_trials_id_and_its_path_is_not(tmp_path: Path, 
     assert ids[first] == ids[copy] and len({ids[first], ids[other], ids[None]}) == 3
     assert str(tmp_path) not in json.dumps(spec(first)[0].backbone)
     assert spec(copy)[1] == {"pretrained": str(copy)} and spec(None)[1] == {"pretrained": "none"}
+
+
+def test_what_the_network_has_to_say_is_in_the_record(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Small, "remarks", lambda self: [f"width {self.width}"])
+    job = make_job("dmrnet")
+    assert run_trial(job).status == "done"
+    record = Store(Path(job.store)).trial(job.spec.id).record()
+    assert record is not None and record["remarks"][0] == "width 16" and len(record["remarks"]) > 1
 
 
 def plan_parts(network: ESANet) -> tuple[dict[str, object], dict[str, str]]:
