@@ -17,11 +17,11 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from harness.combinations import Combination, lattice
-from harness.dataset import VOID, DataSpec
+from harness.dataset import DataSpec
+from harness.dense import labels_at, pixel_loss, sides_of
 from harness.hyperparameters import Range, Value, resolve
 from harness.phases import epoch_at
 from harness.seeds import Noise
-from harness.sides import sides_of
 
 if TYPE_CHECKING:
     from harness.backbones import Backbone
@@ -258,7 +258,7 @@ class Method(nn.Module):
         """Cross-entropy per sample, (B,).
 
         Of a segmentation, (B, K, H, W) and (B, H, W): its mean over the samples is the batch's sum of w_y * CE over the sum of w_y,
-        over all pixels that are not void (VOID), w the dataset's class weights; 0 if all are void. The same of the side
+        over all pixels that are not void, w the dataset's class weights; 0 if all are void. The same of the side
         predictions that the logits carry, with labels of their resolution (nearest neighbour), is added.
         """
         if target.dim() == 1:
@@ -272,29 +272,6 @@ class Method(nn.Module):
         sizes = {name: p.numel() for name, p in self.named_parameters()}
         deployed = sum(n for name, n in sizes.items() if not name.startswith(self.training_only or ("\0",)))
         return {"training": sum(sizes.values()), "inference": deployed}
-
-
-def labels_at(target: Tensor, like: Tensor) -> Tensor:
-    """A label map (B, H, W) at the resolution of ``like`` (B, K, h, w), by nearest neighbour: a cell's upper left pixel."""
-    if target.shape[1:] == like.shape[2:]:
-        return target
-    rows, columns = (
-        torch.arange(wanted, device=target.device) * size // wanted
-        for size, wanted in zip(target.shape[1:], like.shape[2:], strict=True)
-    )
-    return target.index_select(1, rows).index_select(2, columns)
-
-
-def pixel_loss(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """(B,), each sample's part of B * sum(w_y CE) / sum(w_y) over the batch's pixels that are not void; zeros if all are void.
-
-    Its mean is ``torch.nn.functional.cross_entropy`` with ``weight`` and ``ignore_index``, which has no deterministic reduction
-    over pixels on CUDA.
-    """
-    losses = F.cross_entropy(logits, target, weight=weights, ignore_index=VOID, reduction="none")
-    known = target != VOID
-    total = known.sum() if weights is None else torch.where(known, weights[torch.where(known, target, 0)], 0.0).sum()
-    return losses.flatten(1).sum(1) * (len(target) / torch.where(total > 0, total, 1))
 
 
 def _scatter(features: Tensor, index: Tensor, batch: int) -> Tensor:

@@ -15,10 +15,10 @@ from harness.backbones._esanet_encoder import Encoder, JointEncoder, NonBottlene
 from harness.backbones.esanet import ESANet
 from harness.combinations import lattice
 from harness.dataset import DataSpec, Modality
+from harness.dense import sides_of
 from harness.errors import UserError
 from harness.hyperparameters import Value
 from harness.seeds import Streams
-from harness.sides import sides_of
 from methods.esanet_md import ESANetMD
 from methods.sf_md import SFMD
 

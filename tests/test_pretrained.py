@@ -122,8 +122,7 @@ def test_the_files_hash_is_in_the_trials_id_and_its_path_is_not(tmp_path: Path, 
     def spec(path: Path | None) -> tuple[TrialSpec, dict[str, str]]:
         plan = Plan(make_study())
         network = ESANet(SPEC, OPTIONS | ({"pretrained": str(path)} if path else {}))
-        facts, local = plan_parts(network)
-        return replace(plan.trials[0].job.spec, backbone=facts), local
+        return replace(plan.trials[0].job.spec, backbone={"name": "esanet", **network.facts}), network.paths
 
     ids = {path: spec(path)[0].id for path in (first, copy, other, None)}
     assert ids[first] == ids[copy] and len({ids[first], ids[other], ids[None]}) == 3
@@ -137,9 +136,3 @@ def test_what_the_network_has_to_say_is_in_the_record(make_job: MakeJob, monkeyp
     assert run_trial(job).status == "done"
     record = Store(Path(job.store)).trial(job.spec.id).record()
     assert record is not None and record["remarks"][0] == "width 16" and len(record["remarks"]) > 1
-
-
-def plan_parts(network: ESANet) -> tuple[dict[str, object], dict[str, str]]:
-    from harness.plan import _facts_and_paths
-
-    return _facts_and_paths("esanet", network)
