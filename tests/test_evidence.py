@@ -38,10 +38,10 @@ class Faces(Dataset):
 
     def load(self, split: str) -> Split:
         start = {"train": 0, "val": 64, "test": 112}[split]
-        samples = synthetic_split(self.spec, 172).select(torch.arange(start, start + FACES[split]))
+        everything, rows = synthetic_split(self.spec, 172), slice(start, start + FACES[split])
         noise = torch.Generator().manual_seed(start)
-        inputs = {name: x + 4 * torch.randn(x.shape, generator=noise) for name, x in samples.inputs.items()}
-        return Split(inputs, samples.target, samples.available)
+        inputs = {name: x[rows] + 4 * torch.randn(x[rows].shape, generator=noise) for name, x in everything.inputs.items()}
+        return Split(inputs, everything.target[rows], everything.available[rows])
 
 
 def test_macro_accuracy_stands_beside_accuracy(tmp_path: Path) -> None:
