@@ -69,10 +69,11 @@ class Plan:
         self.study = study
         self.dataset: Dataset = _open_dataset(study)
         self.rows = _rows(study)
-        backbone = _checked_backbone(study, self.spec)
-        self.backbone = {"name": study.backbone.get("name", "small"), **backbone.values}
+        network = _network(study, self.spec)
+        self.backbone = {"name": str(study.backbone.get("name", "small")), **network.facts}
+        self.paths = network.paths
         for row in self.rows:
-            _check_row(row, backbone, study)
+            _check_row(row, network, study)
         if study.train.combination is not None:
             study.train.combination = parse(study.train.combination, self.spec.names).name
 
@@ -160,6 +161,7 @@ class Plan:
             manifest=_text(self.dataset.manifest),
             cache=_text(self.dataset.cache),
             method_file=row.file,
+            local=self.paths,
         )
 
 
@@ -189,7 +191,7 @@ def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _checked_backbone(study: Study, spec: DataSpec) -> Backbone:
+def _network(study: Study, spec: DataSpec) -> Backbone:
     given = dict(study.backbone)
     name = str(given.pop("name", "small"))
     cls = BACKBONES.get(name)
