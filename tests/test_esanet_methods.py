@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,14 +11,19 @@ from torch import Tensor
 
 from harness._conformance import Case, synthetic_spec
 from harness.backbones.esanet import ESANet
+from harness.config import load_study
 from harness.dataset import DataSpec
 from harness.errors import UserError
 from harness.hyperparameters import Value
 from harness.masks import combination_index
+from harness.plan import Plan
 from harness.registry import METHODS
+from harness.store import Store
 from harness.testing import check_method, run_check
+from harness.trial import run_trial
 from methods._blocks import gaussian_kl
 from methods.dmrnet import DMRNet
+from tests.blocks import install
 
 HPARAMS: dict[str, dict[str, Value]] = {
     "sf_md_reweighted": {"hard_set": "m0"},
@@ -59,6 +65,33 @@ def test_methods_and_forms_that_do_not_fit_are_refused() -> None:
         joint.check_backbone(narrow(spec))
     baseline.check_backbone(narrow(spec))
     joint.check_backbone(narrow(spec, "joint"))
+
+
+@pytest.mark.parametrize(("form", "method"), [("joint", "esanet_md"), ("parallel", "sf_md")])
+def test_a_whole_trial_with_the_published_recipe(form: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch)
+    network = ["backbone=esanet", "backbone.encoder=r18_nbt1d", "backbone.width=4", f"backbone.form={form}"]
+    recipe = ["train.epochs=2", "train.batch_size=8", "train.schedule=onecycle", "train.clip_norm=20"]
+    arguments = [
+        "study=quickstart",
+        "dataset=synthetic",
+        f"methods=[{method}]",
+        "seeds=[0]",
+        f"output={tmp_path}",
+        *network,
+        *recipe,
+    ]
+    plan = Plan(load_study(arguments))
+    trial = plan.trials[0]
+    outcome = run_trial(trial.job)
+    assert outcome.status == "done", outcome.reason
+    record = Store.below(plan.study.output).trial(trial.id).record()
+    assert record is not None and record["remarks"][0].startswith("scratch: ")
+    assert sorted(record["combinations"]) == sorted(record["cells"]["test"]) == ["m0", "m0+m1", "m1"]
+    assert "pretrained" not in trial.job.spec.backbone and trial.job.spec.backbone["form"] == form
+    other = "parallel" if form == "joint" else "joint"
+    with pytest.raises(UserError, match="mixes modalities while encoding"):
+        Plan(load_study([*arguments, f"backbone.form={other}"]))
 
 
 # ---------------------------------------------------------------------- DMRNet at the context module's output
