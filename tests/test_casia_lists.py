@@ -76,13 +76,13 @@ def test_val_and_test_lines(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "public list": ("val", f"{block(1)} \n{block(2)} \n", ["2 lines have no label", "on request", "leave_out_4"]),
+    "public list": ("val", f"{block(1)} \n{block(2)} \n", ["2 lines without a label", "on request", "leave_out_4"]),
     "labels 1 and 2": (
         "train",
         f"{triple(FAKE, 1)} 1\n{triple(REAL, 2)} 2\n{triple(REAL, 3)} 2",
         ["2 lines", "line 2 (2)", "1 for live"],
     ),
-    "labels -1 and 1": ("val", f"{block(1)} -1\n{block(2)} 1\n", ["1 line carry", "line 1 (-1)"]),
+    "labels -1 and 1": ("val", f"{block(1)} -1\n{block(2)} 1\n", ["1 line with a label", "line 1 (-1)"]),
     "swapped": ("train", f"{triple(REAL, 1)} 0\n{triple(FAKE, 2)} 1\n", ["2 lines", "contradicts", "real_part is 1"]),
     "comma": ("train", "rgb,depth,ir,label\na,b,c,0\n", ["2 lines", "separated by one space", "rgb,depth,ir,label"]),
     "two fields": ("train", f"{GOOD[0]}\n{REAL}/color/1.jpg 1\n", ["1 line", "line 2"]),
@@ -90,12 +90,12 @@ MISTAKES = {
     "prefix": (
         "train",
         "".join(f"{line.replace('Training/', 'train/Training/')}\n" for line in GOOD),
-        ["3 lines", "train/Training/", "prefix"],
+        ["3 lines", "something before Training/", "train/Training/", "take it out"],
     ),
-    "absolute": ("train", GOOD[0].replace("Training", "/data/Training") + "\n", ["outside the root", "relative"]),
-    "parent": ("train", f"{GOOD[0]}\n" + GOOD[1].replace("fake_part", "fake_part/../.."), ["line 2", "outside the root"]),
-    "drive": ("val", block(1).replace("Val", "C:/Val") + " 1", ["outside the root"]),
-    "other names": ("train", "a/b/1.jpg a/c/1.jpg a/d/1.jpg 1\n", ["another way than Training/"]),
+    "absolute": ("train", GOOD[0].replace("Training", "/data/Training") + "\n", ["leaves the root", "relative"]),
+    "parent": ("train", f"{GOOD[0]}\n" + GOOD[1].replace("fake_part", "fake_part/../.."), ["line 2", "leaves the root"]),
+    "drive": ("val", block(1).replace("Val", "C:/Val") + " 1", ["leaves the root"]),
+    "other names": ("train", "a/b/1.jpg a/c/1.jpg a/d/1.jpg 1\n", ["neither Training/"]),
     "other archive": ("val", f"{block(1, 'Testing')} 1\n", ["another archive", "changed names"]),
     "two samples": ("val", f"{block(1).rsplit(' ', 1)[0]} {block(2).rsplit(' ', 1)[1]} 1\n", ["same sample", "line 1"]),
     "color twice": ("val", f"{block(1).replace('depth', 'color')} 1\n", ["one color, one depth and one ir"]),
@@ -117,7 +117,7 @@ def test_a_mistake_is_one_sentence(name: str, tmp_path: Path) -> None:
 
 
 def test_the_first_three_of_many_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"9 lines have no label: line 1 .*, line 2 .*, line 3 .* and 6 more;"):
+    with pytest.raises(UserError, match=r"9 lines without a label: line 1 .*, line 2 .*, line 3 .* and 6 more;"):
         read_list(written(tmp_path, "".join(f"{block(number)} \n" for number in range(9))), "val")
 
 
@@ -176,10 +176,14 @@ def test_a_limit_keeps_the_proportion_and_the_order(limit: int | None, live: int
 
 
 def test_lists_that_are_not_there(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
     with pytest.raises(UserError, match=r"train_list\.txt does not exist; dataset\.root must be"):
-        read_lists(tmp_path, "paper")
-    written(tmp_path, "\n".join(GOOD))
-    written(tmp_path, f"{block(1)} \n", "val_public_list.txt")
+        read_lists(root, "paper")
+    written(root, "\n".join(GOOD))
+    written(root, f"{block(1)} \n", "val_public_list.txt")
     with pytest.raises(UserError, match=r"val_private_list\.txt and test_private_list\.txt are not in .*organisers .* on request"):
+        read_lists(root, "paper")
+    assert len(read_lists(root, "leave_out_6")[0]["train"]) == 3
+    with pytest.raises(UserError, match=f"; {root} has one"):
         read_lists(tmp_path, "paper")
-    assert len(read_lists(tmp_path, "leave_out_6")[0]["train"]) == 3
