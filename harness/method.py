@@ -129,6 +129,7 @@ class Method(nn.Module):
         self.variant = variant
         self.settings: dict[str, Value] = {}
         self._set_hyperparameters(hparams or {})
+        self.check_backbone(backbone)
         self.starved_encoders = 0
         # Encoders first: methods that share a seed then start from the same encoder weights.
         self.encoders = nn.ModuleList(backbone.encoder(modality) for modality in self.spec.names)
@@ -193,6 +194,10 @@ class Method(nn.Module):
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
         """Refuse, with a UserError, settings that cannot work on this dataset; called before anything starts."""
+
+    @classmethod
+    def check_backbone(cls, backbone: Backbone) -> None:
+        """Refuse, with a UserError, a network that the method is not defined on; called before anything starts."""
 
     # ------------------------------------------------------------------ what the harness calls
 

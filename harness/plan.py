@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.backbones import Backbone
 from harness.combinations import Combination, lattice, parse
 from harness.config import Study
 from harness.dataset import Dataset, DataSpec
@@ -68,9 +69,10 @@ class Plan:
         self.study = study
         self.dataset: Dataset = _open_dataset(study)
         self.rows = _rows(study)
-        self.backbone = _checked_backbone(study, self.spec)
+        backbone = _checked_backbone(study, self.spec)
+        self.backbone = {"name": study.backbone.get("name", "small"), **backbone.values}
         for row in self.rows:
-            _check_row(row, self.spec, study)
+            _check_row(row, backbone, study)
         if study.train.combination is not None:
             study.train.combination = parse(study.train.combination, self.spec.names).name
 
@@ -187,13 +189,13 @@ def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _checked_backbone(study: Study, spec: DataSpec) -> dict[str, Any]:
+def _checked_backbone(study: Study, spec: DataSpec) -> Backbone:
     given = dict(study.backbone)
     name = str(given.pop("name", "small"))
     cls = BACKBONES.get(name)
     if spec.task not in cls.tasks:
         raise UserError(f"backbone '{name}' does not do {spec.task}, the task of {spec.name}; it does: {', '.join(cls.tasks)}")
-    return {"name": name, **cls(spec, given).values}
+    return cls(spec, given)
 
 
 def _identity(row: Row) -> tuple[str, dict[str, Value]]:
@@ -209,7 +211,8 @@ def resolve_defaults(method: str) -> dict[str, Value]:
     return resolve("hyperparameter", METHODS.get(method).hyperparameters, {}, f"hparams.{method}")
 
 
-def _check_row(row: Row, spec: DataSpec, study: Study) -> None:
+def _check_row(row: Row, backbone: Backbone, study: Study) -> None:
+    spec = backbone.spec
     if row.method_class.needs_complete_data and study.missing.train != "none" and not study.missing.complete_subset:
         raise UserError(
             f"method '{row.label}' needs complete training data and missing.train={study.missing.train} takes some away; "
@@ -218,6 +221,7 @@ def _check_row(row: Row, spec: DataSpec, study: Study) -> None:
     if spec.task not in row.method_class.tasks:
         raise UserError(f"method '{row.label}' is for {', '.join(row.method_class.tasks)} only, and {spec.name} is {spec.task}")
     row.method_class.check(spec, row.variant, row.hparams)
+    row.method_class.check_backbone(backbone)
 
 
 # ---------------------------------------------------------------------- rows

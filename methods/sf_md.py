@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ class SFMD(Method):
 
     citation = "Baseline of Wei et al., Robust Multimodal Learning via Representation Decoupling, ECCV 2024 (SF-MD)"
     provenance = "re-implemented from the paper and from the facts of the released code (network, masks, loss)"
-    tasks = ("classification", "anti_spoofing", "segmentation")
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "anti_spoofing", "segmentation")
 
     def build(self, backbone: Backbone) -> None:
         channels = [len(self.spec.names) * scale.channels for scale in backbone.maps]

@@ -39,10 +39,12 @@ class Backbone(ABC):
 
     Attributes:
         maps: the shapes of the maps that every encoder returns, one per scale (one in all for classification).
-        z: the shape of what a trunk returns: the penultimate representation.
+        z: the shape of what a trunk of the modalities' concatenated maps returns: the penultimate representation.
         joint: the network mixes modalities while encoding; encoders then pass inputs through and the trunk does it all.
         inner, decoded: the channels of the maps between a trunk's stages (before z) and of a head's maps before its last (after
             z), in the order of computation: where deep supervision may be attached.
+        additive: logits are a sum of one term per modality, which ``readouts`` gives.
+        joins: the trunk of the modalities' concatenated maps is no mere layer on them: it tells the modalities apart.
     """
 
     options: ClassVar[Mapping[str, Range]] = {}
@@ -52,6 +54,8 @@ class Backbone(ABC):
     z: MapShape
     inner: tuple[int, ...] = ()
     decoded: tuple[int, ...] = ()
+    additive: bool = False
+    joins: bool = False
 
     def __init__(self, spec: DataSpec, options: Mapping[str, Any] | None = None) -> None:
         self.spec = spec
@@ -82,6 +86,13 @@ class Backbone(ABC):
         Default: a trunk, as one of a single stage.
         """
         return self.trunk(channels)
+
+    def readouts(self, head: nn.Module, z: Tensor) -> list[Tensor]:
+        """Where ``additive``: the logits of each modality alone, (B, K) each in the dataset's order; their sum is the logits.
+
+        Of a head and the z of the modalities' concatenated maps. UserError on a network whose logits are no such sum.
+        """
+        raise UserError("the logits of this backbone are not a sum over modalities; use backbone=audio_visual")
 
     def shared_encoder(self) -> tuple[list[nn.Module], nn.Module]:
         """A fresh encoder for all modalities: one stem per modality, to a common shape, and the layers after them, shared.
