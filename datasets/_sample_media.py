@@ -71,7 +71,7 @@ def _drawn(place: Cue, size: tuple[int, int], background: int, random: np.random
 def mark(folder: Path, name: str) -> None:
     """The file that says that a folder's data are not real."""
     (folder / MARKER).write_text(
-        f"# Synthetic\n\nA small copy in the layout of {name}, drawn and computed, to try the whole path before the real data arrive. "
+        f"# Synthetic\n\nA small copy in the layout of {name}, drawn and computed, to try the path before the real data arrive. "
         "Results on it say nothing about the real data.\n",
         encoding="utf-8",
     )
