@@ -14,6 +14,7 @@ import torch
 
 from datasets._audio import FRONT_ENDS, FrontEnd, front_end, is_pointer
 from datasets._frames import evenly, read_frame, read_video
+from datasets._synthetic import is_synthetic
 from datasets._tables import digest
 from harness._prepared_table import shown
 from harness.augment import ResizedCropFlip
@@ -21,9 +22,6 @@ from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, P
 from harness.errors import UserError
 from harness.hyperparameters import Range
 from harness.prepared import Prepared, Table, opened, prepare
-
-MARKER = "SYNTHETIC.md"
-"""A file of this name at a copy's root says that a sample writer made it."""
 
 IMAGENET_MEAN = tuple(255 * value for value in (0.485, 0.456, 0.406))
 IMAGENET_STD = tuple(255 * value for value in (0.229, 0.224, 0.225))
@@ -92,7 +90,7 @@ class ClipDataset(Dataset):
             Modality("audio", what.shape, f"log spectrogram, front-end {what.name}, {what.seconds:g} s at {what.rate} Hz"),
             Modality("visual", (3, size, size), "one frame of the clip", IMAGENET_MEAN, IMAGENET_STD),
         )
-        return self._spec(modalities, self.root is not None and (self.root / MARKER).is_file())
+        return self._spec(modalities, is_synthetic(self.root))
 
     def counts(self) -> dict[str, int]:
         damaged = self._damaged() if self._is_prepared() else {}

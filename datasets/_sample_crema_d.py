@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets._sample_media import SIGHT_SPREAD, SOUND_SPREAD, cue, mark, write_frames, write_sound
+from datasets._media import SIGHT_SPREAD, SOUND_SPREAD, cue, write_frames, write_sound
 
+STUDY = "crema_d_all_methods"
 ACTORS = tuple(range(1001, 1021))
 SENTENCES = ("DFA", "ITS")
 EMOTIONS = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
@@ -18,7 +19,7 @@ KEPT = 29
 
 
 def write(folder: Path, seed: int = 0) -> None:
-    """240 clips of 20 actors: AudioWAV, Image-01-FPS (one frame in 29), train.csv, test.csv, and the marker; about 14 MB."""
+    """240 clips of 20 actors: AudioWAV, Image-01-FPS (one frame in 29), train.csv and test.csv; about 14 MB."""
     random = np.random.default_rng(seed)
     names = [
         (f"{actor}_{sentence}_{emotion}_XX", EMOTIONS.index(emotion))
@@ -37,4 +38,3 @@ def write(folder: Path, seed: int = 0) -> None:
     for file, chosen in (("train.csv", [n for n in range(len(names)) if n not in test]), ("test.csv", sorted(test))):
         rows = [f"{names[n][0]},{EMOTIONS[names[n][1]]}" for n in chosen]
         (folder / file).write_bytes("".join(f"{row}\r\n" for row in rows).encode())
-    mark(folder, "CREMA-D")

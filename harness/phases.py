@@ -10,6 +10,7 @@ from collections.abc import Callable
 PUBLISHED_EPOCHS = 100
 WARM_UP = 5
 MILESTONES = (16, 33, 50)
+STEP = 70
 
 
 def epoch_at(published: int, epochs: int) -> int:
@@ -52,6 +53,7 @@ def _cosine(epoch: int, epochs: int) -> float:
 SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "paper": _paper,
     "released": _released,
+    "step": lambda epoch, epochs: 0.1 if epoch >= _milestone(STEP, epochs) else 1.0,
     "cosine": _cosine,
     "constant": lambda epoch, epochs: 1.0,
 }
@@ -61,6 +63,7 @@ def learning_rate_factor(schedule: str, epoch: int, epochs: int) -> float:
     """What the base learning rate is multiplied by in ``epoch`` (0-based).
 
     ``paper``: linear warm-up (e+1)/5, then x0.1 at 16, 33 and 50 counted from epoch 0. ``released``: the effective rates of the
-    DMRNet authors' trainer (zero in its first two epochs). ``cosine``: the same warm-up, then a half cosine. ``constant``: 1.
+    DMRNet authors' trainer (zero in its first two epochs). ``step``: x0.1 at 70 (OGM-GE). ``cosine``: the same warm-up as
+    ``paper``, then a half cosine. ``constant``: 1.
     """
     return SCHEDULES[schedule](epoch, epochs)

@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw
 from scipy.io import wavfile
 
 from datasets._audio import Array
-from datasets._clips import MARKER
 
 RATE = 16_000
 SOUND_SPREAD, SIGHT_SPREAD = 0.4, 0.55
@@ -66,12 +65,3 @@ def _drawn(place: Cue, size: tuple[int, int], background: int, random: np.random
     half = radius * min(0.8, max(0.06, 0.4 + 0.2 * place[1]))
     draw.rectangle([x - 0.6 * radius, y - half, x + 0.6 * radius, y + half], fill=(30, 30, 30))
     return picture
-
-
-def mark(folder: Path, name: str) -> None:
-    """The file that says that a folder's data are not real."""
-    (folder / MARKER).write_text(
-        f"# Synthetic\n\nA small copy in the layout of {name}, drawn and computed, to try the path before the real data arrive. "
-        "Results on it say nothing about the real data.\n",
-        encoding="utf-8",
-    )
