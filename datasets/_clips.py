@@ -68,11 +68,13 @@ class ClipDataset(Dataset):
     """Base of datasets with the modalities ``audio`` (spectrogram) and ``visual`` (one frame), both always there.
 
     Training shows a random frame, cropped and mirrored at random, ImageNet's mean and deviation; evaluation the middle frame,
-    resized. An author writes ``_listing``, ``_spec`` and ``needs`` (the layout that the root must have).
+    resized. An author writes ``_listing``, ``_spec``, ``needs`` (the layout that the root must have), and ``published_seconds``
+    where a front-end had another length on these data.
     """
 
     options: ClassVar[Mapping[str, Range]] = OPTIONS
     needs: ClassVar[str] = ""
+    published_seconds: ClassVar[Mapping[str, float]] = {}
 
     @abstractmethod
     def _listing(self, root: Path) -> Listing:
@@ -133,7 +135,8 @@ class ClipDataset(Dataset):
 
     @cached_property
     def _front_end(self) -> FrontEnd:
-        return front_end(str(self.values["frontend"]), float(self.values["seconds"]))
+        name = str(self.values["frontend"])
+        return front_end(name, float(self.values["seconds"]) or self.published_seconds.get(name, 0.0))
 
     @cached_property
     def _found(self) -> Listing:
