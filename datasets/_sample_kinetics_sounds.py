@@ -21,15 +21,15 @@ SIGHT, SOUND = 0.7 * SIGHT_SPREAD, 0.7 * SOUND_SPREAD
 """Eight places lie closer together than six."""
 
 
-def write(folder: Path, seed: int = 0) -> None:
-    """256 clips of 8 classes: visual/{train_img,val_img}, audio/{train,test}; one video has too few frames; about 15 MB.
+def write(folder: Path, seed: int = 0, share: float = 1.0) -> None:
+    """256 clips of 8 classes: visual/{train_img,val_img}, audio/{train,test}; one video has too few frames; about 17 MB.
 
-    Sound lasts one to two seconds instead of ten, and is stereo at times.
+    Sound lasts one to two seconds instead of ten, and is stereo at times. ``share`` of the clips per class are written.
     """
     random = np.random.default_rng(seed)
     used: set[str] = set()
     for part, count in CLIPS.items():
-        for number in range(count * len(NAMES)):
+        for number in range(round(share * count) * len(NAMES)):
             label = number % len(NAMES)
             video, name = _video(random, used), NAMES[label].replace(" ", "_")
             sound, sight = cue(label, len(NAMES), SOUND, random), cue(label, len(NAMES), SIGHT, random)
