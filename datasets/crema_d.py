@@ -45,7 +45,8 @@ class CremaD(ClipDataset):
     Sound as a spectrogram and one frame per clip: ``AudioWAV/ID.wav`` with ``Image-01-FPS/ID/NUMBER.jpg``, or with
     ``VideoFlash/ID.flv`` and the extra ``video``. Protocol ``ogm``: the split that OGM-GE published (train.csv and test.csv, 6,698
     and 744 clips), in which all actors are on both sides. ``actor``: no actor on two sides, 10 % of them for test. In both, 10 %
-    of the actors left val. Constructed: val, by the order of the hashes of the actors' numbers.
+    of the actors left val. Constructed: val, by the order of the hashes of the actors' numbers. About 7 GB are prepared: 1.1 GB of
+    sound as float16 (front-end A), 6 GB of frames as uint8, 256 pixels high.
     """
 
     protocols: ClassVar[tuple[str, ...]] = ("ogm", "actor")

@@ -46,6 +46,7 @@ class KineticsSounds(ClipDataset):
     Sound as a spectrogram of 10 s and one frame per clip; sound and frames belong together by class and name, never by position.
     Train is K400's train, test its val. Constructed: val, a tenth of train by the hashes of YouTube ids, so that no video is in two
     splits. Class lists of four lengths are known; ``classes`` takes one by name. Videos of fewer than 3 frames are left out.
+    About 25 GB are prepared for 19,000 clips: 10 GB of sound as float16 (front-end A), 15 GB of frames as uint8, 256 pixels high.
     """
 
     options: ClassVar[Mapping[str, Range]] = {
