@@ -11,6 +11,7 @@ from collections.abc import Callable
 PUBLISHED_EPOCHS = 100
 WARM_UP = 5
 MILESTONES = (16, 33, 50)
+STEP = 70
 RISING = 0.1
 """Share of a one-cycle run in which the rate rises."""
 
@@ -71,6 +72,7 @@ def _onecycle(epoch: int, epochs: int) -> float:
 SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "paper": _paper,
     "released": _released,
+    "step": lambda epoch, epochs: 0.1 if epoch >= _milestone(STEP, epochs) else 1.0,
     "cosine": _cosine,
     "onecycle": _onecycle,
     "constant": lambda epoch, epochs: 1.0,
@@ -81,8 +83,9 @@ def learning_rate_factor(schedule: str, epoch: int, epochs: int) -> float:
     """What the base learning rate is multiplied by in ``epoch`` (0-based).
 
     ``paper``: linear warm-up (e+1)/5, then x0.1 at 16, 33 and 50 counted from epoch 0. ``released``: the effective rates of the
-    DMRNet authors' trainer (zero in its first two epochs). ``cosine``: the same warm-up, then a half cosine. ``onecycle``: ESANet's
-    recipe, half a cosine up from 1/25 in a tenth of the epochs and half a cosine down to 1/250000. ``constant``: 1.
+    DMRNet authors' trainer (zero in its first two epochs). ``step``: x0.1 at 70 (OGM-GE). ``cosine``: the same warm-up as
+    ``paper``, then half a cosine. ``onecycle``: ESANet's recipe, half a cosine up from 1/25 in a tenth of the epochs and half a
+    cosine down to 1/250000. ``constant``: 1.
     """
     return SCHEDULES[schedule](epoch, epochs)
 
