@@ -95,6 +95,8 @@ class DataSpec:
     aligned: bool
     synthetic: bool = False
     notes: tuple[str, ...] = ()
+    class_weights: tuple[float, ...] | None = None
+    """Segmentation: the weight of each class in the cross-entropy, computed from the training labels; None for equal weights."""
 
     @property
     def names(self) -> tuple[str, ...]:
