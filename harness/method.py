@@ -21,6 +21,7 @@ from harness.dataset import VOID, DataSpec
 from harness.hyperparameters import Range, Value, resolve
 from harness.phases import epoch_at
 from harness.seeds import Noise
+from harness.sides import sides_of
 
 if TYPE_CHECKING:
     from harness.backbones import Backbone
@@ -108,7 +109,8 @@ class Method(nn.Module):
     Class attributes an author sets: ``citation``, ``provenance``, ``deviations``, ``hyperparameters``, ``variants`` (name -> what
     it computes), ``tasks``, ``training_only`` (prefixes of parameters that are not deployed), ``needs`` (name -> model handed to
     ``adopt``), ``needs_complete_data``, ``per_combination`` (one model is trained for each combination), ``identity`` (the method
-    and hyperparameters that this name is short for; it shares their trials).
+    and hyperparameters that this name is short for; it shares their trials), ``joint`` (it works on networks that mix modalities
+    while encoding, and on no others).
     """
 
     citation: ClassVar[str]
@@ -122,6 +124,9 @@ class Method(nn.Module):
     needs_complete_data: ClassVar[bool] = False
     per_combination: ClassVar[bool] = False
     identity: ClassVar[tuple[str, Mapping[str, Value]] | None] = None
+    joint: ClassVar[bool] = False
+
+    class_weights: Tensor | None
 
     def __init__(self, backbone: Backbone, variant: str = "paper", hparams: Mapping[str, Value] | None = None) -> None:
         super().__init__()
@@ -129,6 +134,8 @@ class Method(nn.Module):
         self.variant = variant
         self.settings: dict[str, Value] = {}
         self._set_hyperparameters(hparams or {})
+        weights = self.spec.class_weights
+        self.register_buffer("class_weights", None if weights is None else torch.tensor(weights), persistent=False)
         self.starved_encoders = 0
         # Encoders first: methods that share a seed then start from the same encoder weights.
         self.encoders = nn.ModuleList(backbone.encoder(modality) for modality in self.spec.names)
@@ -248,17 +255,46 @@ class Method(nn.Module):
         return self.combine(self.prepare(self.encode_all(inputs)), present, noise)
 
     def task_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy per sample, (B,); of a segmentation its mean over the sample's pixels that are not void (VOID)."""
-        loss = F.cross_entropy(logits, target, reduction="none", ignore_index=VOID)
-        if loss.dim() == 1:
-            return loss
-        return loss.flatten(1).sum(1) / (target != VOID).flatten(1).sum(1).clamp_min(1)
+        """Cross-entropy per sample, (B,).
+
+        Of a segmentation, (B, K, H, W) and (B, H, W): its mean over the samples is the batch's sum of w_y * CE over the sum of w_y,
+        over all pixels that are not void (VOID), w the dataset's class weights; 0 if all are void. The same of the side
+        predictions that the logits carry, with labels of their resolution (nearest neighbour), is added.
+        """
+        if target.dim() == 1:
+            return F.cross_entropy(logits, target, reduction="none")
+        scales = (logits, *sides_of(logits))
+        losses = [pixel_loss(scale, labels_at(target, scale), self.class_weights) for scale in scales]
+        return torch.stack(losses).sum(0)
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters in training, and at inference (without ``training_only`` modules)."""
         sizes = {name: p.numel() for name, p in self.named_parameters()}
         deployed = sum(n for name, n in sizes.items() if not name.startswith(self.training_only or ("\0",)))
         return {"training": sum(sizes.values()), "inference": deployed}
+
+
+def labels_at(target: Tensor, like: Tensor) -> Tensor:
+    """A label map (B, H, W) at the resolution of ``like`` (B, K, h, w), by nearest neighbour: a cell's upper left pixel."""
+    if target.shape[1:] == like.shape[2:]:
+        return target
+    rows, columns = (
+        torch.arange(wanted, device=target.device) * size // wanted
+        for size, wanted in zip(target.shape[1:], like.shape[2:], strict=True)
+    )
+    return target.index_select(1, rows).index_select(2, columns)
+
+
+def pixel_loss(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """(B,), each sample's part of B * sum(w_y CE) / sum(w_y) over the batch's pixels that are not void; zeros if all are void.
+
+    Its mean is ``torch.nn.functional.cross_entropy`` with ``weight`` and ``ignore_index``, which has no deterministic reduction
+    over pixels on CUDA.
+    """
+    losses = F.cross_entropy(logits, target, weight=weights, ignore_index=VOID, reduction="none")
+    known = target != VOID
+    total = known.sum() if weights is None else torch.where(known, weights[torch.where(known, target, 0)], 0.0).sum()
+    return losses.flatten(1).sum(1) * (len(target) / torch.where(total > 0, total, 1))
 
 
 def _scatter(features: Tensor, index: Tensor, batch: int) -> Tensor:

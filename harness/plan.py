@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.backbones import Backbone
 from harness.combinations import Combination, lattice, parse
 from harness.config import Study
 from harness.dataset import Dataset, DataSpec
@@ -68,9 +69,11 @@ class Plan:
         self.study = study
         self.dataset: Dataset = _open_dataset(study)
         self.rows = _rows(study)
-        self.backbone = _checked_backbone(study, self.spec)
+        network = _network(study, self.spec)
+        self.backbone, self.local = _facts_and_paths(str(study.backbone.get("name", "small")), network)
         for row in self.rows:
             _check_row(row, self.spec, study)
+            _check_joint(row, network)
         if study.train.combination is not None:
             study.train.combination = parse(study.train.combination, self.spec.names).name
 
@@ -158,6 +161,7 @@ class Plan:
             manifest=_text(self.dataset.manifest),
             cache=_text(self.dataset.cache),
             method_file=row.file,
+            local=self.local,
         )
 
 
@@ -187,13 +191,24 @@ def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _checked_backbone(study: Study, spec: DataSpec) -> dict[str, Any]:
+def _network(study: Study, spec: DataSpec) -> Backbone:
     given = dict(study.backbone)
     name = str(given.pop("name", "small"))
     cls = BACKBONES.get(name)
     if spec.task not in cls.tasks:
         raise UserError(f"backbone '{name}' does not do {spec.task}, the task of {spec.name}; it does: {', '.join(cls.tasks)}")
-    return {"name": name, **cls(spec, given).values}
+    return cls(spec, given)
+
+
+def _facts_and_paths(name: str, network: Backbone) -> tuple[dict[str, Any], dict[str, str]]:
+    """The network's name and options that are part of a trial's identity, and its options that are paths of this machine."""
+    facts = {key: value for key, value in network.values.items() if not network.options[key].local}
+    paths = {key: _absolute(str(value)) for key, value in network.values.items() if network.options[key].local}
+    return {"name": name, **facts}, paths
+
+
+def _absolute(path: str) -> str:
+    return path if path == "none" else str(Path(path).resolve())
 
 
 def _identity(row: Row) -> tuple[str, dict[str, Value]]:
@@ -218,6 +233,19 @@ def _check_row(row: Row, spec: DataSpec, study: Study) -> None:
     if spec.task not in row.method_class.tasks:
         raise UserError(f"method '{row.label}' is for {', '.join(row.method_class.tasks)} only, and {spec.name} is {spec.task}")
     row.method_class.check(spec, row.variant, row.hparams)
+
+
+def _check_joint(row: Row, network: Backbone) -> None:
+    if network.joint and not row.method_class.joint:
+        raise UserError(
+            f"method '{row.label}' fuses what separate encoders return, and this backbone mixes modalities while encoding; "
+            "use backbone.form=parallel"
+        )
+    if row.method_class.joint and not network.joint:
+        raise UserError(
+            f"method '{row.label}' needs a backbone that mixes modalities while encoding (backbone=esanet backbone.form=joint); "
+            "sf_md is its counterpart for separate encoders"
+        )
 
 
 # ---------------------------------------------------------------------- rows

@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.hyperparameters import Range, Value
 from harness.method import Losses, Method, Output, TrainBatch
 from harness.seeds import Noise
+from harness.sides import chunk
 from methods._blocks import masked, masked_concat
 from methods._mmformer import MapHead, ReleasedBranch, ScaleFusion, TransformerLayer, to_map, to_tokens
 
@@ -211,7 +212,7 @@ class MMFormer(Method):
         stacked = tuple(torch.cat(masked([f["maps"][scale] for f in features], shown)) for scale in scales)
         head = self.auxiliary["head"]
         alone = head(self.auxiliary["trunk"](stacked), stacked) if "trunk" in self.auxiliary else head(stacked[-1], size)
-        return alone.chunk(len(features))  # type: ignore[no-any-return]
+        return chunk(alone, len(features))
 
     # ------------------------------------------------------------------ for the user
 
