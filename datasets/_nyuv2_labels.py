@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.dataset import VOID
+from harness.errors import UserError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -34,19 +35,25 @@ FARTHEST = 32_767
 """Depth is kept in 16 bits with a sign: torch has few operations for unsigned ones."""
 
 
-def unit_of(depths: Sequence[Array]) -> tuple[str, float]:
-    """The unit of some depth maps, by the median of what is not a hole; and that median."""
-    known = np.concatenate([depth[np.isfinite(depth) & (depth > 0)].ravel() for depth in depths])
+def told_unit(given: str, maps: Sequence[Array]) -> tuple[str, str]:
+    """The unit of depth maps and a sentence that says how it is known: ``given``, or with ``auto`` by the median without holes."""
+    if given != "auto":
+        return given, f"depth is read as {given}, as dataset.options.depth_unit says"
+    known = np.concatenate([np.zeros(0), *(depth[np.isfinite(depth) & (depth > 0)] for depth in maps)])
     median = float(np.median(known)) if known.size else 0.0
-    return ("m" if median < METRES_BELOW else "mm" if median < TENTHS_FROM else "0.1mm"), median
+    unit = "m" if median < METRES_BELOW else "mm" if median < TENTHS_FROM else "0.1mm"
+    if unit == "m" and all(depth.dtype.kind != "f" for depth in maps):
+        raise UserError(
+            f"depth has the median {median:g} in {len(maps)} training images, in whole numbers: neither millimetres nor tenths of "
+            "them; convert it to 16-bit millimetres, or name its unit with dataset.options.depth_unit"
+        )
+    return unit, f"depth is in {unit}, judging by the median {median:,.6g} of {len(maps)} training images; kept in mm"
 
 
 def millimetres(depth: Array, unit: str) -> Array:
     """Depth of any unit in whole millimetres, truncated as in the prepared layouts; ValueError beyond 32,767 mm."""
-    if unit == "m":
-        found = np.nan_to_num(depth.astype(np.float32)) * np.float32(UNITS[unit])
-    else:
-        found = depth // round(1 / UNITS[unit])
+    metres = unit == "m"
+    found = np.nan_to_num(depth.astype(np.float32)) * np.float32(UNITS[unit]) if metres else depth // round(1 / UNITS[unit])
     if found.size and (found.max() > FARTHEST or found.min() < 0):
         raise ValueError(f"depth of {found.min():.0f} to {found.max():.0f} mm with the unit {unit}")
     return found.astype(np.int16)
@@ -57,22 +64,3 @@ def without_offset(labels: Array) -> Array:
     shifted: Array = labels.astype(np.int64) - 1
     shifted[shifted < 0] = VOID
     return shifted.astype(np.uint8)
-
-
-def class_counts(target: Array, classes: int) -> Array:
-    """(K + 1,) int64: pixels of each class of a target (H, W), and all its pixels, void included."""
-    found = np.bincount(target.ravel(), minlength=VOID + 1)[:classes]
-    return np.append(found, target.size).astype(np.int64)
-
-
-def median_frequency(counts: Array) -> tuple[float, ...]:
-    """Median-frequency class weights (Eigen and Fergus, ICCV 2015, as ESANet has them) from ``class_counts`` (N, K + 1).
-
-    f_c = pixels of c / pixels, void included, of the images that contain c; w_c = median(f) / f_c over the classes that occur. A
-    class that does not occur has the weight 0.
-    """
-    pixels, images = counts[:, :-1], counts[:, -1:]
-    shown = np.where(pixels > 0, images, 0).sum(0)
-    frequency = pixels.sum(0) / np.maximum(shown, 1)
-    median = np.median(frequency[shown > 0]) if shown.any() else 0.0
-    return tuple(np.divide(median, frequency, out=np.zeros(len(frequency)), where=shown > 0).tolist())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -139,7 +138,7 @@ class PictureCopy(Copy):
                 f"the folder {folder} with the {kind} of NYUv2 is not there (layout of {self.layout}); restore it, "
                 "or choose another of dataset.options.classes or dataset.options.depth"
             )
-        return {name for name in os.listdir(folder) if name.endswith(".png")}
+        return {path.name for path in folder.glob("*.png")}
 
     def _numbers(self, split: str) -> tuple[int, ...]:
         """Original ids of a split: of its list, else of the folder of its labels."""
@@ -224,6 +223,6 @@ class PictureCopy(Copy):
         if wrong:
             expected = f"0 (void) to {highest}" if self.form.void == 0 else f"0 to {highest} and {VOID} (void)"
             raise UserError(
-                f"{path} has the label{'s' if len(wrong) > 1 else ''} {shown(wrong)}, and the layout of {self.layout} has {expected}: "
+                f"{path} has the label {shown(wrong)}, and the layout of {self.layout} has {expected}: "
                 f"the labels are offset by one, or not those of {self.classes} classes; prepare them again"
             )

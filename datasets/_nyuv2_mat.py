@@ -72,8 +72,8 @@ class MatCopy(Copy):
         count, sides = images[0], images[2:]
         if len(images) != 4 or images[1] != 3 or sides[0] < sides[1] or depth != (count, *sides) or labels != (count, *sides):
             raise UserError(
-                f"{self.root / MAT} has images {images}, depth {depth} and labels {labels}, and (N, 3, 640, 480) with (N, 640, 480) "
-                "twice is what the original shows (picture, channel, x, y): the axes were exchanged; use the original file"
+                f"{self.root / MAT} has images {images}, depth {depth}, labels {labels}; the original shows (N, 3, 640, 480) and "
+                "(N, 640, 480) twice (picture, channel, x, y): the axes were exchanged, use the original file"
             )
 
     def _splits(self) -> Mapping[str, tuple[int, ...]]:
@@ -90,7 +90,7 @@ class MatCopy(Copy):
         table = np.append(0, content[0]["mapClass"].ravel()).astype(np.int64)
         if len(table) != RAW_LABELS + 1 or table.max() > 40:
             raise UserError(
-                f"classMapping40.mat maps {len(table) - 1} labels to {table.max()}, not 894 to 40; take the published file"
+                f"classMapping40.mat maps {len(table) - 1} labels to {table.max()}, not 894 to 40; take the published one"
             )
         if self.classes == 13:
             table = np.append(0, content[1]["classMapping13"]["labels13"][0, 0].ravel().astype(np.int64))[table]

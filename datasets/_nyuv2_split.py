@@ -41,8 +41,8 @@ def selection(root: Path, ids: Sequence[int], scenes: Mapping[int, str]) -> Sele
     train = tuple(i for i in ids if i not in val)
     kept = "by scene name" if scenes else "runs of neighbouring ids, which are frames of the same scenes"
     told = (
-        f"there is no {LISTS}/val.txt below the root, so val is {len(val)} of the {len(ids)} training images, whole scenes at a time "
-        f"({kept}); the published 381/414 lists (train.txt and val.txt of data/nyud in the FCN repository) would be used from there"
+        f"there is no {LISTS}/val.txt below the root, so val is {len(val)} of the {len(ids)} training images, whole scenes "
+        f"({kept}); the published 381/414 lists (train.txt and val.txt of data/nyud in the FCN repository) are used from there"
     )
     return Selection(train, tuple(sorted(val)), told)
 
@@ -59,14 +59,14 @@ def _groups(ids: Sequence[int], scenes: Mapping[int, str]) -> list[list[int]]:
 
 
 def _taken(groups: Sequence[Sequence[int]]) -> set[int]:
-    """Groups spread over the ids: each is taken with which val is still at most SHARE of what has been seen; at least the smallest."""
+    """Groups spread over the ids: one is taken when val is then at most SHARE of what has been seen; at least the smallest."""
     val: set[int] = set()
     seen = 0
     for group in groups:
         seen += len(group)
         if len(val) + len(group) <= SHARE * seen:
             val |= set(group)
-    return val or set(min(groups, key=len))
+    return val or set(min(groups, key=lambda group: len(group)))
 
 
 def _published(folder: Path, ids: Sequence[int]) -> Selection:
@@ -75,8 +75,8 @@ def _published(folder: Path, ids: Sequence[int]) -> Selection:
     wrong = sorted(both | (set(found["train"]) | set(found["val"])) ^ set(ids))
     if wrong:
         raise UserError(
-            f"{folder}/train.txt and val.txt do not divide the {len(ids)} training images: {len(wrong)} ids are in both, in neither "
-            f"or not for training: {shown(wrong)}; use the lists that belong to this copy, or take the folder {LISTS} away"
+            f"{folder}/train.txt and val.txt do not divide the {len(ids)} training images: {len(wrong)} ids are in both, in "
+            f"neither or not for training: {shown(wrong)}; use the lists that belong to this copy, or take the folder {LISTS} away"
         )
     told = f"val is the list {LISTS}/val.txt: {len(found['train'])} train, {len(found['val'])} val"
     return Selection(found["train"], found["val"], told)
@@ -107,8 +107,8 @@ def check_ids(ids: Mapping[str, Sequence[int]], counting: str) -> None:
     outside = [i for part in ids.values() for i in part if not 1 <= i <= IMAGES]
     if outside:
         raise UserError(
-            f"{len(outside)} image numbers lie outside the {IMAGES} of the dataset (original, 1-based: {shown(outside)}): {counting}; "
-            "names and folders of this copy were made by different programs and are off by one, prepare it again with one of them"
+            f"{len(outside)} image numbers lie outside the {IMAGES} of the dataset (original, 1-based: {shown(outside)}): "
+            f"{counting}, and these names do not; names and folders come from different programs, prepare the copy with one of them"
         )
     both = sorted(set(ids["train"]) & set(ids["test"]))
     if both:
@@ -121,7 +121,7 @@ def check_official(ids: Mapping[str, Sequence[int]]) -> None:
     way_out = "restore the copy, or set dataset.options.counts=any to use it as it is (not comparable with published results)"
     if found != OFFICIAL:
         raise UserError(
-            f"this copy has {found['train']} training and {found['test']} test images, the official split has 795 and 654; {way_out}"
+            f"this copy has {found['train']} training and {found['test']} test images, the official split 795 and 654; {way_out}"
         )
     for name, start in OFFICIAL_STARTS.items():
         if tuple(ids[name][:6]) != start:

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from datasets._nyuv2_labels import NAMES_13, NAMES_40
-from datasets._synthetic import mark
+from datasets._synthetic import is_synthetic, mark
 
+STUDY = "nyuv2_segmentation"
 Array = np.ndarray[Any, np.dtype[Any]]
 Size = tuple[int, int]
 SIZE: Size = (120, 160)
@@ -28,7 +29,8 @@ COLOURS = {
     **dict.fromkeys(("wall", "ceiling", "floor"), (176, 166, 150)),
     **dict.fromkeys(("cabinet", "bed", "table"), (128, 88, 58)),
     **dict.fromkeys(("bookshelf", "sofa", "chair"), (84, 96, 128)),
-    **{"window": (188, 206, 222), "picture": (150, 70, 76)},
+    "window": (188, 206, 222),
+    "picture": (150, 70, 76),
 }
 BOXES = {
     **dict.fromkeys(("cabinet", "bookshelf"), ((0.7, 1.0), (1.5, 2.0), (0.4, 0.6))),
@@ -38,8 +40,17 @@ BOXES = {
 """Class -> ranges of width, height and depth in metres."""
 
 TO_13 = {
-    **{"wall": "wall", "ceiling": "ceiling", "floor": "floor", "cabinet": "furniture", "bookshelf": "furniture", "bed": "bed"},
-    **{"table": "table", "sofa": "sofa", "chair": "chair", "window": "window", "picture": "picture"},
+    "wall": "wall",
+    "ceiling": "ceiling",
+    "floor": "floor",
+    "cabinet": "furniture",
+    "bookshelf": "furniture",
+    "bed": "bed",
+    "table": "table",
+    "sofa": "sofa",
+    "chair": "chair",
+    "window": "window",
+    "picture": "picture",
 }
 STANDING = tuple(BOXES)
 HANGING = ("window", "picture")
@@ -49,7 +60,7 @@ SHOWN = (*SURFACES, *STANDING, *HANGING)
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture: rgb (H, W, 3) uint8, depth (H, W) in metres, with holes in ``raw``, label (H, W) uint8 of 40 classes, 0 = void."""
+    """One picture: rgb (H, W, 3) uint8, depth (H, W) in metres, ``raw`` with holes, label (H, W) uint8 of 40 classes, 0 = void."""
 
     rgb: Array
     depth: Array
@@ -68,7 +79,8 @@ class Room:
 
 def write(folder: Path, seed: int = 0, size: Size = SIZE, scenes: int = SCENES) -> None:
     """Write train and test with rgb, depth, depth_raw, labels_40, labels_13 and their lists; ``scenes`` rooms of four frames."""
-    mark(folder, "Rooms of boxes, drawn by a program in the layout in which ESANet prepares NYUv2; nothing of it is NYUv2.")
+    if not is_synthetic(folder):
+        mark(folder, "Rooms of boxes, drawn by a program in the layout in which ESANet prepares NYUv2; nothing of it is NYUv2.")
     names: dict[str, list[str]] = {"train": [], "test": []}
     for image, frame in enumerate(frames(seed, size, scenes), 1):
         split = "test" if (image - 1) // FRAMES in TEST_SCENES else "train"

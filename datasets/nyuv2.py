@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, cast
 
 import torch
 
-from datasets._nyuv2_labels import CLASSES, class_counts, median_frequency, millimetres, unit_of
-from datasets._nyuv2_layouts import Array, Copy, Kind, PictureCopy, find_layout
-from datasets._nyuv2_mat import MAT, MatCopy
+from datasets._nyuv2_copy import find_copy
+from datasets._nyuv2_labels import CLASSES, millimetres, told_unit
+from datasets._nyuv2_layouts import KINDS, Array, Copy, Kind
 from datasets._nyuv2_split import Selection, check_official, selection
 from datasets._synthetic import is_synthetic
 from datasets._tables import digest
 from harness._prepared_table import shown
 from harness.augment import HsvJitter, ScaleCropFlip
+from harness.class_weights import median_frequency
 from harness.dataset import SPLITS, VOID, Augmentation, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError
 from harness.hyperparameters import Range
@@ -30,12 +32,6 @@ HOLE = 2842
 """What a hole of raw depth is stored as, and the mean that is then subtracted: holes are exactly 0 when they are normalised."""
 
 LOOKED_AT = 12
-SETTING = "dataset.root=FOLDER or the environment variable NYUV2_ROOT"
-FORMS = (
-    f"{MAT} with splits.mat and classMapping40.mat, or the layout of ESANet (train/rgb, train/depth, train/labels_40, train.txt), of "
-    "nicr-scene-analysis-datasets (train/semantic_40) or of nyuv2-python-toolkit (image/train, seg40/train)"
-)
-SAMPLE = "python -m datasets.sample nyuv2 DIR writes a small synthetic copy"
 
 
 class NYUv2(Dataset):
@@ -77,7 +73,7 @@ class NYUv2(Dataset):
             aligned=True,
             synthetic=is_synthetic(self.root),
             notes=self._notes(),
-            class_weights=self._class_weights(),
+            class_weights=self._weights,
         )
 
     def _notes(self) -> tuple[str, ...]:
@@ -100,20 +96,7 @@ class NYUv2(Dataset):
 
     @cached_property
     def _copy(self) -> Copy:
-        if self.root is None:
-            raise UserError(f"dataset nyuv2 is read from your own copy: set {SETTING}; it holds {FORMS}. {SAMPLE}")
-        if not self.root.is_dir():
-            raise UserError(f"{self.root} is not a folder; set {SETTING}")
-        layout = find_layout(self.root)
-        copy: Copy
-        if (self.root / MAT).is_file():
-            copy = MatCopy(self.root, self._classes, self._raw)
-            if layout is not None:
-                copy.remarks.append(f"both {MAT} and the layout of {layout.name} are there; the first was read")
-        elif layout is not None:
-            copy = PictureCopy(self.root, layout, self._classes, self._raw)
-        else:
-            raise UserError(f"{self.root} has none of NYUv2's layouts: {FORMS}. {SAMPLE}")
+        copy = find_copy(self.root, self._classes, self._raw)
         if self.values["counts"] == "official" and not is_synthetic(self.root):
             check_official(copy.ids)
         return copy
@@ -132,8 +115,7 @@ class NYUv2(Dataset):
 
     def fingerprint(self) -> str:
         copy = self._copy
-        kinds: tuple[Kind, ...] = ("rgb", "depth", "label")
-        paths = {copy.source(kind, image) for part in self.ids.values() for image in part for kind in kinds}
+        paths = {copy.source(kind, image) for part in self.ids.values() for image in part for kind in KINDS}
         sizes = [path.stat().st_size for path in sorted(paths)]
         return digest([], ids=self.ids, sizes=sizes, labelling=copy.labelling, operations=self._operations, options=self.values)
 
@@ -146,27 +128,24 @@ class NYUv2(Dataset):
         holes = f", holes {HOLE}" if self._raw else ""
         depth = f"{self.values['depth']}, unit {self.values['depth_unit']}, whole mm (truncated){holes}, nearest {height}x{width}"
         label = f"{self._classes} classes, void {VOID}, nearest {height}x{width}"
-        return {"rgb": f"RGB, bilinear {height}x{width}", "depth": depth, "label": label, "count": f"pixels per class: {label}"}
+        return {"rgb": f"RGB, bilinear {height}x{width}", "depth": depth, "label": label}
 
-    def _table(self, split: str, name: str) -> Table:
+    def _table(self, split: str, kind: Kind) -> Table:
         copy, images, size = self._copy, self.ids[split], self._size
-        kind = cast(Kind, "label" if name == "count" else name)
         read: dict[str, Callable[[int], Array]] = {
             "rgb": lambda row: copy.rgb(images[row], size),
             "depth": lambda row: self._depth(images[row]),
             "label": lambda row: copy.target(images[row], size),
-            "count": lambda row: class_counts(copy.target(images[row], size), self._classes),
         }
-        shapes = {"rgb": (3, *size), "depth": (1, *size), "label": size, "count": (self._classes + 1,)}
-        types = {"rgb": "uint8", "depth": "int16", "label": "uint8", "count": "int64"}
+        shapes = {"rgb": (3, *size), "depth": (1, *size), "label": size}
+        types = {"rgb": "uint8", "depth": "int16", "label": "uint8"}
         # The ids too: rows of the .mat all have the same source.
-        operation = f"nyuv2/v1 {copy.layout} {copy.labelling} {self._operations[name]} of {digest([], ids=images)}"
+        operation = f"nyuv2/v1 {copy.layout} {copy.labelling} {self._operations[kind]} of {digest([], ids=images)}"
         sources = tuple(copy.source(kind, image) for image in images)
-        return Table(f"nyuv2-{split}-{name}", shapes[name], types[name], operation, sources, read[name], copy.libraries)
+        return Table(f"nyuv2-{split}-{kind}", shapes[kind], types[kind], operation, sources, read[kind], copy.libraries)
 
     def _tables(self, split: str) -> dict[str, Table]:
-        names = ("rgb", "depth", "label", *(("count",) if split == "train" else ()))
-        return {name: self._table(split, name) for name in names}
+        return {kind: self._table(split, kind) for kind in KINDS}
 
     def _depth(self, image: int) -> Array:
         found = self._copy.depth(image, self._size)
@@ -181,29 +160,19 @@ class NYUv2(Dataset):
     @cached_property
     def _unit(self) -> tuple[str, str]:
         """The unit of depth, and a sentence that says how it is known."""
-        given = str(self.values["depth_unit"])
-        if given != "auto":
-            return given, f"depth is read as {given}, as dataset.options.depth_unit says"
-        found = []
+        maps = []
         for image in _spread(self.ids["train"], LOOKED_AT):
-            try:
-                found.append(self._copy.depth(image, self._size))
-            except Unreadable:
-                continue
-        unit, median = unit_of(found)
-        if unit == "m" and found and found[0].dtype.kind != "f":
-            raise UserError(
-                f"depth has the median {median:g} in {len(found)} training images and is in whole numbers: neither millimetres nor "
-                "tenths of them; convert it to 16-bit millimetres, or name its unit with dataset.options.depth_unit"
-            )
-        return unit, f"depth is in {unit}, judging by the median {median:,.6g} of {len(found)} training images; kept in mm"
+            with suppress(Unreadable):
+                maps.append(self._copy.depth(image, self._size))
+        return told_unit(str(self.values["depth_unit"]), maps)
 
     def prepare(self, progress: Progress) -> list[str]:
         policy = cast(Literal["exclude", "fatal"], self.values["unreadable"])
         told: list[str] = [f"NYUv2 in the layout of {self._copy.layout}", self._selection.told, self._unit[1], *self._copy.remarks]
         tables = [table for split in SPLITS for table in self._tables(split).values()]
         prepare(tables, self._cache, policy, progress, told.append)
-        self.__dict__.pop("_opened", None)
+        for stale in ("_opened", "_median_frequency"):
+            self.__dict__.pop(stale, None)
         return told + self._left_out() + self._weights_told()
 
     def _left_out(self) -> list[str]:
@@ -214,7 +183,7 @@ class NYUv2(Dataset):
         return [f"{images} images were left out because a file cannot be decoded: {shown(bad)}"] if bad else []
 
     def _weights_told(self) -> list[str]:
-        weights = self._class_weights()
+        weights = self._weights
         if weights is None:
             return []
         known = [weight for weight in weights if weight > 0]
@@ -260,15 +229,20 @@ class NYUv2(Dataset):
         found = Split(inputs, tables["label"].array, everything, modalities=self.spec.modalities, augmentation=varied)
         return found.select(torch.tensor(rows))
 
-    def _class_weights(self) -> tuple[float, ...] | None:
-        """Known once the training labels are prepared, as they are wherever a model is made."""
+    @property
+    def _weights(self) -> tuple[float, ...] | None:
+        """Class weights; known once the training labels are prepared, as they are wherever a model is made."""
         if self.values["class_weights"] == "none" or self.root is None or self.cache is None:
             return None
         try:
-            found = self._opened["train"]["count"].array
+            return self._median_frequency
         except UserError:
             return None
-        return median_frequency(found[torch.tensor(self._rows("train"))].numpy())
+
+    @cached_property
+    def _median_frequency(self) -> tuple[float, ...]:
+        labels = self._opened["train"]["label"].array
+        return median_frequency((labels[row].long() for row in self._rows("train")), self._classes)
 
 
 def _spread(images: tuple[int, ...], limit: int | None) -> tuple[int, ...]:
