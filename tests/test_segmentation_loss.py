@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import doctest
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import harness.class_weights
 from harness._conformance import synthetic_spec
 from harness.backbones.esanet import ESANet
+from harness.class_weights import median_frequency
 from harness.dataset import DataSpec
 from harness.method import VOID, labels_at, pixel_loss
 from harness.sides import chunk, sides_of, with_sides
@@ -89,6 +93,16 @@ def test_a_batch_without_any_class_has_loss_zero_and_finite_gradients(weights: t
     loss.backward()
     assert loss.item() == 0.0
     assert all(scale.grad is not None and not scale.grad.any() for scale in (full, *sides))
+
+
+def test_class_weights_are_median_frequencies_over_the_images_that_have_a_class() -> None:
+    # f_0 = 6/16, f_1 = f_2 = 4/8: void counts in an image's size, images without a class do not count for it.
+    first = torch.tensor([[0, 0, 0, 0], [1, 1, 1, 1]])
+    second = torch.tensor([[0, 0, VOID, VOID], [2, 2, 2, 2]])
+    third = torch.tensor([[VOID] * 4] * 2)
+    expected = [0.5 / 0.375, 1.0, 1.0, 0.0]
+    assert median_frequency([first, second, third], 4) == pytest.approx(expected)
+    assert doctest.testmod(harness.class_weights).attempted == 1 and doctest.testmod(harness.class_weights).failed == 0
 
 
 @pytest.mark.parametrize("size", [(480, 640), (64, 96), (50, 30)])
