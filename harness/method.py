@@ -17,11 +17,11 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from harness.combinations import Combination, lattice
-from harness.dataset import VOID, DataSpec
+from harness.dataset import DataSpec
+from harness.dense import labels_at, pixel_loss, sides_of
 from harness.hyperparameters import Range, Value, resolve
 from harness.phases import epoch_at
 from harness.seeds import Noise
-from harness.sides import sides_of
 
 if TYPE_CHECKING:
     from harness.backbones import Backbone
@@ -79,7 +79,15 @@ class TrainBatch:
 class EpochContext:
     """What the epoch hooks may look at: never test data.
 
-    ``val_scores`` (2^V - 1, N, K) and ``val_target`` (N,) are None in ``begin_epoch``.
+    In ``begin_epoch`` there is no validation yet: ``val_scores`` and ``val_target`` are None, ``val_values`` is empty.
+
+    Attributes:
+        epoch: 0-based.
+        epochs: of the whole run.
+        combinations: the C = 2^V - 1 combinations.
+        val_scores: (C, N, K) scores; of a segmentation (C, N, K, K) confusion counts per image, rows = target.
+        val_target: (N,); None for a segmentation, whose counts tell what is needed of it.
+        val_values: combination name -> the dataset's metric on val, NaN for a combination that no sample has.
     """
 
     epoch: int
@@ -87,6 +95,17 @@ class EpochContext:
     combinations: tuple[Combination, ...]
     val_scores: Tensor | None = None
     val_target: Tensor | None = None
+    val_values: Mapping[str, float] = field(default_factory=dict)
+
+    def predicted_shares(self) -> Tensor:
+        """Share of each class among the predictions on val, (C, K) float32: of samples, or of a segmentation's pixels."""
+        scores = self.val_scores
+        if scores is None:
+            raise ValueError("there are no predictions before an epoch's validation")
+        if scores.dim() == 4:
+            pixels = scores.sum((1, 2))
+            return pixels / pixels.sum(1, keepdim=True)
+        return (scores.argmax(-1, keepdim=True) == torch.arange(scores.shape[-1])).float().mean(1)
 
     def starts(self, published: int) -> int:
         """The epoch at which a phase begins that the paper starts at epoch ``published`` of 100; never before epoch 1."""
@@ -258,7 +277,7 @@ class Method(nn.Module):
         """Cross-entropy per sample, (B,).
 
         Of a segmentation, (B, K, H, W) and (B, H, W): its mean over the samples is the batch's sum of w_y * CE over the sum of w_y,
-        over all pixels that are not void (VOID), w the dataset's class weights; 0 if all are void. The same of the side
+        over all pixels that are not void, w the dataset's class weights; 0 if all are void. The same of the side
         predictions that the logits carry, with labels of their resolution (nearest neighbour), is added.
         """
         if target.dim() == 1:
@@ -272,29 +291,6 @@ class Method(nn.Module):
         sizes = {name: p.numel() for name, p in self.named_parameters()}
         deployed = sum(n for name, n in sizes.items() if not name.startswith(self.training_only or ("\0",)))
         return {"training": sum(sizes.values()), "inference": deployed}
-
-
-def labels_at(target: Tensor, like: Tensor) -> Tensor:
-    """A label map (B, H, W) at the resolution of ``like`` (B, K, h, w), by nearest neighbour: a cell's upper left pixel."""
-    if target.shape[1:] == like.shape[2:]:
-        return target
-    rows, columns = (
-        torch.arange(wanted, device=target.device) * size // wanted
-        for size, wanted in zip(target.shape[1:], like.shape[2:], strict=True)
-    )
-    return target.index_select(1, rows).index_select(2, columns)
-
-
-def pixel_loss(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """(B,), each sample's part of B * sum(w_y CE) / sum(w_y) over the batch's pixels that are not void; zeros if all are void.
-
-    Its mean is ``torch.nn.functional.cross_entropy`` with ``weight`` and ``ignore_index``, which has no deterministic reduction
-    over pixels on CUDA.
-    """
-    losses = F.cross_entropy(logits, target, weight=weights, ignore_index=VOID, reduction="none")
-    known = target != VOID
-    total = known.sum() if weights is None else torch.where(known, weights[torch.where(known, target, 0)], 0.0).sum()
-    return losses.flatten(1).sum(1) * (len(target) / torch.where(total > 0, total, 1))
 
 
 def _scatter(features: Tensor, index: Tensor, batch: int) -> Tensor:

@@ -70,7 +70,8 @@ class Plan:
         self.dataset: Dataset = _open_dataset(study)
         self.rows = _rows(study)
         network = _network(study, self.spec)
-        self.backbone, self.local = _facts_and_paths(str(study.backbone.get("name", "small")), network)
+        self.backbone = {"name": str(study.backbone.get("name", "small")), **network.facts}
+        self.paths = network.paths
         for row in self.rows:
             _check_row(row, self.spec, study)
             _check_joint(row, network)
@@ -161,7 +162,7 @@ class Plan:
             manifest=_text(self.dataset.manifest),
             cache=_text(self.dataset.cache),
             method_file=row.file,
-            local=self.local,
+            local=self.paths,
         )
 
 
@@ -198,17 +199,6 @@ def _network(study: Study, spec: DataSpec) -> Backbone:
     if spec.task not in cls.tasks:
         raise UserError(f"backbone '{name}' does not do {spec.task}, the task of {spec.name}; it does: {', '.join(cls.tasks)}")
     return cls(spec, given)
-
-
-def _facts_and_paths(name: str, network: Backbone) -> tuple[dict[str, Any], dict[str, str]]:
-    """The network's name and options that are part of a trial's identity, and its options that are paths of this machine."""
-    facts = {key: value for key, value in network.values.items() if not network.options[key].local}
-    paths = {key: _absolute(str(value)) for key, value in network.values.items() if network.options[key].local}
-    return {"name": name, **facts}, paths
-
-
-def _absolute(path: str) -> str:
-    return path if path == "none" else str(Path(path).resolve())
 
 
 def _identity(row: Row) -> tuple[str, dict[str, Value]]:

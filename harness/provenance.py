@@ -13,7 +13,10 @@ from pathlib import Path
 
 from harness import PROJECT
 
-EXECUTED = ("train", "evaluate", "masks", "seeds", "metrics", "method", "sides", "phases", "combinations", "dataset", "augment")
+EXECUTED = (
+    *("train", "evaluate", "masks", "seeds", "metrics", "segmentation", "method", "phases", "combinations"),
+    *("dataset", "augment", "dense"),
+)
 LOCAL_PACKAGES = ("methods", "datasets", "harness.backbones")
 
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from harness.backbones import Backbone, Passed
 from harness.dataset import DataSpec
+from harness.dense import chunk
 from harness.errors import UserError
 from harness.hyperparameters import Range, Value
 from harness.method import Losses, Method, Output, TrainBatch
 from harness.seeds import Noise
-from harness.sides import chunk
 from methods._blocks import masked, masked_concat
 from methods._mmformer import MapHead, ReleasedBranch, ScaleFusion, TransformerLayer, to_map, to_tokens
 

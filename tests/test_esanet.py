@@ -15,10 +15,10 @@ from harness.backbones._esanet_encoder import Encoder, JointEncoder, NonBottlene
 from harness.backbones.esanet import ESANet
 from harness.combinations import lattice
 from harness.dataset import DataSpec, Modality
+from harness.dense import sides_of
 from harness.errors import UserError
 from harness.hyperparameters import Value
 from harness.seeds import Streams
-from harness.sides import sides_of
 from methods.esanet_md import ESANetMD
 from methods.sf_md import SFMD
 
@@ -120,6 +120,21 @@ def test_smaller_inputs_and_side_predictions_in_training_only(size: tuple[int, i
     features = model.encode_all(inputs)
     assert [[tuple(x.shape[1:]) for x in maps] for maps in features] == [list(backbone.maps)] * 2
     assert sides_of(model.eval()(inputs, present).logits) == ()
+
+
+@pytest.mark.parametrize("modalities", [3, 4])
+@torch.no_grad()
+def test_parallel_encoders_of_several_modalities_meet_in_the_method(modalities: int) -> None:
+    spec = synthetic_spec(modalities, 4, "segmentation", side=64)
+    model, split = SFMD(esanet(spec)), synthetic_split(spec, 3)
+    single = counted(model.encoders[0])
+    assert [counted(encoder) for encoder in model.encoders] == [single] * modalities
+    assert isinstance(model.head, Decoder)
+    assert [skip[0].in_channels for skip in model.head.skips] == [modalities * c for c in (32, 16, 8)]  # type: ignore[index]
+    mask = torch.arange(modalities).expand(3, -1) % 2 == 0
+    found = model.eval()(split.inputs, mask).logits
+    holes = {name: x if v % 2 == 0 else torch.full_like(x, torch.nan) for v, (name, x) in enumerate(split.inputs.items())}
+    assert torch.equal(found, model(holes, mask).logits) and bool(found.isfinite().all())
 
 
 @pytest.mark.parametrize("shapes", [((3, 64, 64), (1, 32, 64)), ((3, 48, 64), (1, 48, 64))])

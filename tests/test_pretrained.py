@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from harness.backbones import _pretrained
 from harness.backbones._esanet_encoder import JointEncoder
 from harness.backbones.esanet import ESANet
+from harness.backbones.small import Small
 from harness.errors import UserError
 from harness.plan import Plan
-from harness.trial import TrialSpec
-from tests.conftest import MakeStudy
+from harness.store import Store
+from harness.trial import TrialSpec, run_trial
+from tests.conftest import MakeJob, MakeStudy
 from tests.test_esanet import rgbd
 
 SPEC = rgbd(64, 64, 5)
@@ -120,8 +122,7 @@ def test_the_files_hash_is_in_the_trials_id_and_its_path_is_not(tmp_path: Path, 
     def spec(path: Path | None) -> tuple[TrialSpec, dict[str, str]]:
         plan = Plan(make_study())
         network = ESANet(SPEC, OPTIONS | ({"pretrained": str(path)} if path else {}))
-        facts, local = plan_parts(network)
-        return replace(plan.trials[0].job.spec, backbone=facts), local
+        return replace(plan.trials[0].job.spec, backbone={"name": "esanet", **network.facts}), network.paths
 
     ids = {path: spec(path)[0].id for path in (first, copy, other, None)}
     assert ids[first] == ids[copy] and len({ids[first], ids[other], ids[None]}) == 3
@@ -129,7 +130,9 @@ def test_the_files_hash_is_in_the_trials_id_and_its_path_is_not(tmp_path: Path, 
     assert spec(copy)[1] == {"pretrained": str(copy)} and spec(None)[1] == {"pretrained": "none"}
 
 
-def plan_parts(network: ESANet) -> tuple[dict[str, object], dict[str, str]]:
-    from harness.plan import _facts_and_paths
-
-    return _facts_and_paths("esanet", network)
+def test_what_the_network_has_to_say_is_in_the_record(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Small, "remarks", lambda self: [f"width {self.width}"])
+    job = make_job("dmrnet")
+    assert run_trial(job).status == "done"
+    record = Store(Path(job.store)).trial(job.spec.id).record()
+    assert record is not None and record["remarks"][0] == "width 16" and len(record["remarks"]) > 1

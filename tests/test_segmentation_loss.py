@@ -13,9 +13,8 @@ import harness.class_weights
 from harness._conformance import synthetic_spec
 from harness.backbones.esanet import ESANet
 from harness.class_weights import median_frequency
-from harness.dataset import DataSpec
-from harness.method import VOID, labels_at, pixel_loss
-from harness.sides import chunk, sides_of, with_sides
+from harness.dataset import VOID, DataSpec
+from harness.dense import chunk, labels_at, pixel_loss, sides_of, with_sides
 from methods.esanet_md import ESANetMD
 
 WEIGHTS = (0.5, 2.0, 1.0, 4.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -59,6 +60,17 @@ class Backbone(ABC):
     def __init__(self, spec: DataSpec, options: Mapping[str, Any] | None = None) -> None:
         self.spec = spec
         self.values: dict[str, Value] = resolve("option", self.options, options or {}, "backbone")
+
+    @property
+    def facts(self) -> dict[str, Value]:
+        """The options that are part of a trial's identity."""
+        return {key: value for key, value in self.values.items() if not self.options[key].local}
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The options that are paths of this machine, absolute; ``none`` stays."""
+        paths = {key: str(value) for key, value in self.values.items() if self.options[key].local}
+        return {key: path if path == "none" else str(Path(path).resolve()) for key, path in paths.items()}
 
     @abstractmethod
     def encoder(self, modality: str) -> nn.Module:

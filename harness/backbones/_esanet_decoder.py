@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from harness.backbones._esanet_encoder import NonBottleneck1D, same
 from harness.backbones.small import AdaptiveMean
-from harness.sides import with_sides
+from harness.dense import with_sides
 
 BINS = 5
 """Cells per side of the finer of the two poolings; the coarser one is the mean."""
@@ -79,7 +79,7 @@ class DecoderModule(nn.Module):
 class Decoder(nn.Module):
     """(z, fused maps) -> logits (B, K, H, W): three modules at strides 32, 16 and 8, each upsampled and added to a finer skip.
 
-    In training the logits carry side predictions, (B, K, h, w) at strides 8, 16 and 32 (``harness.sides``).
+    In training the logits carry side predictions, (B, K, h, w) at strides 8, 16 and 32 (``harness.dense``).
 
     Args:
         fused: channels of the fused maps at strides 4 to 32; the last is not used, z stands for it.
