@@ -1,8 +1,8 @@
 """A synthetic CASIA-SURF: drawn faces in the true folders, with the true lists; depth tells most, infrared least.
 
-Every frame has one number per modality, normal around +d (live) or -d (attack), that decides how the drawing looks: relief in depth,
-warmth and contrast of the skin in colour, shading in infrared. Given the label the three are independent, so who knew these numbers
-alone would err in 2 % by depth, 13 % by colour, 18 % by infrared, below 1 % by all; faint cut-outs betray attacks a little more.
+Every frame has one number per modality, normal around +d (live) or -d (attack), that decides how the drawing looks: relief in
+depth, warmth and contrast of the skin in colour, shading in infrared. Given the label the three are independent, so who knew these
+numbers alone would err in 2 % by depth, 13 % by colour, 18 % by infrared, below 1 % by all; faint cut-outs add a little.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def _color(x: Pixels, y: Pixels, level: float, video: Video, rng: np.random.Gene
 
 def _infrared(x: Pixels, y: Pixels, level: float, video: Video, rng: np.random.Generator) -> Pixels:
     features = (40 + rng.normal(0, 10)) * _features(x, y) + 6 * _holes(x, y, video)
-    falloff = 16 * level * (0.5 - x**2 - 0.3 * y**2)
+    falloff = 26 * level * (0.5 - x**2 - 0.3 * y**2)
     return np.asarray(95 + rng.normal(0, 12) + falloff - features)[:, :, None]
 
 
