@@ -39,14 +39,14 @@ class MatCopy(Copy):
         self.libraries = ("numpy", "h5py")
         self.keys = {**KEYS, "depth": "rawDepths" if self.raw else "depths"}
         self._check_axes()
-        self.ids = self._splits()
+        self.ids = matlab_splits(self.root / SPLITS)
         check_ids(self.ids, f"{SPLITS} counts from 1")
         missing = [i for part in self.ids.values() for i in part if i > len(self._data["images"])]
         if missing:
             raise UserError(f"{MAT} has {len(self._data['images'])} images and {SPLITS} names {len(missing)} beyond them")
         self.scenes = self._scenes()
-        table = self._mapping.tobytes()
-        self.labelling = f"raw labels mapped by {hashlib.sha256(table).hexdigest()[:12]}"
+        self._mapping = raw_mapping(self.root, self.classes)
+        self.labelling = f"raw labels mapped by {hashlib.sha256(self._mapping.tobytes()).hexdigest()[:12]}"
 
     @cached_property
     def _data(self) -> Any:
@@ -75,26 +75,6 @@ class MatCopy(Copy):
                 f"{self.root / MAT} has images {images}, depth {depth}, labels {labels}; the original shows (N, 3, 640, 480) and "
                 "(N, 640, 480) twice (picture, channel, x, y): the axes were exchanged, use the original file"
             )
-
-    def _splits(self) -> Mapping[str, tuple[int, ...]]:
-        content = _matlab(self.root / SPLITS)
-        try:
-            return {name: tuple(sorted(int(i) for i in content[f"{name}Ndxs"].ravel())) for name in ("train", "test")}
-        except KeyError as error:
-            raise UserError(f"{self.root / SPLITS} has no {error}; take the published file ({WHERE})") from error
-
-    @cached_property
-    def _mapping(self) -> Array:
-        """(895,) label of each raw label, 0 = void."""
-        content = [_matlab(self.root / name) for name in MAPPINGS[self.classes]]
-        table = np.append(0, content[0]["mapClass"].ravel()).astype(np.int64)
-        if len(table) != RAW_LABELS + 1 or table.max() > 40:
-            raise UserError(
-                f"classMapping40.mat maps {len(table) - 1} labels to {table.max()}, not 894 to 40; take the published one"
-            )
-        if self.classes == 13:
-            table = np.append(0, content[1]["classMapping13"]["labels13"][0, 0].ravel().astype(np.int64))[table]
-        return table
 
     def _scenes(self) -> Mapping[int, str]:
         """Id -> scene name, where the file has them: cells are references to arrays of characters."""
@@ -133,6 +113,27 @@ def _sized(pixels: Array, size: Size, resized: Callable[[Array, Size], Array]) -
     """Pixels (H, W, C) as (C, h, w)."""
     found = pixels if pixels.shape[:2] == size else resized(pixels, size)
     return np.ascontiguousarray(found.transpose(2, 0, 1))
+
+
+def matlab_splits(path: Path) -> dict[str, tuple[int, ...]]:
+    """Original ids of train and test in splits.mat."""
+    content = _matlab(path)
+    try:
+        return {name: tuple(sorted(int(i) for i in content[f"{name}Ndxs"].ravel())) for name in ("train", "test")}
+    except KeyError as error:
+        raise UserError(f"{path} has no {error}; take the published file ({WHERE})") from error
+
+
+def raw_mapping(folder: Path, classes: int) -> Array:
+    """(895,) label of each raw label, 0 = void, from the mappings in ``folder``."""
+    content = [_matlab(folder / name) for name in MAPPINGS[classes]]
+    table = np.append(0, content[0]["mapClass"].ravel()).astype(np.int64)
+    if len(table) != RAW_LABELS + 1 or table.max() > 40:
+        raise UserError(f"classMapping40.mat maps {len(table) - 1} labels to {table.max()}, not 894 to 40; take the published one")
+    if classes == 40:
+        return table
+    coarse = content[1]["classMapping13"]["labels13"][0, 0].ravel().astype(np.int64)
+    return np.asarray(np.append(0, coarse)[table])
 
 
 def _matlab(path: Path) -> Any:
