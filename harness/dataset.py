@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -64,16 +64,21 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Draws:
-    """How samples are varied: ``theta`` (N, 2, 3), and ``colour`` (N, 3) where there is a jitter."""
+    """How samples are varied: ``theta`` (N, 2, 3), ``colour`` (N, 3) where there is a jitter, ``take`` (N,) where there are takes.
+
+    ``take`` is uniform in [0, 1) and stays on the CPU, where rows are chosen.
+    """
 
     augmentation: Augmentation
     theta: Tensor
     colour: Tensor | None = None
+    take: Tensor | None = None
 
     def at(self, index: Tensor, device: torch.device) -> Draws:
         """The draws of the samples ``index``, on ``device``."""
         colour = None if self.colour is None else self.colour[index].to(device, non_blocking=True)
-        return Draws(self.augmentation, self.theta[index].to(device, non_blocking=True), colour)
+        take = None if self.take is None else self.take[index]
+        return Draws(self.augmentation, self.theta[index].to(device, non_blocking=True), colour, take)
 
     def coloured(self, name: str, x: Tensor) -> Tensor:
         """The stored values (B, 3, H, W) of a modality with the colours varied, if they are."""
@@ -114,6 +119,9 @@ class Split:
         modalities: how stored rows become what encoders receive; empty when they already are.
         augmentation: of training samples; None for evaluation.
         device: where batches are handed out.
+        takes: modality name -> (M, 2) int64, the first of the stored rows that show one sample's modality in different ways, such
+            as the frames of a clip, and how many they are; one is drawn per sample and epoch, without draws it is the middle one.
+            Modalities that are not named have one stored row per row.
     """
 
     inputs: Mapping[str, Tensor]
@@ -123,6 +131,7 @@ class Split:
     modalities: tuple[Modality, ...] = ()
     augmentation: Augmentation | None = None
     device: torch.device = CPU
+    takes: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.available.shape[0])
@@ -160,7 +169,10 @@ class Split:
         first = next(modality for modality in self.modalities if modality.name in plan.modalities)
         height, width = self.inputs[first.name].shape[-2:]
         theta = plan.geometry.draw(len(self), (height, width), first.shape[1:], generator)
-        return Draws(plan, theta, plan.jitter.draw(len(self), generator) if plan.jitter is not None else None)
+        colour = plan.jitter.draw(len(self), generator) if plan.jitter is not None else None
+        # One number per sample for all modalities, so that frames and sounds of the same moment stay together.
+        take = torch.rand(len(self), generator=generator, dtype=torch.float64) if self.takes else None
+        return Draws(plan, theta, colour, take)
 
     def batch(self, index: Tensor, draws: Draws | None = None) -> tuple[dict[str, Tensor], Tensor]:
         """What encoders receive of the samples ``index`` (B,) int64 on the CPU, and their targets, on ``device``.
@@ -169,12 +181,21 @@ class Split:
         """
         rows = index if self.rows is None else self.rows[index]
         drawn = draws.at(index, self.device) if draws is not None else None
-        inputs = {name: self._gather(x, rows) for name, x in self.inputs.items()}
+        inputs = {name: self._gather(x, self._taken(name, rows, drawn)) for name, x in self.inputs.items()}
         for modality in self.modalities:
             inputs[modality.name] = _received(modality, inputs[modality.name], drawn)
         if not self.dense:
             return inputs, self._gather(self.target, index)
         return inputs, self._target_map(self._gather(self.target, rows), drawn)
+
+    def _taken(self, name: str, rows: Tensor, draws: Draws | None) -> Tensor:
+        """The stored rows of a modality for some rows (B,)."""
+        if name not in self.takes:
+            return rows
+        first, count = self.takes[name][rows].unbind(1)
+        if draws is None or draws.take is None:
+            return first + count // 2
+        return first + (draws.take * count).long()
 
     def _gather(self, stored: Tensor, rows: Tensor) -> Tensor:
         # On the flat view: selecting rows of an array with many dimensions is several times slower.

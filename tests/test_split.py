@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.augment import HsvJitter, RotateCropFlip, ScaleCropFlip
+from harness.augment import HsvJitter, ResizedCropFlip, RotateCropFlip, ScaleCropFlip
 from harness.dataset import VOID, Augmentation, Modality, Split
 
 RGB = Modality("rgb", (3, 12, 12), mean=(127.5, 100.0, 80.0), std=(128.0, 64.0, 32.0))
@@ -103,3 +103,53 @@ def test_without_draws_nothing_is_random() -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
     split.augmentation = None
     assert split.draw(torch.Generator()) is None
+
+
+def clips() -> Split:
+    """Four clips of 1, 3, 2 and 4 frames of one modality, every frame of one grey level of its own; a map that has one each."""
+    first, count = torch.tensor([0, 1, 4, 6]), torch.tensor([1, 3, 2, 4])
+    frames = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 3, SIDE, SIDE).contiguous()
+    sound = torch.arange(4).float()[:, None, None, None].expand(4, 1, 12, 12).contiguous()
+    plain = (Modality("visual", (3, 12, 12)), Modality("audio", (1, 12, 12)))
+    takes = {"visual": torch.stack([first, count], 1)}
+    inputs = {"visual": frames, "audio": sound}
+    return Split(inputs, torch.arange(4), torch.ones(4, 2, dtype=torch.bool), modalities=plain, takes=takes)
+
+
+def grey(inputs: dict[str, Tensor]) -> list[int]:
+    assert torch.allclose(inputs["visual"], inputs["visual"][:, :1, :1, :1], atol=1e-4)
+    return [round(v) for v in inputs["visual"][:, 0, 0, 0].tolist()]
+
+
+def test_a_clip_shows_its_middle_frame_when_nothing_is_drawn() -> None:
+    split = clips()
+    assert grey(split.batch(torch.arange(4))[0]) == [0, 2, 5, 8]
+    part = split.select(torch.tensor([3, 1]))
+    inputs, target = part.batch(torch.tensor([1, 0]))
+    assert grey(inputs) == [2, 8] and target.tolist() == [1, 3] and inputs["audio"][:, 0, 0, 0].tolist() == [1.0, 3.0]
+
+
+def test_frames_are_drawn_uniformly_from_the_own_clip_whatever_the_batch() -> None:
+    split = clips()
+    split.augmentation = Augmentation(ResizedCropFlip(), ("visual",))
+    seen = []
+    for epoch in range(400):
+        draws = split.draw(torch.Generator().manual_seed(epoch))
+        seen.append(grey(split.batch(torch.arange(4), draws)[0]))
+        if epoch < 5:
+            assert grey(split.batch(torch.tensor([2, 0]), draws)[0]) == [seen[-1][2], seen[-1][0]]
+    for clip, own in enumerate([[0], [1, 2, 3], [4, 5], [6, 7, 8, 9]]):
+        counts = [[row[clip] for row in seen].count(frame) for frame in own]
+        # Five standard deviations of a binomial count; nothing from another clip.
+        assert sum(counts) == 400 and all(abs(n - 400 / len(own)) <= 50 for n in counts)
+
+
+def test_takes_leave_the_other_draws_as_they_are() -> None:
+    """A dataset that has none keeps its results."""
+    split = clips()
+    split.augmentation = Augmentation(ResizedCropFlip(), ("visual",))
+    with_takes = split.draw(torch.Generator().manual_seed(3))
+    split.takes = {}
+    without = split.draw(torch.Generator().manual_seed(3))
+    assert with_takes is not None and without is not None and without.take is None
+    assert torch.equal(with_takes.theta, without.theta)
