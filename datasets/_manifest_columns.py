@@ -190,9 +190,7 @@ def _front_end(name: str, rate: int, seconds: float, lengths: Sequence[float]) -
 # ---------------------------------------------------------------------- arrays
 
 
-def _array(
-    sheet: Sheet, name: str, found: Sequence[tuple[int, Header]], size: Size | None, options: Mapping[str, Value]
-) -> Column:
+def _array(sheet: Sheet, name: str, found: Sequence[tuple[int, Header]], size: Size | None, options: Mapping[str, Value]) -> Column:
     shape = _one_shape(sheet, name, found)
     layout, remarks = _layout(name, shape, options)
     received = arranged(np.empty(shape, dtype=np.bool_), layout).shape
@@ -218,7 +216,9 @@ def _one_shape(sheet: Sheet, name: str, found: Sequence[tuple[int, Header]]) -> 
             f"({odd[0][1]}); a modality has one shape: pad or cut these arrays, or empty the cells"
         )
     if len(shape) > 3:
-        raise UserError(f"{sheet.path.name}: the arrays of column '{name}' have {len(shape)} dimensions {shape}; at most three are read")
+        raise UserError(
+            f"{sheet.path.name}: the arrays of column '{name}' have {len(shape)} dimensions {shape}; at most three are read"
+        )
     return shape
 
 
@@ -228,8 +228,12 @@ def _layout(name: str, shape: tuple[int, ...], options: Mapping[str, Value]) -> 
         wanted = str(options["vectors"])
         if wanted == "sequence" or (wanted == "auto" and shape[0] > LONG_VECTOR):
             return "sequence", [f"'{name}' is read as a sequence of {shape[0]} values"]
-        return "features", [f"'{name}' is read as {shape[0]} features, each normalised by itself; dataset.options.vectors changes that"]
+        return "features", [
+            f"'{name}' is read as {shape[0]} features, each normalised by itself; dataset.options.vectors changes that"
+        ]
     if len(shape) == 3 and not last and shape[2] <= 4 < shape[0]:
-        hint = f"is read as (channels, height, width) = {shape}; if its channels come last, set dataset.options.channels_last={name}"
+        hint = (
+            f"is read as (channels, height, width) = {shape}; if its channels come last, set dataset.options.channels_last={name}"
+        )
         return "first", [f"'{name}' {hint}"]
     return ("last" if last and len(shape) == 3 else "first"), []

@@ -96,7 +96,9 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)
     lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
     if not lines:
-        raise UserError(f"{path.name} is empty; its first row must name the columns: split, label or label_path, and one per modality")
+        raise UserError(
+            f"{path.name} is empty; its first row must name the columns: split, label or label_path, and one per modality"
+        )
     return _header(path, lines[0][1]), _even(path, lines)
 
 
@@ -148,7 +150,9 @@ def _label_column(path: Path, header: Sequence[str], task: str) -> str:
         raise UserError(f"{path.name} has no column 'split' (train, val or test of every row){nearest('split', header)}")
     found = [name for name in LABELS if name in header]
     if not found:
-        raise UserError(f"{path.name} has neither a column 'label' (a class) nor 'label_path' (a map of classes){nearest('label', header)}")
+        raise UserError(
+            f"{path.name} has neither a column 'label' (a class) nor 'label_path' (a map of classes){nearest('label', header)}"
+        )
     wanted = {"auto": found[-1], "segmentation": "label_path"}.get(task, "label")
     if wanted not in found:
         raise UserError(f"{path.name} has no column '{wanted}', which dataset.options.task={task} needs; it has '{found[0]}'")

@@ -50,7 +50,9 @@ def labels(sheet: Sheet, scan: Scan, options: Mapping[str, Value]) -> Labels:
     if live is not None:
         names = tuple(name for name in names if name != live) + (live,)
     task = "classification" if live is None else "anti_spoofing"
-    remarks = [] if live is None else [f"'{live}' is class 1, live; say dataset.options.task=classification for accuracy instead of ACER"]
+    remarks = (
+        [] if live is None else [f"'{live}' is class 1, live; say dataset.options.task=classification for accuracy instead of ACER"]
+    )
     index = {label: names.index(name) for label, name in folded.items()}
     if not options["classes"]:
         _check_trained(sheet, index, names)
@@ -147,7 +149,9 @@ def _stored(sheet: Sheet, scan: Scan, found: Sequence[int], void: int, given: st
     """Class number in the maps -> class."""
     if given:
         if not re.fullmatch(r"\s*\d+(\s*,\s*\d+)+\s*", given):
-            raise UserError(f"dataset.options.values={given} must be the classes' numbers in the maps, comma-separated, such as 0,255")
+            raise UserError(
+                f"dataset.options.values={given} must be the classes' numbers in the maps, comma-separated, such as 0,255"
+            )
         wanted = [int(part) for part in given.split(",")]
         _refuse_values(sheet, scan, [v for v in found if v not in wanted and v != void], "dataset.options.values does not list")
         return {value: number for number, value in enumerate(wanted)}

@@ -80,8 +80,12 @@ class Manifest(Dataset):
     def _splits(self) -> Splits:
         return splits(self._sheet, float(self.values["val_share"]), int(self.values["split_seed"]), self.limit)
 
-    @cached_property
+    @property
     def spec(self) -> DataSpec:
+        return self._spec
+
+    @cached_property
+    def _spec(self) -> DataSpec:
         sizes = {column.shape[1:] for column in self._columns}
         pixels = all(column.kind != "audio" for column in self._columns) and len(sizes) == 1 and sizes != {(1, 1)}
         aligned = {"auto": pixels, "yes": True, "no": False}[str(self.values["aligned"])]
@@ -102,7 +106,9 @@ class Manifest(Dataset):
         """What was inferred, in sentences."""
         classes = self._labels.classes
         sheet = self._sheet
-        given = "dataset.options.task" if self.values["task"] != "auto" else "the column " + ("label_path" if sheet.dense else "label")
+        given = (
+            "dataset.options.task" if self.values["task"] != "auto" else "the column " + ("label_path" if sheet.dense else "label")
+        )
         where = "aligned: a place is the same in all modalities" if aligned else "not aligned: places differ between modalities"
         return [
             f"read from {sheet.path.name}: {self._labels.task} by {given}, {len(classes)} classes: {shown(classes)}",
@@ -128,7 +134,11 @@ class Manifest(Dataset):
     def _left_out(self) -> list[str]:
         """The samples that cannot be read, once that is known."""
         bad = {name: self._arrays(name).unreadable() for name in SPLITS} if self.cache is not None else {}
-        return [f"{len(rows)} samples of {name} cannot be read and are left out: {shown(rows.values())}" for name, rows in bad.items() if rows]
+        return [
+            f"{len(rows)} samples of {name} cannot be read and are left out: {shown(rows.values())}"
+            for name, rows in bad.items()
+            if rows
+        ]
 
     # ------------------------------------------------------------------ the contract
 
@@ -153,6 +163,8 @@ class Manifest(Dataset):
         self._scan.save(folder, self._sheet)
         for split in SPLITS:
             self._require_samples(split)
+        # Its notes tell what cannot be read, which is known now.
+        self.__dict__.pop("_spec", None)
         found = [f"{column.name}: {column.what} -> {'x'.join(map(str, column.shape))}" for column in self._columns]
         return [*said, *self.spec.notes, *found, *self._normalise()]
 

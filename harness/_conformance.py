@@ -58,7 +58,7 @@ def synthetic_spec(modalities: int, classes: int, task: str = "classification", 
         task=task,
         modalities=tuple(Modality(f"m{v}", shape) for v, shape in enumerate(shapes)),
         classes=tuple(f"c{k}" for k in range(classes)),
-        metric="accuracy",
+        metric="miou" if task == "segmentation" else "accuracy",
         aligned=aligned or task == "segmentation",
         synthetic=True,
     )
@@ -168,7 +168,7 @@ class Case:
 
     def walk(self, model: Method, start: int = 0, stop: int = EPOCHS) -> Iterator[Losses]:
         """Lead a model through its epochs, with one step of SGD in some of them; yields while a step's gradients are in place."""
-        scores = torch.randn(len(self.masks), self.size, *self.logits_shape, generator=Streams(2).generator("val"))
+        scores = self._val_scores()
         for epoch in range(start, stop):
             self.begin(model, epoch)
             if epoch in STEP_EPOCHS:
@@ -178,6 +178,13 @@ class Case:
                 yield terms
                 torch.optim.SGD(model.parameters(), lr=RATE).step()
             model.end_epoch(EpochContext(epoch, EPOCHS, model.combinations, scores, self.split.target))
+
+    def _val_scores(self) -> Tensor:
+        """Made-up evidence: scores (C, B, K), or confusion counts (C, B, K, K)."""
+        generator, shape = Streams(2).generator("val"), (len(self.masks), self.size, len(self.spec.classes))
+        if self.spec.task == "segmentation":
+            return torch.randint(9, (*shape, shape[-1]), generator=generator)
+        return torch.randn(shape, generator=generator)
 
     def lead(self, model: Method, start: int = 0, stop: int = EPOCHS) -> Losses:
         """``walk`` to its end; the terms of the last step."""

@@ -9,7 +9,7 @@ import torch
 
 from harness._conformance import require
 from harness.dataset import SPLITS, TASKS, VOID, Dataset, DataSpec, Split
-from harness.metrics import metric
+from harness.metrics import TASK_METRICS, metric
 
 CHECKS: dict[str, Callable[[Dataset], None]] = {}
 
@@ -22,10 +22,12 @@ def check(function: Callable[[Dataset], None]) -> Callable[[Dataset], None]:
 
 @check
 def description(dataset: Dataset) -> None:
-    """the spec has a known task and metric, at least two differently named modalities and at least two classes"""
+    """the spec has a known task and a metric of it, at least two differently named modalities and at least two classes"""
     spec = dataset.spec
     require(spec.task in TASKS, f"the task '{spec.task}' is not one of {', '.join(TASKS)}")
-    metric(spec.metric)
+    primary = metric(spec.metric)
+    require(primary.name in TASK_METRICS[spec.task], f"the metric '{primary.name}' is not one of {spec.task}")
+    require(primary.fit is None, f"'{primary.name}' has a constant that val decides and cannot select weights")
     require(len(spec.names) >= 2, f"there are {len(spec.names)} modalities")
     require(len(set(spec.names)) == len(spec.names), f"two modalities of {spec.names} have the same name")
     marks = [name for name in spec.names if set(name) & set("+.,") or not name]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from harness._conformance import EPOCHS, LATE, Case, backward, check, close, finite_gradients, gap, require, same, synthetic_split
 from harness.method import Losses, Method
-from harness.metrics import Metric
+from harness.metrics import METRICS
 from harness.recipe import EvaluationConfig, MissingConfig, TrainConfig
 from harness.seeds import Streams
 from harness.train import EpochReport, Trainer
@@ -128,7 +128,7 @@ def _trainer(case: Case, model: Method, on_epoch: Callable[[EpochReport], None])
         model=model,
         train=samples.select(torch.arange(160) % 32),
         val=samples,
-        metric=Metric("right", "%", True, "share of right predictions", _share_right),
+        metric=replace(METRICS["pixel_accuracy" if case.spec.task == "segmentation" else "accuracy"], name="right"),
         recipe=TrainConfig(epochs=15, batch_size=16, lr=0.05, schedule="cosine"),
         missing=MissingConfig(),
         evaluation=EvaluationConfig(batch_size=32),
@@ -143,10 +143,6 @@ class _NoCheckpoints:
     def save(self, state: dict[str, object]) -> None: ...
 
     def load(self) -> None: ...
-
-
-def _share_right(scores: Tensor, target: Tensor) -> float:
-    return 100.0 * float((scores.argmax(1) == target).double().mean())
 
 
 def _gradient(module: torch.nn.Module) -> float:

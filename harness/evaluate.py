@@ -1,4 +1,8 @@
-"""Evaluation on every combination: encode once, fuse all. C = 2^V - 1 combinations, N samples, K classes."""
+"""Evaluation on every combination: encode once, fuse all. C = 2^V - 1 combinations, N samples, K classes.
+
+Evidence is what metrics are computed from and what the store keeps: scores (C, N, K) float32, or of a segmentation confusion counts
+(C, N, K, K) int32 (see segmentation.py).
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,11 @@ import torch
 from torch import Tensor
 
 from harness.combinations import Combination
-from harness.dataset import Split
+from harness.dataset import VOID, Split
+from harness.errors import TrialFailure
 from harness.method import Method
-from harness.metrics import Metric, collapsed
+from harness.metrics import Metric, Undefined, collapsed
+from harness.segmentation import counted
 
 
 @dataclass(frozen=True)
@@ -28,27 +34,54 @@ class NotSeparable(RuntimeError):
     """A method's cached features do not give what its plain forward pass gives."""
 
 
-@torch.no_grad()
 def predict(model: Method, split: Split, batch_size: int, device: torch.device) -> Tensor:
-    """Scores of every combination, (C, N, K) float32 on the CPU, in the order of ``model.combinations``.
+    """The evidence of every combination on the CPU, in the order of ``model.combinations``; see ``gather``."""
+    return gather(model, split, batch_size, device)["scores"]
+
+
+@torch.no_grad()
+def gather(model: Method, split: Split, batch_size: int, device: torch.device, calibration: bool = False) -> dict[str, Tensor]:
+    """``scores``: the evidence; of a segmentation also ``calibration`` (C, N, 15, 3) if asked for. All on the CPU.
 
     Each modality of each sample is encoded once. On the first batch one combination is compared with the plain forward pass;
-    they must agree bit for bit (NotSeparable otherwise).
+    they must agree bit for bit (NotSeparable otherwise). A segmentation's logits are counted batch by batch and combination by
+    combination; TrialFailure when they are not finite, or when a target is neither a class nor void.
     """
     training = model.training
     model.eval()
     masks = [torch.tensor(combination.mask, device=device) for combination in model.combinations]
-    batches = []
+    batches: list[dict[str, Tensor]] = []
     for start in range(0, len(split), batch_size):
         index = torch.arange(start, min(start + batch_size, len(split)))
-        inputs = {name: x.to(device) for name, x in split.batch(index)[0].items()}
+        loaded, target = split.batch(index)
+        inputs = {name: x.to(device) for name, x in loaded.items()}
         cache = model.prepare(model.encode_all(inputs))
-        fused = [model.combine(cache, mask.expand(len(index), -1)).logits for mask in masks]
+        kept = []
+        for position, mask in enumerate(masks):
+            logits = model.combine(cache, mask.expand(len(index), -1)).logits
+            kept.append(counted(logits, target.to(device), calibration) if logits.dim() == 4 else {"scores": logits.float()})
+            if start == 0 and position == len(masks) // 2:
+                compared = logits
         if start == 0:
-            _check_separable(model, inputs, masks[len(masks) // 2], fused[len(masks) // 2])
-        batches.append(torch.stack(fused))
+            _check_separable(model, inputs, masks[len(masks) // 2], compared)
+        batches.append({name: torch.stack([part[name] for part in kept]) for name in kept[0]})
     model.train(training)
-    return torch.cat(batches, 1).float().cpu()
+    return _checked({name: torch.cat([batch[name] for batch in batches], 1).cpu() for name in batches[0]}, model.combinations)
+
+
+def _checked(found: dict[str, Tensor], combinations: Sequence[Combination]) -> dict[str, Tensor]:
+    """The evidence without what it is checked by; non-finite scores of a classification are left to the caller, who sees them."""
+    if "finite" not in found:
+        return found
+    finite, labelled = found.pop("finite"), found.pop("labelled")
+    for combination, images in zip(combinations, finite, strict=True):
+        if not bool(images.all()):
+            broken = f"{int((~images).sum())} of {len(images)} images"
+            raise TrialFailure(f"the scores of {combination.name} are not finite on {broken}")
+    wrong = int((labelled[0] - found["scores"][0].sum((1, 2))).sum())
+    if wrong:
+        raise TrialFailure(f"{wrong} pixels have a label that is neither a class nor {VOID}, the label of pixels without one")
+    return found
 
 
 def _check_separable(model: Method, inputs: Mapping[str, Tensor], mask: Tensor, fused: Tensor) -> None:
@@ -61,16 +94,48 @@ def _check_separable(model: Method, inputs: Mapping[str, Tensor], mask: Tensor, 
         )
 
 
-def score_cells(metric: Metric, scores: Tensor, split: Split, combinations: Sequence[Combination]) -> dict[str, Cell]:
-    """The metric of each combination over the samples that have all its modalities; combination name -> cell."""
-    target = split.target.cpu()
+def score_cells(
+    metric: Metric,
+    scores: Tensor,
+    split: Split,
+    combinations: Sequence[Combination],
+    val: tuple[Tensor, Split] | None = None,
+    strict: bool = True,
+) -> dict[str, Cell]:
+    """The metric of each combination over the samples that have all its modalities; combination name -> cell.
+
+    Args:
+        metric: what is computed.
+        scores: the evidence.
+        split: its targets and what each sample has; inputs are not read.
+        combinations: in the order of the evidence.
+        val: evidence and split of val, which decide the constant of a metric that has one (``Metric.fit``).
+        strict: raise Undefined where the samples do not define the metric; the cell's value is NaN otherwise.
+    """
     cells = {}
     for position, combination in enumerate(combinations):
-        has = split.available[:, torch.tensor(combination.mask)].all(1)
-        chosen = scores[position][has]
-        value = metric.compute(chosen, target[has]) if len(chosen) else float("nan")
-        cells[combination.name] = Cell(value, len(chosen), collapsed(chosen))
+        chosen, target = _having(combination, scores[position], split)
+        tuning = _having(combination, val[0][position], val[1]) if val is not None else None
+        cells[combination.name] = Cell(_value(metric, chosen, target, tuning, strict), len(chosen), collapsed(chosen))
     return cells
+
+
+def _having(combination: Combination, scores: Tensor, split: Split) -> tuple[Tensor, Tensor]:
+    """Evidence and targets of the samples that have all modalities of a combination; confusion counts need no targets."""
+    has = split.available[:, torch.tensor(combination.mask)].all(1)
+    return scores[has], split.target.cpu()[has] if scores.dim() == 2 else torch.empty(0)
+
+
+def _value(metric: Metric, scores: Tensor, target: Tensor, tuning: tuple[Tensor, Tensor] | None, strict: bool) -> float:
+    if not len(scores):
+        return float("nan")
+    try:
+        compute = metric.compute if metric.fit is None or tuning is None else metric.fit(*tuning)
+        return compute(scores, target)
+    except Undefined:
+        if strict:
+            raise
+        return float("nan")
 
 
 def mean_value(cells: Mapping[str, Cell]) -> float:

@@ -78,7 +78,15 @@ class TrainBatch:
 class EpochContext:
     """What the epoch hooks may look at: never test data.
 
-    ``val_scores`` (2^V - 1, N, K) and ``val_target`` (N,) are None in ``begin_epoch``.
+    In ``begin_epoch`` there is no validation yet: ``val_scores`` and ``val_target`` are None, ``val_values`` is empty.
+
+    Attributes:
+        epoch: 0-based.
+        epochs: of the whole run.
+        combinations: the C = 2^V - 1 combinations.
+        val_scores: (C, N, K) scores; of a segmentation (C, N, K, K) confusion counts per image, rows = target.
+        val_target: (N,), or the label maps (N, H, W).
+        val_values: combination name -> the dataset's metric on val, NaN for a combination that no sample has.
     """
 
     epoch: int
@@ -86,6 +94,17 @@ class EpochContext:
     combinations: tuple[Combination, ...]
     val_scores: Tensor | None = None
     val_target: Tensor | None = None
+    val_values: Mapping[str, float] = field(default_factory=dict)
+
+    def predicted_shares(self) -> Tensor:
+        """Share of each class among the predictions on val, (C, K) float32: of samples, or of a segmentation's pixels."""
+        scores = self.val_scores
+        if scores is None:
+            raise ValueError("there are no predictions before an epoch's validation")
+        if scores.dim() == 4:
+            pixels = scores.sum((1, 2))
+            return pixels / pixels.sum(1, keepdim=True)
+        return (scores.argmax(-1, keepdim=True) == torch.arange(scores.shape[-1])).float().mean(1)
 
     def starts(self, published: int) -> int:
         """The epoch at which a phase begins that the paper starts at epoch ``published`` of 100; never before epoch 1."""

@@ -13,7 +13,19 @@ from pathlib import Path
 
 from harness import PROJECT
 
-EXECUTED = ("train", "evaluate", "masks", "seeds", "metrics", "method", "phases", "combinations", "dataset", "augment")
+EXECUTED = (
+    "train",
+    "evaluate",
+    "masks",
+    "seeds",
+    "metrics",
+    "segmentation",
+    "method",
+    "phases",
+    "combinations",
+    "dataset",
+    "augment",
+)
 LOCAL_PACKAGES = ("methods", "datasets", "harness.backbones")
 
 

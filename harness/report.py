@@ -72,7 +72,7 @@ def write_report(plan: Plan, store: Store, arguments: Sequence[str] = ()) -> Rep
     headline = {label: summary.mean for label, summary in results.comparison().average.items() if summary.seeds}
     return ReportFiles(
         _write(folder / "report.md", markdown(results, problems, arguments).encode()),
-        _write(folder / "report.csv", results.table.to_csv(index=False, lineterminator="\n").encode()),
+        _write(folder / "report.csv", results.long_table.to_csv(index=False, lineterminator="\n").encode()),
         _write(folder / HEATMAP, heatmap(results)),
         headline,
         problems,

@@ -6,21 +6,24 @@ A collapsed model's score counts like any other; a trial without a valid record 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
-import torch
 
-from harness.dataset import DataSpec, Split
-from harness.evaluate import as_json, score_cells
+from harness.dataset import DataSpec
+from harness.evaluate import as_json
+from harness.evidence import different_cells, secondary_cells
 from harness.metrics import Metric, metric
 from harness.plan import Plan, PlannedTrial
 from harness.store import Json, Store, TrialDirectory, read_json
 
 SPLITS = ("val", "test", "test_last_epoch")
+Block = tuple[Metric, str, Mapping[str, Json]]
+"""A metric, a split, and the cells by combination."""
+
 COLUMNS = (
     *("dataset", "method", "variant", "hparams", "label", "seed", "trial_id", "split", "combination", "n_present"),
     *("metric", "value", "higher_is_better", "n", "collapsed", "status"),
@@ -58,6 +61,7 @@ class Results:
     """One reading of a study's store, trials in the order of the study's rows, then of its seeds."""
 
     plan: Plan
+    store: Store
     finished: tuple[Finished, ...]
     holes: tuple[Hole, ...]
 
@@ -68,9 +72,25 @@ class Results:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The long table."""
-        rows = [row for done in self.finished for row in _table_rows(self.plan, done)]
+        """The primary metric's part of the long table, from the records; what comparisons are made of."""
+        return self._frame({done.trial.id: _recorded(done.record) for done in self.finished})
+
+    @cached_property
+    def long_table(self) -> pd.DataFrame:
+        """``table`` with each trial's secondary metrics of val and test, computed from the evidence in the store.
+
+        A trial whose evidence is not what was recorded has none; ``verify`` says so.
+        """
+        trials = {done.trial.id: done for done in self.finished}
+        return self._frame({name: [*_recorded(done.record), *self._secondary(done)] for name, done in trials.items()})
+
+    def _frame(self, blocks: Mapping[str, Sequence[Block]]) -> pd.DataFrame:
+        rows = [row for done in self.finished for row in _table_rows(self.plan, done, blocks[done.trial.id])]
         return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def _secondary(self, done: Finished) -> list[Block]:
+        found = secondary_cells(self.plan.spec, self.store.trial(done.trial.id), done.record, self.plan.combinations)
+        return [(other, split, as_json(cells)) for other, split, cells in found]
 
     def comparison(self, split: str = "test") -> Comparison:
         """All rows x all combinations on one split."""
@@ -95,12 +115,15 @@ def read(plan: Plan, store: Store) -> Results:
             missing.append(Hole(trial.job.name, trial.row.label, trial.seed, trial.id, state, reason))
         else:
             finished.append(Finished(trial, record, state))
-    return Results(plan, tuple(finished), tuple(missing))
+    return Results(plan, store, tuple(finished), tuple(missing))
 
 
 def long_table(plan: Plan, store: Store) -> pd.DataFrame:
-    """One row per finished trial x split (val, test, test_last_epoch) x combination x metric, with the columns ``COLUMNS``."""
-    return read(plan, store).table
+    """One row per finished trial x split (val, test, test_last_epoch) x combination x metric, with the columns ``COLUMNS``.
+
+    The last epoch has the primary metric only: its evidence is not kept.
+    """
+    return read(plan, store).long_table
 
 
 def holes(plan: Plan, store: Store) -> list[Hole]:
@@ -118,8 +141,12 @@ def canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _table_rows(plan: Plan, done: Finished) -> Iterator[dict[str, Any]]:
-    trial, record = done.trial, done.record
+def _recorded(record: Json) -> list[Block]:
+    return [(metric(record["metric"]), split, record["cells"][split]) for split in SPLITS]
+
+
+def _table_rows(plan: Plan, done: Finished, blocks: Iterable[Block]) -> Iterator[dict[str, Any]]:
+    trial = done.trial
     common = {
         "dataset": dataset_name(plan.spec),
         "method": trial.row.method,
@@ -128,16 +155,15 @@ def _table_rows(plan: Plan, done: Finished) -> Iterator[dict[str, Any]]:
         "label": trial.row.label,
         "seed": trial.seed,
         "trial_id": trial.id,
-        "metric": record["metric"],
-        "higher_is_better": metric(record["metric"]).higher_is_better,
         "status": done.status,
     }
-    for split in SPLITS:
+    for shown, split, cells in blocks:
+        named = {"metric": shown.name, "higher_is_better": shown.higher_is_better}
         for combination in plan.combinations:
             if trial.row.method_class.per_combination and combination.name != trial.only:
                 continue
             place = {"split": split, "combination": combination.name, "n_present": combination.size}
-            yield common | place | record["cells"][split][combination.name]
+            yield common | named | place | cells[combination.name]
 
 
 def _why_missing(trial: TrialDirectory, state: str, epochs: int) -> str:
@@ -262,21 +288,4 @@ def _damage(trial: TrialDirectory, plan: Plan) -> str | None:
     changed = trial.corrupted(record)
     if changed:
         return f"{' and '.join(changed)} changed after the record was written (sha256)"
-    return _different_values(trial, record, plan)
-
-
-def _different_values(trial: TrialDirectory, record: Json, plan: Plan) -> str | None:
-    arrays = {name: torch.from_numpy(array) for name, array in trial.scores().items()}
-    for split in ("val", "test"):
-        data = Split({}, arrays[f"{split}_target"], arrays[f"{split}_available"])
-        again = as_json(score_cells(metric(record["metric"]), arrays[split], data, plan.combinations))
-        recorded = record["cells"][split]
-        wrong = [name for name in again if again[name] != recorded[name]]
-        if wrong:
-            said, found = (_told(cells[wrong[0]]) for cells in (recorded, again))
-            return f"for {wrong[0]} on {split}, record.json says {said}, and scores.npz gives {found}"
-    return None
-
-
-def _told(cell: Mapping[str, Any]) -> str:
-    return f"{cell['value']:.6g} on {cell['n']} samples{' (collapsed)' if cell['collapsed'] else ''}"
+    return different_cells(trial, record, plan.combinations)

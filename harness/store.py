@@ -1,7 +1,7 @@
 """The truth on disk: one directory per trial id; a trial is done when its record is there and its files are whole.
 
 Layout of ``<output>/store/<trial id>/``: ``spec.json``, ``log.txt``, ``metrics.jsonl`` (one line per epoch), ``checkpoint.pt``
-(while training), ``weights.pt`` (selected epoch), ``scores.npz`` (per-sample scores), ``record.json`` (all is over) or
+(while training), ``weights.pt`` (selected epoch), ``scores.npz`` (per-sample evidence), ``record.json`` (all is over) or
 ``failure.json``. Everything is written under a temporary name, synced, and renamed.
 """
 
@@ -116,7 +116,10 @@ class TrialDirectory:
         write_atomically(self / "metrics.jsonl", lambda stream: stream.write(text.encode()))
 
     def scores(self) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
-        """The arrays of ``scores.npz``: test (C, N, K) float32, test_target, test_available, and the same for val."""
+        """The arrays of ``scores.npz``: test (C, N, K) float32, test_target (N,), test_available (N, V), and the same for val.
+
+        Of a segmentation: test (C, N, K, K) int32 confusion counts and test_calibration (C, N, 15, 3) float32, and no targets.
+        """
         with np.load(self / "scores.npz", allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 

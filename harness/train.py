@@ -184,7 +184,8 @@ class Trainer:
         if not bool(scores.isfinite().all()):
             raise TrialFailure(f"validation scores are not finite after epoch {epoch}")
         cells = score_cells(self.metric, scores, self.val, self.model.combinations)
-        context = EpochContext(epoch, self.recipe.epochs, self.model.combinations, scores, self.val.target.cpu())
+        values = {name: cell.value for name, cell in cells.items()}
+        context = EpochContext(epoch, self.recipe.epochs, self.model.combinations, scores, self.val.target.cpu(), values)
         self.model.end_epoch(context)
         fit.value = value = cells[self.only.name].value if self.only is not None else mean_value(cells)
         if epoch >= self._first_selectable() and self._improves(value, fit.best_value):

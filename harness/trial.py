@@ -24,7 +24,7 @@ from torch import Tensor
 from harness.backbones import Backbone
 from harness.dataset import Dataset, Split
 from harness.errors import TrialFailure
-from harness.evaluate import NotSeparable, as_json, predict, score_cells
+from harness.evaluate import NotSeparable, as_json, gather, score_cells
 from harness.method import Method
 from harness.metrics import metric
 from harness.provenance import code_hash, environment
@@ -211,8 +211,11 @@ def _evaluate(run: _Run, fit: Fit) -> None:
     arrays: dict[str, Tensor] = {}
     cells = {}
     for name, split in (("val", val), ("test", test)):
-        arrays[name], cells[name] = _cells(run, split)
-        arrays[f"{name}_target"], arrays[f"{name}_available"] = split.target.cpu(), split.available
+        evidence, cells[name] = _cells(run, split, calibration=True)
+        arrays[name] = evidence.pop("scores")
+        arrays |= {f"{name}_{what}": array for what, array in evidence.items()} | {f"{name}_available": split.available}
+        if split.target.dim() == 1:  # label maps are in the confusion counts
+            arrays[f"{name}_target"] = split.target.cpu()
         expected = run.dataset.counts()[name]
         if arrays[name].shape[1] != expected:
             raise TrialFailure(f"{arrays[name].shape[1]} samples of {name} were evaluated, and the split has {expected}")
@@ -223,12 +226,12 @@ def _evaluate(run: _Run, fit: Fit) -> None:
     write_json(run.trial / "record.json", _record(run, fit, cells | {"test_last_epoch": last}))
 
 
-def _cells(run: _Run, split: Split) -> tuple[Tensor, dict[str, Any]]:
-    scores = predict(run.model, split, run.evaluation.batch_size, run.device)
-    if not bool(scores.isfinite().all()):
+def _cells(run: _Run, split: Split, calibration: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    evidence = gather(run.model, split, run.evaluation.batch_size, run.device, calibration)
+    if not bool(evidence["scores"].isfinite().all()):
         raise TrialFailure("test scores are not finite")
-    cells = score_cells(metric(run.dataset.spec.metric), scores, split, run.model.combinations)
-    return scores, as_json(cells)
+    cells = score_cells(metric(run.dataset.spec.metric), evidence["scores"], split, run.model.combinations)
+    return evidence, as_json(cells)
 
 
 def _record(run: _Run, fit: Fit, cells: dict[str, Any]) -> Json:

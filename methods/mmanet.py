@@ -109,13 +109,11 @@ class MMANet(Method):
         start = context.starts(ACTIVE_FROM)
         first = min(context.starts(MINING[0]), start - 1)
         if first <= context.epoch < max(first + 1, context.starts(MINING[1])) and context.val_scores is not None:
-            self._compare_predictions(context.val_scores)
+            self._compare_predictions(context.predicted_shares())
         if context.epoch + 1 == start:
             self.weak.copy_(self._weak_set())
 
-    def _compare_predictions(self, scores: Tensor) -> None:
-        classes = torch.arange(scores.shape[-1])
-        shares = (scores.argmax(-1, keepdim=True) == classes).float().mean(1)
+    def _compare_predictions(self, shares: Tensor) -> None:
         for position, combination in enumerate(self.combinations):
             self.distance[combination.bits] += histogram_divergence(shares[position], shares[-1])
 

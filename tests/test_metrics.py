@@ -7,11 +7,25 @@ import doctest
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, jaccard_score
+from torch import Tensor
 
 import harness.metrics
+from harness.dataset import TASKS
 from harness.errors import UserError
-from harness.metrics import accuracy, collapsed, metric
+from harness.metrics import (
+    METRICS,
+    TASK_METRICS,
+    Undefined,
+    accuracy,
+    accuracy_macro,
+    collapsed,
+    metric,
+    miou,
+    miou_all,
+    pixel_accuracy,
+    secondary,
+)
 
 
 @pytest.mark.parametrize("classes", [2, 7, 40])
@@ -46,6 +60,15 @@ def test_accuracy_does_not_depend_on_the_order_of_samples() -> None:
     assert accuracy(scores, target) == accuracy(scores[order], target[order])
 
 
+@pytest.mark.parametrize("samples", [2, 57, 1000])
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_macro_accuracy_equals_scikit_learns(samples: int) -> None:
+    generator = torch.Generator().manual_seed(samples)
+    scores = torch.randn(samples, 7, generator=generator)
+    target = torch.randint(1, 6, (samples,), generator=generator)  # two classes never occur
+    assert accuracy_macro(scores, target) == pytest.approx(100 * balanced_accuracy_score(target, scores.argmax(1)), abs=1e-10)
+
+
 def test_collapsed_needs_several_samples_and_one_class() -> None:
     scores = torch.tensor([[2.0, 1.0], [3.0, 0.0], [0.0, 1.0]])
     assert collapsed(scores[:2])
@@ -67,3 +90,77 @@ def test_an_unknown_metric_is_refused() -> None:
 
 def test_the_docstrings_examples_hold() -> None:
     assert doctest.testmod(harness.metrics).failed == 0
+
+
+# ---------------------------------------------------------------------- segmentation
+
+
+NOTHING = torch.empty(0)
+VOID = 255
+
+
+def counts_of(target: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """(n, K, K) by scikit-learn, void left out."""
+    pairs = [(t[t != VOID], p[t != VOID]) for t, p in zip(target, predicted, strict=True)]
+    return torch.tensor(np.stack([confusion_matrix(t, p, labels=range(classes)) for t, p in pairs]))
+
+
+@pytest.mark.parametrize("classes", [2, 5, 40])
+@pytest.mark.parametrize("case", ["random", "absent from targets", "absent from both", "one class predicted", "perfect"])
+def test_miou_equals_scikit_learns(classes: int, case: str) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    target = torch.randint(classes - ("absent" in case), (4, 300), generator=generator)
+    predicted = torch.randint(classes - ("both" in case), (4, 300), generator=generator)
+    predicted = torch.where(torch.rand(4, 300, generator=generator) < 0.4, target, predicted)
+    predicted = {"one class predicted": torch.zeros_like(target), "perfect": target}.get(case, predicted)
+    target[torch.rand(4, 300, generator=generator) < 0.2] = VOID
+    counts = counts_of(target, predicted, classes)
+    wanted, found = target[target != VOID], predicted[target != VOID]
+    there = sorted(set(wanted.tolist()))
+    assert miou(counts, NOTHING) == pytest.approx(100 * jaccard_score(wanted, found, labels=there, average="macro"), abs=1e-9)
+    everything = jaccard_score(wanted, found, labels=range(classes), average="macro", zero_division=0)
+    assert miou_all(counts, NOTHING) == pytest.approx(100 * everything, abs=1e-9)
+    assert pixel_accuracy(counts, NOTHING) == pytest.approx(100 * accuracy_score(wanted, found), abs=1e-9)
+
+
+def test_a_class_that_only_predictions_have_counts_in_one_of_the_definitions() -> None:
+    """Targets 0, 0, 1, void, 1 and predictions 0, 0, 1, 1, 2: IoU 1, 1/2 and 0; ESANet's mean is over the first two."""
+    target, predicted = torch.tensor([[0, 0, 1, VOID, 1]]), torch.tensor([[0, 0, 1, 1, 2]])
+    counts = counts_of(target, predicted, 3)
+    assert (miou(counts, NOTHING), miou_all(counts, NOTHING), pixel_accuracy(counts, NOTHING)) == (75.0, 50.0, 75.0)
+
+
+def test_miou_is_of_the_pooled_counts_not_the_mean_over_images() -> None:
+    counts = torch.tensor([[[10, 0], [0, 0]], [[0, 0], [90, 0]]], dtype=torch.int32)
+    # Class 0: 10 of 100; class 1: 0 of 90. The images' own values are 100 and 0.
+    assert miou(counts, NOTHING) == 5.0
+
+
+def test_pooled_counts_may_exceed_32_bits() -> None:
+    counts = torch.full((3, 2, 2), 2**31 - 1, dtype=torch.int32)
+    assert miou(counts, NOTHING) == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize("name", TASK_METRICS["segmentation"])
+def test_void_alone_defines_no_segmentation_metric(name: str) -> None:
+    with pytest.raises(Undefined, match="a pixel that is not void"):
+        metric(name).compute(torch.zeros(2, 3, 3, dtype=torch.int32), NOTHING)
+
+
+def test_a_segmentation_collapses_with_all_its_pixels() -> None:
+    counts = torch.tensor([[[0, 5], [0, 9]], [[0, 1], [0, 0]]])
+    assert collapsed(counts)
+    counts[1, 0, 0] = 1
+    assert not collapsed(counts)
+    assert not collapsed(torch.zeros(2, 3, 3))
+
+
+# ---------------------------------------------------------------------- the lists
+
+
+def test_every_task_has_a_primary_metric_and_others() -> None:
+    assert tuple(TASK_METRICS) == TASKS
+    assert [names[0] for names in TASK_METRICS.values()] == ["accuracy", "acer", "miou"]
+    assert sorted(name for names in TASK_METRICS.values() for name in names) == sorted(METRICS)
+    assert [m.name for m in secondary("segmentation", "miou_all")] == ["miou", "pixel_accuracy"]
+    assert all(name == one.name and one.definition for name, one in METRICS.items())

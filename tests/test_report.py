@@ -237,8 +237,9 @@ def test_csv_is_the_long_table(study: tuple[Plan, Store]) -> None:
     files = write_report(plan, store)
     with files.csv.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == 5 * 3 * 7
-    wanted = {"label": "sf_md", "seed": "1", "split": "test", "combination": "thumb+profile"}
+    # accuracy on val, test and test_last_epoch, its macro average on val and test
+    assert len(rows) == 5 * (3 + 2) * 7
+    wanted = {"metric": "accuracy", "label": "sf_md", "seed": "1", "split": "test", "combination": "thumb+profile"}
     (row,) = [row for row in rows if wanted.items() <= row.items()]
     assert float(row["value"]) == 80.0 and row["n_present"] == "2" and row["status"] == "done" and row["collapsed"] == "False"
     assert {row["status"] for row in rows if row["label"] == "dmrnet"} == {"stale"}

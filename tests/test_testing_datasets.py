@@ -14,6 +14,7 @@ from harness._dataset_checks import CHECKS
 from harness.augment import ScaleCropFlip
 from harness.dataset import Augmentation, Dataset, DataSpec, Split
 from harness.testing import ConformanceError, check_dataset
+from tests.blocks import Blocks
 
 SIZES = {"train": 20, "val": 8, "test": 10}
 
@@ -40,6 +41,10 @@ class Sound(Dataset):
 def test_a_sound_dataset_passes() -> None:
     check_dataset(Sound())
     check_dataset(Sound(limit=5))
+
+
+def test_a_sound_segmentation_dataset_with_void_pixels_passes() -> None:
+    check_dataset(Blocks())
 
 
 def broken(name: str, change: Callable[[Split], Split]) -> type[Dataset]:
@@ -143,6 +148,18 @@ class AugmentsVal(Sound):
         return dataclasses.replace(super().load(split), modalities=self.spec.modalities, augmentation=varied)
 
 
+class MetricOfAnotherTask(Sound):
+    @property
+    def spec(self) -> DataSpec:
+        return dataclasses.replace(super().spec, metric="miou")
+
+
+class MetricThatValDecides(Sound):
+    @property
+    def spec(self) -> DataSpec:
+        return dataclasses.replace(super().spec, task="anti_spoofing", metric="acer_val_threshold")
+
+
 OTHERS: list[tuple[type[Dataset], str]] = [
     (SameFingerprint, "limit"),
     (IgnoresLimit, "limit"),
@@ -153,6 +170,8 @@ OTHERS: list[tuple[type[Dataset], str]] = [
     (SameNames, "description"),
     (PlusInAName, "description"),
     (UnknownMetric, "description"),
+    (MetricOfAnotherTask, "description"),
+    (MetricThatValDecides, "description"),
 ]
 
 
