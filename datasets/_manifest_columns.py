@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets._audio import FRONT_ENDS, FrontEnd, front_end
-from datasets._formats import TO_16_BITS, Header, Kind, Layout, Size, array, arranged, picture, sides
+from datasets._formats import TO_16_BITS, Header, Kind, Layout, Size, arranged, array, picture, sides
 from datasets._manifest_csv import Sheet, rows_named
 from datasets._manifest_headers import Scan
 from harness._prepared_table import Item

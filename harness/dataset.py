@@ -90,7 +90,10 @@ class Draws:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What methods, backbones and reports need to know about a dataset, without its arrays."""
+    """What methods, backbones and reports need to know about a dataset, without its arrays.
+
+    ``complete``: how many training samples have every modality; None when all have.
+    """
 
     name: str
     task: str
@@ -100,6 +103,7 @@ class DataSpec:
     aligned: bool
     synthetic: bool = False
     notes: tuple[str, ...] = ()
+    complete: int | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

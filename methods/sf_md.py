@@ -21,6 +21,7 @@ class SFMD(Method):
 
     citation = "Baseline of Wei et al., Robust Multimodal Learning via Representation Decoupling, ECCV 2024 (SF-MD)"
     provenance = "re-implemented from the paper and from the facts of the released code (network, masks, loss)"
+    role = "baseline"
     tasks = ("classification", "anti_spoofing", "segmentation")
 
     def build(self, backbone: Backbone) -> None:
