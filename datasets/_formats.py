@@ -132,7 +132,7 @@ def picture(path: Path, channels: int, deep: bool, size: Size) -> Item:
 def label_map(path: Path) -> Item:
     """A map of stored class numbers (H, W), from a picture or a 2-D npy of integers; Unreadable for anything else."""
     if path.suffix.lower() != ".npy":
-        return read_image(path, "index")[0]
+        return np.asarray(read_image(path, "index")[0])
     values = _loaded(path)
     if values.ndim != 2 or values.dtype.kind not in "bui":
         raise Unreadable(path, f"{values.dtype} of shape {values.shape} where a map (H, W) of class numbers is expected")
@@ -140,7 +140,7 @@ def label_map(path: Path) -> Item:
 
 
 def array(path: Path, layout: Layout, size: Size | None, dtype: str) -> Item:
-    """An npy file as (C, H, W), resized where ``size`` is given; Unreadable when it is damaged or holds values that are not finite."""
+    """An npy file as (C, H, W), resized where ``size`` is given; Unreadable when it is damaged or holds non-finite values."""
     values = arranged(_loaded(path), layout)
     if not np.isfinite(values).all():
         raise Unreadable(path, "holds values that are not finite")
@@ -153,9 +153,9 @@ Layout = Literal["features", "sequence", "first", "last"]
 def arranged(values: Item, layout: Layout) -> Item:
     """(n,) as ``features`` (n, 1, 1) or a ``sequence`` (1, 1, n), (H, W) as (1, H, W), (C, H, W) channels ``first`` or ``last``."""
     if values.ndim == 1:
-        return values[:, None, None] if layout == "features" else values[None, None, :]
+        return values.reshape(-1, 1, 1) if layout == "features" else values.reshape(1, 1, -1)
     if values.ndim == 2:
-        return values[None]
+        return values.reshape(1, *values.shape)
     return np.ascontiguousarray(values.transpose(2, 0, 1)) if layout == "last" else values
 
 

@@ -22,7 +22,7 @@ from harness.hyperparameters import Value
 
 LONGEST_SIDE = 256
 DIVISOR = 32
-"""Sides of pictures that are segmented are multiples of it unless the study says otherwise; networks halve them up to five times."""
+"""Sides of pictures that are segmented are multiples of it unless the study says otherwise: networks halve them five times."""
 
 WINDOW_SECONDS = 0.032
 LONG_VECTOR = 1024
@@ -171,7 +171,8 @@ def _audio(name: str, found: Sequence[tuple[int, Header]], options: Mapping[str,
             f"'{name}' lasts {lengths[0]:.2f} to {lengths[-1]:.2f} s and is brought to {chosen.seconds:g} s: longer sound is cut, "
             "shorter repeated; dataset.options.seconds changes that"
         )
-    what = f"{len(found):,} wav files as log spectrograms, {chosen.rate} Hz, {chosen.seconds:g} s, window {chosen.window}, hop {chosen.hop}"
+    windows = f"windows of {chosen.window} every {chosen.hop}"
+    what = f"{len(found):,} wav files as log spectrograms, {chosen.rate} Hz, {chosen.seconds:g} s, {windows}"
     return Column(name, "audio", chosen.shape, "float16", chosen.describe(), chosen.read, what, tuple(remarks))
 
 
@@ -212,8 +213,8 @@ def _one_shape(sheet: Sheet, name: str, found: Sequence[tuple[int, Header]]) -> 
     odd = [(number, header.shape) for number, header in found if header.shape != shape]
     if odd:
         raise UserError(
-            f"{sheet.path.name}: the arrays of column '{name}' have the shape {shape}, but not in {rows_named([n for n, _ in odd])} "
-            f"({odd[0][1]}); a modality has one shape: pad or cut these arrays, or empty the cells"
+            f"{sheet.path.name}: the arrays of column '{name}' have the shape {shape}, but not in "
+            f"{rows_named([n for n, _ in odd])} ({odd[0][1]}); a modality has one shape: pad or cut these, or empty the cells"
         )
     if len(shape) > 3:
         raise UserError(

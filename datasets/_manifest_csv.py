@@ -1,4 +1,4 @@
-"""A manifest as it is written: one CSV, its columns and cells, and everything that can be wrong with them before a file is opened."""
+"""A manifest as it is written: one CSV, its columns and cells, and what can be wrong with them before any file is opened."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def read_sheet(path: Path, folder: Path, modalities: Sequence[str], task: str) -
     names = _modalities(path, header, modalities)
     label = _label_column(path, header, task)
     places = [header.index(name) for name in ("split", label, *names)]
-    cells = [(number, *(line[place].strip() for place in places)) for number, line in lines]
+    cells = [(number, [line[place].strip() for place in places]) for number, line in lines]
     stray = [number for number, line in lines if any(line[place] != line[place].strip() for place in places)]
-    splits = _splits(path, [(cell[0], cell[1]) for cell in cells])
+    splits = _splits(path, [(number, line[0]) for number, line in cells])
     rows = [
-        Row(cell[0], split, _relative(cell[2]) if label == "label_path" else cell[2], tuple(map(_relative, cell[3:])))
-        for cell, split in zip(cells, splits, strict=True)
+        Row(number, split, _relative(line[1]) if label == "label_path" else line[1], tuple(map(_relative, line[2:])))
+        for (number, line), split in zip(cells, splits, strict=True)
     ]
     sheet = Sheet(path, folder, names, label == "label_path", tuple(rows), ())
     _check_cells(sheet)
@@ -136,7 +136,7 @@ def _modalities(path: Path, header: Sequence[str], wanted: Sequence[str]) -> tup
     names = tuple(wanted) or tuple(there)
     if len(set(names)) < 2:
         raise UserError(
-            f"{path.name} has {len(set(names))} modality column{'s' if not names else ''} ({', '.join(names) or 'none'}); a comparison "
+            f"{path.name} has {len(set(names))} modality column{'' if names else 's'} ({', '.join(names) or 'none'}); a comparison "
             "under missing modalities needs at least two columns beside split and label"
         )
     bad = [name for name in names if set(name) & set("+.,/\\")]
@@ -217,8 +217,8 @@ def _inside(sheet: Sheet, column: str, cells: Sequence[tuple[int, str]]) -> None
     if outside:
         cell = dict(cells)[outside[0]]
         raise UserError(
-            f"{sheet.path.name}: column '{column}' leaves the folder of the manifest in {rows_named(outside)} ('{cell}'); write paths "
-            "relative to it, or name the folder that they are relative to with dataset.root="
+            f"{sheet.path.name}: column '{column}' leaves the folder of the manifest in {rows_named(outside)} ('{cell}'); "
+            "write paths relative to it, or name the folder that they are relative to with dataset.root="
         )
 
 
@@ -233,7 +233,8 @@ def _without_duplicates(sheet: Sheet) -> tuple[list[Row], list[str]]:
         for what, a, b in (("split", other.split, row.split), ("label", other.label, row.label)):
             if a != b:
                 raise UserError(
-                    f"{sheet.path.name}: rows {other.number} and {row.number} are the same sample with {what} '{a}' and '{b}'; keep one"
+                    f"{sheet.path.name}: rows {other.number} and {row.number} are the same sample "
+                    f"with {what} '{a}' and '{b}'; keep one"
                 )
         repeated.append(row.number)
     said = [f"{len(repeated)} repeated samples count once ({rows_named(repeated)})"] if repeated else []

@@ -48,7 +48,7 @@ def labels(sheet: Sheet, scan: Scan, options: Mapping[str, Value]) -> Labels:
     names = _known(sheet, folded, _named(str(options["classes"]))) if options["classes"] else _found(sheet, folded)
     live = _live(sheet, names, str(options["task"]))
     if live is not None:
-        names = tuple(name for name in names if name != live) + (live,)
+        names = (*(name for name in names if name != live), live)
     task = "classification" if live is None else "anti_spoofing"
     remarks = (
         [] if live is None else [f"'{live}' is class 1, live; say dataset.options.task=classification for accuracy instead of ACER"]
@@ -93,7 +93,8 @@ def _known(sheet: Sheet, folded: Mapping[str, str], given: tuple[str, ...]) -> t
         if name not in given:
             rows = [row.number for row in sheet.rows if row.label == label]
             raise UserError(
-                f"{sheet.path.name}: label '{label}' ({rows_named(rows)}) is not in dataset.options.classes{nearest_name(label, given)}"
+                f"{sheet.path.name}: label '{label}' ({rows_named(rows)}) is not in dataset.options.classes"
+                f"{nearest_name(label, given)}"
             )
     return given
 
@@ -117,8 +118,9 @@ def _check_trained(sheet: Sheet, index: Mapping[str, int], names: Sequence[str])
     for split in ("val", "test"):
         unseen = [row for row in sheet.of(split) if index[row.label] not in trained]
         if unseen:
+            rows = rows_named([row.number for row in unseen])
             raise UserError(
-                f"{sheet.path.name}: label '{unseen[0].label}' is in {split} ({rows_named([row.number for row in unseen])}) and not in "
+                f"{sheet.path.name}: label '{unseen[0].label}' is in {split} ({rows}) and not in "
                 "train, so that it cannot be learned; correct the label or add it to train, or list all classes in "
                 f"dataset.options.classes={','.join(names)}"
             )
@@ -159,8 +161,8 @@ def _stored(sheet: Sheet, scan: Scan, found: Sequence[int], void: int, given: st
     _refuse_values(sheet, scan, [v for v in proper if not 0 <= v < VOID], f"is not a class number below {VOID}")
     if not proper or max(proper) == 0:
         raise UserError(
-            f"{sheet.path.name}: the label maps hold {', '.join(map(str, found))}, of which {void} is void, so that one class is left; if "
-            f"{void} is a class, set dataset.options.void=-1 and dataset.options.values={','.join(map(str, found))}"
+            f"{sheet.path.name}: the label maps hold {', '.join(map(str, found))}, of which {void} is void, so that one class is "
+            f"left; if {void} is a class, set dataset.options.void=-1 and dataset.options.values={','.join(map(str, found))}"
         )
     return {value: value for value in range(max(proper) + 1)}
 
@@ -169,8 +171,8 @@ def _refuse_values(sheet: Sheet, scan: Scan, wrong: Sequence[int], why: str) -> 
     if wrong:
         rows = [row.number for row in sheet.rows if not isinstance(v := scan.values[row.label], str) and wrong[0] in v[0]]
         raise UserError(
-            f"{sheet.path.name}: the label maps of {rows_named(rows)} hold the number {wrong[0]}, which {why}; name the numbers that "
-            "are classes with dataset.options.values=0,1,... and the one that is none with dataset.options.void"
+            f"{sheet.path.name}: the label maps of {rows_named(rows)} hold the number {wrong[0]}, which {why}; name the numbers "
+            "that are classes with dataset.options.values=0,1,... and the one that is none with dataset.options.void"
         )
 
 
@@ -178,10 +180,7 @@ def _class_names(text: str, stored: Mapping[int, int], count: int) -> tuple[str,
     if not text:
         number = {k: v for v, k in stored.items()}
         return tuple(str(number[k]) for k in range(count))
-    if text.strip().isdecimal():
-        names = tuple(map(str, range(int(text))))
-    else:
-        names = _named(text)
+    names = tuple(map(str, range(int(text)))) if text.strip().isdecimal() else _named(text)
     if len(names) < count:
         raise UserError(f"dataset.options.classes={text} are {len(names)} classes, and the label maps hold class {count - 1}")
     return names
@@ -199,7 +198,7 @@ def _check_sizes(sheet: Sheet, scan: Scan) -> None:
     if odd:
         row, (height, width) = odd[0]
         raise UserError(
-            f"{sheet.path.name}: {len(odd)} label map{'s have' if len(odd) > 1 else ' has'} another size than the pictures of the row: "
+            f"{sheet.path.name}: {len(odd)} label map{'s have' if len(odd) > 1 else ' has'} another size than the row's pictures: "
             f"{rows_named([row.number for row, _ in odd])} ({row.label} is {height}x{width}); store maps at the pictures' size"
         )
 

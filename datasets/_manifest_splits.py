@@ -20,7 +20,7 @@ class Splits:
 
 
 def splits(sheet: Sheet, share: float, seed: int, limit: int | None) -> Splits:
-    """The splits as the manifest has them; val, where it has none, is a seeded stratified share of train. UserError without test."""
+    """The manifest's splits; val, if there is none, is a seeded stratified share of train. UserError without test."""
     rows = {name: sheet.of(name) for name in ("train", "val", "test")}
     for name in ("train", "test"):
         if not rows[name]:
@@ -32,8 +32,8 @@ def splits(sheet: Sheet, share: float, seed: int, limit: int | None) -> Splits:
         rows["train"] = [row for row in rows["train"] if id(row) not in taken]
         how = "at random" if sheet.dense else "class by class"
         remarks.append(
-            f"there is no val split: {len(rows['val'])} samples of train became val, {how}, seed {seed}; samples of one person or scene "
-            "may now be on both sides, so name a val split of your own if there are such"
+            f"there is no val split: {len(rows['val'])} samples of train became val, {how}, seed {seed}; samples of one person or "
+            "scene may now be on both sides, so name a val split of your own if there are such"
         )
     if min(map(len, rows.values())) == 0:
         raise UserError(f"{sheet.path.name} has too few samples in train to take a val split from; mark some rows as val")

@@ -20,7 +20,7 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def statistics(array: Tensor, rows: Sequence[int]) -> Statistics:
-    """Mean and standard deviation (population) of each channel over the samples ``rows`` of (M, C, H, W), streamed in double precision.
+    """Mean and standard deviation (population) of each channel over the samples ``rows`` of (M, C, H, W), streamed in float64.
 
     A channel that never changes has the deviation 1.
     """
@@ -53,8 +53,8 @@ def saved(folder: Path, table: Table, rows: Sequence[int]) -> Statistics:
     content = read_json(_path(folder, table, rows))
     if content is None:
         raise UserError(
-            f"the mean and deviation of '{table.name}' are not in {folder} on this machine; the command that starts the study prepares "
-            "them, so start the study again, with a cache folder that all its machines share"
+            f"the mean and deviation of '{table.name}' are not in {folder} on this machine; the command that starts the study "
+            "prepares them, so start the study again, with a cache folder that all its machines share"
         )
     return tuple(content["mean"]), tuple(content["std"])
 

@@ -27,8 +27,8 @@ MARKERS = ("SYNTHETIC.md", "SYNTHETIC.json")
 METRIC = {"classification": "accuracy", "anti_spoofing": "acer", "segmentation": "miou"}
 HOW = (
     "dataset manifest needs dataset.manifest=PATH, a CSV with the columns split (train, val, test), label (a class) or label_path "
-    "(a map of classes), and one column per modality with the path of a picture, wav or npy file relative to the CSV; an empty cell "
-    "is a modality that the sample does not have"
+    "(a map of classes), and one column per modality with the path of a picture, wav or npy file relative to the CSV; an empty "
+    "cell is a modality that the sample does not have"
 )
 
 
@@ -194,7 +194,8 @@ class Manifest(Dataset):
         arrays = self._arrays(split)
         if not arrays.readable():
             raise UserError(
-                f"{self._sheet.path.name}: no sample of {split} can be read ({shown(arrays.unreadable().values())}); repair the files"
+                f"{self._sheet.path.name}: no sample of {split} can be read ({shown(arrays.unreadable().values())}); "
+                "repair the files"
             )
 
     def _normalise(self) -> list[str]:

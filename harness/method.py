@@ -128,8 +128,9 @@ class Method(nn.Module):
 
     Class attributes an author sets: ``citation``, ``provenance``, ``deviations``, ``hyperparameters``, ``variants`` (name -> what
     it computes), ``tasks``, ``training_only`` (prefixes of parameters that are not deployed), ``needs`` (name -> model handed to
-    ``adopt``), ``role`` (what a row of it is for; baseline and methods make up the entry ``all``), ``needs_complete_data``, ``per_combination`` (one model is trained for each combination), ``identity`` (the method
-    and hyperparameters that this name is short for; it shares their trials).
+    ``adopt``), ``role`` (what a row of it is for; baseline and methods make up the entry ``all``), ``needs_complete_data``,
+    ``per_combination`` (one model is trained for each combination), ``identity`` (the method and hyperparameters that this name is
+    short for; it shares their trials).
     """
 
     citation: ClassVar[str]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.method import VOID
+from harness.dataset import VOID
 
 BINS = 15
 """Bins of equal width over the confidence, [i/15, (i+1)/15); the last one holds 1 too."""
