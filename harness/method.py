@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Features = Any
 """Whatever ``encode`` returns for one modality: a tree of tensors whose first dimension is the batch."""
+
+Role = Literal["baseline", "method", "ablation", "control", "reference"]
 
 Losses = dict[str, Tensor]
 """Named 0-d terms, already weighted; the training loss is their sum, and each is logged."""
@@ -128,9 +130,9 @@ class Method(nn.Module):
 
     Class attributes an author sets: ``citation``, ``provenance``, ``deviations``, ``hyperparameters``, ``variants`` (name -> what
     it computes), ``tasks``, ``training_only`` (prefixes of parameters that are not deployed), ``needs`` (name -> model handed to
-    ``adopt``), ``needs_complete_data``, ``per_combination`` (one model is trained for each combination), ``identity`` (the method
-    and hyperparameters that this name is short for; it shares their trials), ``joint`` (it works on networks that mix modalities
-    while encoding, and on no others).
+    ``adopt``), ``role`` (what a row of it is for; baseline and methods make up the entry ``all``), ``needs_complete_data``,
+    ``per_combination`` (one model is trained for each combination), ``identity`` (the method and hyperparameters that this name is
+    short for; it shares their trials), ``joint`` (it works on networks that mix modalities while encoding, and on no others).
     """
 
     citation: ClassVar[str]
@@ -141,6 +143,7 @@ class Method(nn.Module):
     tasks: ClassVar[tuple[str, ...]] = ("classification", "anti_spoofing")
     training_only: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[Mapping[str, Need]] = {}
+    role: ClassVar[Role] = "method"
     needs_complete_data: ClassVar[bool] = False
     per_combination: ClassVar[bool] = False
     identity: ClassVar[tuple[str, Mapping[str, Value]] | None] = None
