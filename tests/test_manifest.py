@@ -270,7 +270,7 @@ def test_masks_of_0_and_255_by_values(tmp_path: Path) -> None:
     for row in read_rows(path):
         label = np.asarray(Image.open(tmp_path / row["label_path"]))
         picture(tmp_path / row["label_path"], np.where(label == 1, 255, 0).astype(np.uint8))
-    with pytest.raises(UserError, match="dataset.options.values=0,255"):
+    with pytest.raises(UserError, match=r"dataset\.options\.values=0,255"):
         opened(path)
     dataset, _ = opened(path, void=-1, values=[0, 255])
     assert everything(dataset.load("test"))[1].unique().tolist() == [0, 1] and dataset.spec.classes == ("0", "255")
