@@ -66,7 +66,8 @@ def _taken(groups: Sequence[Sequence[int]]) -> set[int]:
         seen += len(group)
         if len(val) + len(group) <= SHARE * seen:
             val |= set(group)
-    return val or set(min(groups, key=lambda group: len(group)))
+    smallest = min(groups, key=len)
+    return val or set(smallest)
 
 
 def _published(folder: Path, ids: Sequence[int]) -> Selection:
