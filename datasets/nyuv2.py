@@ -13,7 +13,7 @@ import torch
 from datasets._nyuv2_copy import find_copy
 from datasets._nyuv2_labels import CLASSES, millimetres, told_unit
 from datasets._nyuv2_layouts import KINDS, Array, Copy, Kind
-from datasets._nyuv2_split import Selection, check_official, selection
+from datasets._nyuv2_split import Selection, check_official, selection, spread
 from datasets._synthetic import is_synthetic
 from datasets._tables import digest
 from harness._prepared_table import shown
@@ -78,7 +78,9 @@ class NYUv2(Dataset):
 
     def _notes(self) -> tuple[str, ...]:
         size = f"evaluated at {self._size[0]}x{self._size[1]}"
-        return (size if self._size == (480, 640) else f"{size}, not at the 480x640 of published results",)
+        size = size if self._size == (480, 640) else f"{size}, not at the 480x640 of published results"
+        weights = f"class weights of the loss: {str(self.values['class_weights']).replace('_', ' ')}"
+        return (size, weights, *((self._selection.note,) if self.root is not None else ()))
 
     @property
     def _classes(self) -> int:
@@ -111,7 +113,7 @@ class NYUv2(Dataset):
         """Original ids per split, after ``limit``: evenly spaced, because neighbouring frames are almost equal."""
         copy = self._copy
         found = {"train": self._selection.train, "val": self._selection.val, "test": copy.ids["test"]}
-        return {split: _spread(part, self.limit) for split, part in found.items()}
+        return {split: spread(part, self.limit) for split, part in found.items()}
 
     def fingerprint(self) -> str:
         copy = self._copy
@@ -161,7 +163,7 @@ class NYUv2(Dataset):
     def _unit(self) -> tuple[str, str]:
         """The unit of depth, and a sentence that says how it is known."""
         maps = []
-        for image in _spread(self.ids["train"], LOOKED_AT):
+        for image in spread(self.ids["train"], LOOKED_AT):
             with suppress(Unreadable):
                 maps.append(self._copy.depth(image, self._size))
         return told_unit(str(self.values["depth_unit"]), maps)
@@ -243,10 +245,3 @@ class NYUv2(Dataset):
     def _median_frequency(self) -> tuple[float, ...]:
         labels = self._opened["train"]["label"].array
         return median_frequency((labels[row].long() for row in self._rows("train")), self._classes)
-
-
-def _spread(images: tuple[int, ...], limit: int | None) -> tuple[int, ...]:
-    """At most ``limit`` images, evenly spaced."""
-    if limit is None or limit >= len(images):
-        return images
-    return tuple(images[i * len(images) // limit] for i in range(limit))

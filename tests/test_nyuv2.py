@@ -281,3 +281,13 @@ def test_one_draw_moves_colour_depth_and_label(tmp_path: Path) -> None:
         spread = shift[image][inner[image]]
         # Bilinear against nearest: at most half a column of 8 grey levels.
         assert float(spread.max() - spread.min()) <= 8.1
+
+
+def test_reports_say_how_val_was_chosen_and_at_which_size(tmp_path: Path, content: Content) -> None:
+    dataset = opened(copies.write_esanet(tmp_path / "copy", content))
+    assert dataset.spec.notes == (
+        "evaluated at 24x32, not at the 480x640 of published results",
+        "class weights of the loss: median frequency",
+        "val: 1 training images, whole scenes by rule (no published list)",
+    )
+    assert NYUv2().spec.notes == ("evaluated at 480x640", "class weights of the loss: median frequency")

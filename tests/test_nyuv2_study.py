@@ -25,6 +25,14 @@ def test_the_study_plans_without_data_and_has_every_method_that_segments() -> No
     assert (train.epochs, train.batch_size, train.lr, train.weight_decay, train.clip_norm) == (300, 8, 0.01, 1e-4, 20.0)
 
 
+def test_the_joint_network_has_the_same_recipe_in_a_study_of_its_own() -> None:
+    parallel, joint = (load_study((f"study={name}",)) for name in ("nyuv2_segmentation", "nyuv2_esanet_joint"))
+    for part in ("train", "seeds", "dataset", "evaluation"):
+        assert getattr(joint, part) == getattr(parallel, part)
+    assert joint.presets["smoke"]["train"] == parallel.presets["smoke"]["train"]
+    assert [row.method for row in Plan(joint).rows] == ["esanet_md"]
+
+
 @pytest.mark.slow
 def test_two_methods_on_the_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sample.write(tmp_path / "copy", size=(64, 96))
