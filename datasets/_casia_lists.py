@@ -27,22 +27,24 @@ ON_REQUEST = (
     "benchmark on request, and dataset.protocol=leave_out_4 needs train_list.txt alone"
 )
 
+AS_DISTRIBUTED = "take the list as it is distributed"
+WRITE_LABELS = "write 1 for live and 0 for attack"
 TRAPS = {
-    "fields": ("do not have the four fields `color depth ir label`, separated by one space", "take the list as it is distributed"),
-    "label": ("carry a label that is neither 0 (attack) nor 1 (live)", "write 1 for live and 0 for attack"),
-    "outside": ("name a file outside the root (an absolute path, or one with ..)", "write paths relative to the root"),
-    "prefix": ("put something before Training/, Val/ or Testing/", "take the prefix out of the list, paths begin at the root"),
+    "fields": ("without the four fields `color depth ir label`, separated by one space", AS_DISTRIBUTED),
+    "outside": ("with a path that leaves the root (absolute, or with ..)", "write paths relative to the root"),
+    "prefix": ("with something before Training/, Val/ or Testing/", "take it out of the list: paths begin at the root"),
     "layout": (
-        "name a file in another way than Training/<real_part or fake_part>/SUBJECT/SESSION/<color, depth or ir>/N.jpg or "
+        "with a path that is neither Training/<real_part or fake_part>/SUBJECT/SESSION/<color, depth or ir>/N.jpg nor "
         "<Val or Testing>/BLOCK/NUMBER-<color, depth or ir>.jpg",
-        "take the list as it is distributed",
+        AS_DISTRIBUTED,
     ),
-    "archive": ("name a file of another archive than the list is for", "check that the lists have not changed names"),
-    "mixed": ("do not name one color, one depth and one ir file of the same sample", "repair or remove these lines"),
-    "folder": ("carry a label that contradicts their folder (real_part is 1, fake_part is 0)", "write 1 for live and 0 for attack"),
-    "unlabelled": ("have no label", ON_REQUEST),
+    "archive": ("with files of another archive than the list is for", "check that the lists have not changed names"),
+    "mixed": ("without one color, one depth and one ir file of the same sample", "repair or remove what is named"),
+    "unlabelled": ("without a label", ON_REQUEST),
+    "label": ("with a label that is neither 0 (attack) nor 1 (live)", WRITE_LABELS),
+    "folder": ("with a label that contradicts the folder (real_part is 1, fake_part is 0)", WRITE_LABELS),
 }
-"""What can be wrong with a line -> what these lines do, and the way out; the first kind that occurs is reported."""
+"""What can be wrong with lines -> what is said of them, and the way out; the first kind that occurs is reported."""
 
 
 @dataclass(frozen=True)

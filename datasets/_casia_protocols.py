@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +26,8 @@ def read_lists(root: Path, protocol: str) -> tuple[Splits, list[str]]:
     needed = list(LISTS) if protocol == "paper" else ["train"]
     missing = [LISTS[split] for split in needed if not (root / LISTS[split]).is_file()]
     if "train_list.txt" in missing:
-        raise UserError(f"{root / 'train_list.txt'} does not exist; dataset.root must be the folder that holds {layout()}")
+        deeper = "".join(f"; {path.parent} has one" for path in sorted(root.glob("*/train_list.txt"))[:1])
+        raise UserError(f"{root / 'train_list.txt'} does not exist; dataset.root must be the folder that holds {layout()}{deeper}")
     if missing:
         raise UserError(f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} not in {root}; {ON_REQUEST}")
     listings = {split: read_list(root / LISTS[split], split) for split in needed}
@@ -109,7 +111,7 @@ def sizes(root: Path, found: Mapping[str, Sequence[Sample]]) -> list[int]:
 
 def _size(root: Path, file: str) -> int | None:
     try:
-        return (root / file).stat().st_size
+        return os.stat(f"{root}/{file}").st_size  # noqa: PTH116 (three times as fast, for 290,000 files)
     except (FileNotFoundError, NotADirectoryError):
         return None
 

@@ -96,7 +96,7 @@ class CasiaSurf(Dataset):
 
     def fingerprint(self) -> str:
         rows = {name: [[*sample.files, sample.label] for sample in samples] for name, samples in self._samples.items()}
-        operations = [table.operation for name in SPLITS for table in self._tables(name)]
+        operations = [table.operation for name in SPLITS for table in self._tables[name]]
         facts = [self.protocol, self.limit, self.values, operations, rows, sizes(self._folder, self._samples)]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -111,10 +111,12 @@ class CasiaSurf(Dataset):
             raise UserError("casia_surf needs a folder for decoded pictures: set dataset.cache")
         return self.cache
 
-    def _tables(self, split: str) -> list[Table]:
+    @cached_property
+    def _tables(self) -> dict[str, list[Table]]:
+        """Split -> what is stored of rgb, depth and ir."""
         side = int(self.values["size"])
-        side = round(side * STORED) if split == "train" else side
-        return [self._table(split, number, side) for number in range(len(NAMES))]
+        sides = {name: round(side * STORED) if name == "train" else side for name in SPLITS}
+        return {name: [self._table(name, number, sides[name]) for number in range(len(NAMES))] for name in SPLITS}
 
     def _table(self, split: str, number: int, side: int) -> Table:
         sources = tuple(self._folder / sample.files[number] for sample in self._samples[split])
@@ -130,14 +132,14 @@ class CasiaSurf(Dataset):
     def _left_out(self, split: str) -> dict[int, str]:
         """Row -> why its sample cannot be used, of one modality or more; empty before the split is prepared."""
         try:
-            return _unreadable([opened(table, self._cache) for table in self._tables(split)])
+            return _unreadable([opened(table, self._cache) for table in self._tables[split]])
         except UserError:
             return {}
 
     def prepare(self, progress: Progress) -> list[str]:
         self.fingerprint()  # says which files are missing before anything is decoded
         how = cast(Literal["fatal", "exclude"], self.values["unreadable"])
-        prepare([table for name in SPLITS for table in self._tables(name)], self._cache, how, progress)
+        prepare([table for name in SPLITS for table in self._tables[name]], self._cache, how, progress)
         found = [f"{name}: {_described(samples)}" for name, samples in self._samples.items()]
         return [*found, *self._lists[1], *self._exclusions()]
 
@@ -151,7 +153,7 @@ class CasiaSurf(Dataset):
         ]
 
     def load(self, split: str) -> Split:
-        tables = {name: opened(table, self._cache) for name, table in zip(NAMES, self._tables(split), strict=True)}
+        tables = {name: opened(table, self._cache) for name, table in zip(NAMES, self._tables[split], strict=True)}
         target = torch.tensor([sample.label for sample in self._samples[split]])
         whole = Split(
             {name: table.array for name, table in tables.items()},

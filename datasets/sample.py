@@ -62,9 +62,8 @@ def write(name: str, folder: Path, seed: int = 0) -> None:
     module.write(folder, seed)
     files = [path for path in folder.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
-    print(
-        f"{name}: {len(files):,} files, {size:.1f} MB, in {folder} ({time.monotonic() - started:.1f} s); {MARKER} marks them as synthetic"
-    )
+    seconds = time.monotonic() - started
+    print(f"{name}: {len(files):,} files, {size:.1f} MB, in {folder} ({seconds:.1f} s); {MARKER} marks them as synthetic")
     study = getattr(module, "STUDY", None)
     if study is not None:
         print(f"to try the study on it: python -m harness.run study={study} dataset.root={folder} preset=smoke")

@@ -90,7 +90,10 @@ class Draws:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What methods, backbones and reports need to know about a dataset, without its arrays."""
+    """What methods, backbones and reports need to know about a dataset, without its arrays.
+
+    ``complete``: how many training samples have every modality; None when all have.
+    """
 
     name: str
     task: str
@@ -100,6 +103,10 @@ class DataSpec:
     aligned: bool
     synthetic: bool = False
     notes: tuple[str, ...] = ()
+    class_weights: tuple[float, ...] | None = None
+    """Segmentation: the weight of each class in the cross-entropy, computed from the training labels; None for equal weights."""
+    complete: int | None = None
+    """How many training samples have every modality, where some have not."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -23,6 +23,11 @@ from harness.store import Store
 from harness.trial import Job, TrialSpec
 
 ENTRY_KEYS = ("method", "variant", "hparams", "label")
+ALL = "all"
+"""The entry of ``methods`` that stands for the baseline and every method that fits the data and the network."""
+
+FEWEST = 2
+"""Complete samples that a method needs at least, when it can learn from no others."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,12 @@ class Plan:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.dataset: Dataset = _open_dataset(study)
-        self.rows = _rows(study)
-        backbone = _checked_backbone(study, self.spec)
-        self.backbone = {"name": study.backbone.get("name", "small"), **backbone.values}
+        network = _network(study, self.spec)
+        self.backbone = {"name": str(study.backbone.get("name", "small")), **network.facts}
+        self.paths = network.paths
+        self.rows = _rows(study, network)
         for row in self.rows:
-            _check_row(row, backbone, study)
+            _check_row(row, network, study)
         if study.train.combination is not None:
             study.train.combination = parse(study.train.combination, self.spec.names).name
 
@@ -160,6 +166,7 @@ class Plan:
             manifest=_text(self.dataset.manifest),
             cache=_text(self.dataset.cache),
             method_file=row.file,
+            local=self.paths,
         )
 
 
@@ -172,6 +179,18 @@ def _open_dataset(study: Study) -> Dataset:
     root, manifest = (Path(path).expanduser().resolve() if path else None for path in (given_root, config.manifest))
     cache = Path(config.cache or Path(study.output) / "cache").expanduser().resolve()
     return cls(root, manifest, config.protocol, config.limit, config.options, cache)
+
+
+def data_needed(study: Study) -> str | None:
+    """What a study must be given before its rows can be told, in a sentence; None for a dataset that is known without data."""
+    if study.dataset.manifest is not None or study.dataset.root is not None:
+        return None
+    dataset = _open_dataset(study)
+    try:
+        dataset.spec  # noqa: B018
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _text(path: Path | None) -> str | None:
@@ -189,7 +208,7 @@ def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _checked_backbone(study: Study, spec: DataSpec) -> Backbone:
+def _network(study: Study, spec: DataSpec) -> Backbone:
     given = dict(study.backbone)
     name = str(given.pop("name", "small"))
     cls = BACKBONES.get(name)
@@ -211,32 +230,65 @@ def resolve_defaults(method: str) -> dict[str, Value]:
     return resolve("hyperparameter", METHODS.get(method).hyperparameters, {}, f"hparams.{method}")
 
 
-def _check_row(row: Row, backbone: Backbone, study: Study) -> None:
-    spec = backbone.spec
-    if row.method_class.needs_complete_data and study.missing.train != "none" and not study.missing.complete_subset:
-        raise UserError(
-            f"method '{row.label}' needs complete training data and missing.train={study.missing.train} takes some away; "
-            "leave it out, or set missing.complete_subset=true to train it on the complete samples"
-        )
+def _check_row(row: Row, network: Backbone, study: Study) -> None:
+    spec = network.spec
+    if row.method_class.needs_complete_data:
+        _check_complete(row, spec, study)
     if spec.task not in row.method_class.tasks:
         raise UserError(f"method '{row.label}' is for {', '.join(row.method_class.tasks)} only, and {spec.name} is {spec.task}")
     row.method_class.check(spec, row.variant, row.hparams)
-    row.method_class.check_backbone(backbone)
+    row.method_class.check_backbone(network)
+
+
+def _check_complete(row: Row, spec: DataSpec, study: Study) -> None:
+    """Training data that a method needs complete must be so, or the study must say that the complete samples are enough."""
+    lacking = f"missing.train={study.missing.train} takes some away" if study.missing.train != "none" else ""
+    if spec.complete is not None:
+        lacking = f"only {spec.complete} training samples of {spec.name} have every modality"
+        if spec.complete < FEWEST:
+            raise UserError(f"method '{row.label}' needs complete training data and {lacking}; leave it out")
+    if lacking and not study.missing.complete_subset:
+        raise UserError(
+            f"method '{row.label}' needs complete training data and {lacking}; "
+            "leave it out, or set missing.complete_subset=true to train it on the complete samples"
+        )
 
 
 # ---------------------------------------------------------------------- rows
 
 
-def _rows(study: Study) -> list[Row]:
+def _rows(study: Study, network: Backbone) -> list[Row]:
+    entries = [full for entry in study.methods for full in (_all(network) if entry == ALL else [entry])]
     for method in study.hparams:
-        if method not in METHODS.names() and method not in {_entry(e)["name"] for e in study.methods}:
+        if method not in METHODS.names() and method not in {_entry(e)["name"] for e in entries}:
             raise unknown("method in hparams", method, METHODS.names())
-    rows = [row for entry in study.methods for row in _entry_rows(study, _entry(entry))]
+    rows = [row for entry in entries for row in _entry_rows(study, _entry(entry))]
     labels = [row.label for row in rows]
     for label in labels:
         if labels.count(label) > 1:
             raise UserError(f"two rows are called '{label}'; give one of them a label: {{method: ..., label: ...}}")
     return rows
+
+
+def _all(network: Backbone) -> list[str]:
+    """The baseline, then the methods in registry order, that do the task and can be built on the network and these data."""
+    found = {name: cls for name, cls in METHODS.listing().items() if not isinstance(cls, str)}
+    order = [*(n for n, cls in found.items() if cls.role == "baseline"), *(n for n, cls in found.items() if cls.role == "method")]
+    return [name for name in order if _fits(name, found[name], network)]
+
+
+def _fits(name: str, cls: type[Method], network: Backbone) -> bool:
+    spec = network.spec
+    if spec.task not in cls.tasks or (cls.needs_complete_data and (spec.complete or FEWEST) < FEWEST):
+        return False
+    try:
+        hparams = resolve("hyperparameter", cls.hyperparameters, {}, f"hparams.{name}")
+        cls.check(spec, "paper", hparams)
+        # Whether a method finds what it needs in a network shows when it is built.
+        cls(network, "paper", hparams)
+    except UserError:
+        return False
+    return True
 
 
 def _entry(entry: Any) -> dict[str, Any]:

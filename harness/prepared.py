@@ -89,7 +89,7 @@ def prepare(
     if bad and unreadable == "fatal":
         raise UserError(
             f"{len(bad)} file{'s' if len(bad) > 1 else ''} cannot be read: {shown(bad)}; repair what is named, "
-            "or leave it out with dataset.unreadable=exclude"
+            "or leave it out with dataset.options.unreadable=exclude"
         )
 
 

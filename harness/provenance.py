@@ -15,7 +15,7 @@ from harness import PROJECT
 
 EXECUTED = (
     *("train", "evaluate", "masks", "seeds", "metrics", "segmentation", "method", "phases", "combinations"),
-    *("dataset", "augment"),
+    *("dataset", "augment", "dense"),
 )
 LOCAL_PACKAGES = ("methods", "datasets", "harness.backbones")
 

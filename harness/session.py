@@ -31,7 +31,8 @@ def describe(plan: Plan, states: dict[str, str]) -> str:
     return "\n".join(
         [
             f"study {study.name}: {len(plan.rows)} rows, {len(study.seeds)} seeds, {trials} on {spec.name}{synthetic}",
-            f"  data: {counts}; metric: {spec.metric}",
+            f"  data: {counts}; {spec.task}, {len(spec.classes)} classes; metric: {spec.metric}",
+            f"  modalities: {', '.join(f'{m.name} ' + 'x'.join(map(str, m.shape)) for m in spec.modalities)}",
             f"  rows: {', '.join(row.label for row in plan.rows)}; seeds: {', '.join(map(str, study.seeds))}",
             f"  combinations: {', '.join(c.name for c in plan.combinations)}",
             f"  trials: {found['done']} done, {found['stale']} stale, {found['failed']} failed, {len(todo)} to run"

@@ -160,12 +160,24 @@ def show_dataset(name: str, settings: Sequence[str]) -> str:
 def show_study(name: str, settings: Sequence[str]) -> str:
     """A study's rows, combinations and settings; trial ids are not shown, for they need the data."""
     from harness.config import leaves, load_study
-    from harness.plan import Plan
+    from harness.plan import Plan, data_needed
 
     study = load_study([f"study={name}", *settings])
+    shown = {key: value for key, value, _ in leaves(study) if key not in {"description", "presets", "methods", "hparams"}}
+    needed = data_needed(study)
+    if needed is not None:
+        return _card(
+            f"study {study.name}",
+            {
+                "question": [" ".join(study.description.split())],
+                "rows": [f"{entry} (known in full once the data are)" for entry in study.methods],
+                "needs": [needed],
+                "presets": [f"{key}: {value}" for key, value in study.presets.items()],
+                "settings": [f"{key} = {value}" for key, value in shown.items()],
+            },
+        )
     plan = Plan(study)
     rows = [f"{row.label}: {row.method} ({row.variant}) {_pairs(row.hparams)}".rstrip() for row in plan.rows]
-    shown = {key: value for key, value, _ in leaves(study) if key not in {"description", "presets", "methods", "hparams"}}
     return _card(
         f"study {study.name}",
         {

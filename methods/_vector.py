@@ -25,6 +25,7 @@ class SampledVector(Method):
     """
 
     hyperparameters = {"alpha": ALPHA}
+    role = "ablation"
     variants = {"paper": "the row of the paper's ablation as we read it; no code of it is released"}
     alpha: Tensor
 

@@ -15,4 +15,5 @@ class Dedicated(SFMD):
 
     citation = "reference of this benchmark; the full-modality model is the teacher of Wei et al., MMANet, CVPR 2023"
     provenance = "our design: the baseline's network without modality dropout"
+    role = "reference"
     per_combination = True

@@ -48,6 +48,7 @@ class HeMIS(Method):
 
     @classmethod
     def check_backbone(cls, backbone: Backbone) -> None:
+        super().check_backbone(backbone)
         if backbone.joins:
             raise UserError(
                 "method 'hemis' fuses modalities to moments and has none to hand to backbone.fusion=film or gated; use "

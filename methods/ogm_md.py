@@ -131,6 +131,7 @@ class OGMMD(SFMD):
 
     @classmethod
     def check_backbone(cls, backbone: Backbone) -> None:
+        super().check_backbone(backbone)
         if not backbone.additive:
             raise UserError(
                 f"method '{NAME}' compares the logits of each modality alone, and this network's are not a sum over modalities; "

@@ -15,6 +15,7 @@ class SFDMR(DMRNet):
     """
 
     hyperparameters = {"alpha": DMRNet.hyperparameters["alpha"]}
+    role = "ablation"
     variants = {"paper": "DMRNet with beta = 0"}
     identity = ("dmrnet", {"beta": 0.0})
 

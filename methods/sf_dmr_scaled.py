@@ -23,6 +23,7 @@ class SFDMRScaled(ScaledTask, DMRNet):
         "the released factor varies with the batch's number of hard samples; here it is its expectation",
     )
     hyperparameters = {"alpha": DMRNet.hyperparameters["alpha"], "beta": BETA}
+    role = "control"
     variants = {"paper": "the control as defined here"}
 
     def loss(self, output: Output, batch: TrainBatch) -> Losses:

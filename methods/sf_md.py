@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from harness.backbones import Backbone
-from harness.method import Method, Output
+from harness.method import Method, Output, Role
 from harness.seeds import Noise
 from methods._blocks import masked_concat
 
@@ -21,6 +21,7 @@ class SFMD(Method):
 
     citation = "Baseline of Wei et al., Robust Multimodal Learning via Representation Decoupling, ECCV 2024 (SF-MD)"
     provenance = "re-implemented from the paper and from the facts of the released code (network, masks, loss)"
+    role: ClassVar[Role] = "baseline"
     tasks: ClassVar[tuple[str, ...]] = ("classification", "anti_spoofing", "segmentation")
 
     def build(self, backbone: Backbone) -> None:

@@ -34,6 +34,7 @@ class SFMDReweighted(SFMD):
         "beta": Range(0.7, 0.3, 0.7, limits=(0.0, 10.0), help="extra weight of the samples with a hard combination"),
         "hard_set": Range("", help="hard combinations by name, comma-separated (`a,a+b`); has a default on CASIA-SURF alone"),
     }
+    role = "control"
     variants = {"paper": "the control as defined here"}
 
     beta: Tensor

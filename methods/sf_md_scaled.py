@@ -18,4 +18,5 @@ class SFMDScaled(ScaledTask, SFMD):
     provenance = "our design: a control, not a published method"
     deviations = ("the released factor varies with the batch's number of hard samples; here it is its expectation",)
     hyperparameters = {"beta": BETA}
+    role = "control"
     variants = {"paper": "the control as defined here"}

@@ -15,6 +15,8 @@ def methods_on(backbone: Backbone) -> list[str]:
 
 
 def _refuses(name: str, backbone: Backbone) -> bool:
+    if backbone.spec.task not in METHODS.get(name).tasks:
+        return True
     try:
         METHODS.get(name).check_backbone(backbone)
     except UserError:

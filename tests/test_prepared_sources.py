@@ -64,7 +64,11 @@ def test_unreadable_files_are_all_named_or_left_out_as_the_study_says(tmp_path: 
     with pytest.raises(UserError) as caught:
         make(table, folder)
     message = str(caught.value)
-    assert message.startswith("5 files cannot be read: ") and "dataset.unreadable=exclude" in message and "and 2 more" in message
+    assert (
+        message.startswith("5 files cannot be read: ")
+        and "dataset.options.unreadable=exclude" in message
+        and "and 2 more" in message
+    )
     assert all(str(path) in message for path in paths[2:5]) and str(paths[5]) not in message
     make(table, folder, "exclude")
     prepared = opened(table, folder)

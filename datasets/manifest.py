@@ -1,0 +1,220 @@
+"""Any data of the user's, described by one CSV: no code, everything inferred, everything open to options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+
+from datasets._manifest_columns import Column, columns
+from datasets._manifest_csv import Sheet, read_sheet
+from datasets._manifest_headers import Scan, contents, scan
+from datasets._manifest_labels import Labels, labels
+from datasets._manifest_options import OPTIONS, as_declared
+from datasets._manifest_splits import Splits, splits
+from datasets._manifest_statistics import save, saved
+from datasets._manifest_tables import LABEL, Arrays
+from harness._prepared_table import digest, shown
+from harness.dataset import SPLITS, Dataset, DataSpec, Modality, Progress, Split
+from harness.errors import UserError
+from harness.prepared import prepare
+
+MARKERS = ("SYNTHETIC.md", "SYNTHETIC.json")
+METRIC = {"classification": "accuracy", "anti_spoofing": "acer", "segmentation": "miou"}
+HOW = (
+    "dataset manifest needs dataset.manifest=PATH, a CSV with the columns split (train, val, test), label (a class) or label_path "
+    "(a map of classes), and one column per modality with the path of a picture, wav or npy file relative to the CSV; an empty "
+    "cell is a modality that the sample does not have"
+)
+
+
+class Manifest(Dataset):
+    """Your own data: one CSV with the columns split, label or label_path, and one per modality with paths relative to the file.
+
+    Pictures (8 or 16 bit, grey or colour) become (C, H, W) of one size, wav files log spectrograms (1, frequencies, frames), npy
+    arrays of one shape: (n,) features (n, 1, 1) or a sequence (1, 1, n), (H, W) one channel, (C, H, W) as they are. Every channel
+    is normalised by the training split. An empty cell is a modality that the sample does not have: it is not shown in training,
+    and in evaluation a sample counts for the combinations that it has. Pixels of label maps that are 255 are void.
+    """
+
+    summary = "your own pictures, sounds and arrays, described by one CSV (dataset.manifest=PATH)"
+    options = OPTIONS
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        manifest: Path | None = None,
+        protocol: str | None = None,
+        limit: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        super().__init__(root, manifest, protocol, limit, as_declared(options or {}), cache)
+
+    # ------------------------------------------------------------------ what is inferred
+
+    @cached_property
+    def _sheet(self) -> Sheet:
+        if self.manifest is None:
+            raise UserError(HOW)
+        wanted = [name.strip() for name in str(self.values["modalities"]).split(",") if name.strip()]
+        return read_sheet(self.manifest, self.root or self.manifest.parent, wanted, str(self.values["task"]))
+
+    @cached_property
+    def _scan(self) -> Scan:
+        return scan(self._sheet, self.cache)
+
+    @cached_property
+    def _columns(self) -> list[Column]:
+        return columns(self._sheet, self._scan, self.values)
+
+    @cached_property
+    def _labels(self) -> Labels:
+        return labels(self._sheet, self._scan, self.values)
+
+    @cached_property
+    def _splits(self) -> Splits:
+        return splits(self._sheet, float(self.values["val_share"]), int(self.values["split_seed"]), self.limit)
+
+    @property
+    def spec(self) -> DataSpec:
+        return self._spec
+
+    @cached_property
+    def _spec(self) -> DataSpec:
+        sizes = {column.shape[1:] for column in self._columns}
+        pixels = all(column.kind != "audio" for column in self._columns) and len(sizes) == 1 and sizes != {(1, 1)}
+        aligned = {"auto": pixels, "yes": True, "no": False}[str(self.values["aligned"])]
+        complete = sum(all(row.files) for row in self._splits.rows["train"])
+        return DataSpec(
+            name="manifest",
+            task=self._labels.task,
+            modalities=tuple(column.modality for column in self._columns),
+            classes=self._labels.classes,
+            metric=METRIC[self._labels.task],
+            aligned=aligned,
+            synthetic=bool(self.values["synthetic"]) or any((self._sheet.folder / name).is_file() for name in MARKERS),
+            notes=tuple(self._found(aligned)),
+            complete=None if complete == len(self._splits.rows["train"]) else complete,
+        )
+
+    def _found(self, aligned: bool) -> list[str]:
+        """What was inferred, in sentences."""
+        classes = self._labels.classes
+        sheet = self._sheet
+        given = (
+            "dataset.options.task" if self.values["task"] != "auto" else "the column " + ("label_path" if sheet.dense else "label")
+        )
+        where = "aligned: a place is the same in all modalities" if aligned else "not aligned: places differ between modalities"
+        return [
+            f"read from {sheet.path.name}: {self._labels.task} by {given}, {len(classes)} classes: {shown(classes)}",
+            f"{where} (dataset.options.aligned=yes|no changes that)",
+            *sheet.remarks,
+            *self._splits.remarks,
+            *self._labels.remarks,
+            *(remark for column in self._columns for remark in column.remarks),
+            *self._lacking(),
+            *self._left_out(),
+        ]
+
+    def _lacking(self) -> list[str]:
+        """How many samples of each split lack each modality."""
+        found = []
+        for position, column in enumerate(self._columns):
+            missing = {name: sum(not row.files[position] for row in rows) for name, rows in self._splits.rows.items()}
+            if any(missing.values()):
+                parts = ", ".join(f"{n} of {len(self._splits.rows[name])} in {name}" for name, n in missing.items() if n)
+                found.append(f"samples without '{column.name}': {parts}")
+        return found
+
+    def _left_out(self) -> list[str]:
+        """The samples that cannot be read, once that is known."""
+        bad = {name: self._arrays(name).unreadable() for name in SPLITS} if self.cache is not None else {}
+        return [
+            f"{len(rows)} samples of {name} cannot be read and are left out: {shown(rows.values())}"
+            for name, rows in bad.items()
+            if rows
+        ]
+
+    # ------------------------------------------------------------------ the contract
+
+    def fingerprint(self) -> str:
+        rows = [[row.split, row.label, *row.files] for row in self._sheet.rows]
+        options = {key: value for key, value in self.values.items() if key != "synthetic"}
+        made = [[column.name, column.operation, column.shape, column.dtype] for column in self._columns]
+        return digest([contents(self._sheet, self._scan.state), rows, options, made, self._labels.classes, self.limit])[:16]
+
+    def counts(self) -> dict[str, int]:
+        """Samples per split; without those that cannot be read once the data are prepared."""
+        if self.cache is None:
+            return {name: len(rows) for name, rows in self._splits.rows.items()}
+        return {name: len(self._arrays(name).readable()) for name in SPLITS}
+
+    def prepare(self, progress: Progress) -> list[str]:
+        folder = self._folder()
+        unreadable = cast(Literal["exclude", "fatal"], self.values["unreadable"])
+        said: list[str] = []
+        tables = [table for split in SPLITS for table in self._arrays(split).tables.values()]
+        prepare(tables, folder, unreadable, progress, said.append)
+        self._scan.save(folder, self._sheet)
+        for split in SPLITS:
+            self._require_samples(split)
+        # Its notes tell what cannot be read, which is known now.
+        self.__dict__.pop("_spec", None)
+        found = [f"{column.name}: {column.what} -> {'x'.join(map(str, column.shape))}" for column in self._columns]
+        return [*said, *self.spec.notes, *found, *self._normalise()]
+
+    def load(self, split: str) -> Split:
+        arrays, sheet = self._arrays(split), self._sheet
+        kept = arrays.readable()
+        rows = self._splits.rows[split]
+        inputs = {column.name: arrays.stored(column.name, column.shape) for column in self._columns}
+        classes = [0 if sheet.dense else self._labels.index[row.label] for row in rows]
+        target = arrays.stored(LABEL, ()) if sheet.dense else torch.tensor(classes)
+        available = torch.tensor([[bool(name) for name in row.files] for row in rows])
+        whole = Split(inputs, target, available, modalities=self._received())
+        return whole if len(kept) == len(rows) else whole.select(torch.tensor(kept))
+
+    # ------------------------------------------------------------------ prepared arrays
+
+    def _arrays(self, split: str) -> Arrays:
+        rows, stored = self._splits.rows[split], self._labels.stored
+        return Arrays.of(split, rows, self._sheet.folder, self._columns, stored, self._folder())
+
+    def _folder(self) -> Path:
+        if self.cache is None:
+            raise UserError("dataset manifest keeps what it decodes in a folder; name one with dataset.cache=")
+        return self.cache
+
+    def _require_samples(self, split: str) -> None:
+        arrays = self._arrays(split)
+        if not arrays.readable():
+            raise UserError(
+                f"{self._sheet.path.name}: no sample of {split} can be read ({shown(arrays.unreadable().values())}); "
+                "repair the files"
+            )
+
+    def _normalise(self) -> list[str]:
+        """Compute what normalises each modality from the training split, keep it, and say it."""
+        train, said = self._arrays("train"), []
+        for position, column in enumerate(self._columns):
+            mean, std = save(self._folder(), train.tables[column.name], train.having(position))
+            said.append(f"{column.name}: normalised by train's mean {_few(mean)} and deviation {_few(std)}")
+        return said
+
+    def _received(self) -> tuple[Modality, ...]:
+        """The modalities with the training split's mean and deviation."""
+        train, found = self._arrays("train"), []
+        for position, column in enumerate(self._columns):
+            mean, std = saved(self._folder(), train.tables[column.name], train.having(position))
+            found.append(replace(column.modality, mean=mean, std=std))
+        return tuple(found)
+
+
+def _few(values: tuple[float, ...]) -> str:
+    more = f" and {len(values) - 3} more channels" if len(values) > 3 else ""
+    return ", ".join(f"{value:.4g}" for value in values[:3]) + more
