@@ -119,16 +119,19 @@ class ClipDataset(Dataset):
 
     def load(self, split: str) -> Split:
         audio, visual = self._prepared
-        damaged = self._damaged()
-        rows = [n for n in self._spans[split] if n not in damaged]
+        damaged, span = self._damaged(), self._spans[split]
+        kept = [n for n in span if n not in damaged]
+        # The split's part of the tables alone: an accelerator must not be given all of them three times.
+        takes = torch.tensor(self._rows.spans[span.start : span.stop])
+        first, last = int(takes[0, 0]), int(takes[-1].sum())
         return Split(
-            {"audio": audio.array, "visual": visual.array},
-            torch.tensor([self._clips[n].label for n in rows]),
-            torch.ones(len(rows), 2, dtype=torch.bool),
-            rows=torch.tensor(rows),
+            {"audio": audio.array[span.start : span.stop], "visual": visual.array[first:last]},
+            torch.tensor([self._clips[n].label for n in kept]),
+            torch.ones(len(kept), 2, dtype=torch.bool),
+            rows=torch.tensor(kept) - span.start,
             modalities=self.spec.modalities,
             augmentation=Augmentation(ResizedCropFlip(), ("visual",)) if split == "train" else None,
-            takes={"visual": torch.tensor(self._rows.spans)},
+            takes={"visual": takes - torch.tensor([first, 0])},
         )
 
     # ------------------------------------------------------------------ what lies below the root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -19,9 +20,15 @@ from tests.registered import methods_on
 SHAPES = {"crema_d": (1, 257, 299), "kinetics_sounds": (1, 257, 1004)}
 
 
+@cache
+def plan_of(name: str) -> Plan:
+    """The study's plan without a root; made once, because every row's network is looked at."""
+    return Plan(load_study([f"study={name}_all_methods"]))
+
+
 @pytest.mark.parametrize("name", list(SHAPES))
 def test_the_study_has_the_published_recipe_and_plans_without_data(name: str) -> None:
-    plan = Plan(load_study([f"study={name}_all_methods"]))
+    plan = plan_of(name)
     train, study = plan.study.train, plan.study
     assert (train.epochs, train.batch_size, train.lr, train.momentum, train.weight_decay) == (100, 64, 1e-3, 0.9, 1e-4)
     assert not train.nesterov and [learning_rate_factor(train.schedule, e, 100) for e in (0, 69, 70, 99)] == [1.0, 1.0, 0.1, 0.1]
@@ -33,7 +40,7 @@ def test_the_study_has_the_published_recipe_and_plans_without_data(name: str) ->
 
 @pytest.mark.parametrize("name", list(SHAPES))
 def test_the_study_compares_every_method_that_the_network_has(name: str) -> None:
-    rows = {row.method: row.hparams for row in Plan(load_study([f"study={name}_all_methods"])).rows}
+    rows = {row.method: row.hparams for row in plan_of(name).rows}
     able = [method for method in methods_on(narrow(heard_and_seen())) if "classification" in METHODS.get(method).tasks]
     assert sorted(rows) == sorted(able)
     assert rows["dmrnet"]["alpha"] == 1e-3 and rows["dmrnet"]["beta"] == 0.3

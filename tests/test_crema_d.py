@@ -58,6 +58,8 @@ def test_sound_frame_and_label_are_of_the_same_clip_and_evaluation_shows_the_mid
         own = [numbers[name] for name in ids_of(dataset, split)]
         loaded = dataset.load(split)
         assert heard(loaded) == own and seen(loaded) == own
+        # What an accelerator would be given is this split's alone.
+        assert [len(x) for x in loaded.inputs.values()] == [len(own), 3 * len(own)]
         assert loaded.target.tolist() == [INDEX[name[9:12]] for name in ids_of(dataset, split)]
     text = remarks(dataset)
     assert "train.csv has 36 clips instead of 6,698" in text and "42 sound files instead of 7,442" in text
