@@ -84,9 +84,7 @@ def segmentation(folder: Path, seed: int = 0, size: tuple[int, int] = (32, 48)) 
             picture(folder / f"rgb/{stem}.jpg", np.stack([grey] * 3, 2))
             picture(folder / f"depth/{stem}.png", depth)
             picture(folder / f"label/{stem}.png", label)
-            rows.append(
-                {"split": split, "label_path": f"label/{stem}.png", "rgb": f"rgb/{stem}.jpg", "depth": f"depth/{stem}.png"}
-            )
+            rows.append({"split": split, "label_path": f"label/{stem}.png", "rgb": f"rgb/{stem}.jpg", "depth": f"depth/{stem}.png"})
     return write_csv(folder / "manifest.csv", rows)
 
 

@@ -105,7 +105,13 @@ def test_statistics_survive_large_offsets_and_count_blocks(tmp_path: Path) -> No
 def test_pictures_of_8_and_16_bits_grey_and_colour_png_and_jpg_in_one_column(tmp_path: Path) -> None:
     flat = np.full((6, 8), 100, dtype=np.uint8)
     deep = np.full((6, 8), 100 * 257, dtype=np.uint16)
-    kinds = [("0.png", flat), ("1.jpg", flat), ("2.png", deep), ("3.png", np.stack([flat] * 3, 2)), ("4.jpg", np.stack([flat] * 3, 2))]
+    kinds = [
+        ("0.png", flat),
+        ("1.jpg", flat),
+        ("2.png", deep),
+        ("3.png", np.stack([flat] * 3, 2)),
+        ("4.jpg", np.stack([flat] * 3, 2)),
+    ]
     for name, pixels in kinds:
         picture(tmp_path / "pic" / name, pixels)
     other = arrays(tmp_path, "vec", [np.arange(3.0) + n for n in range(5)])
@@ -242,7 +248,9 @@ def test_a_limit_keeps_classes_even(tmp_path: Path) -> None:
     assert everything(dataset.load("train"))[1].tolist() == [0, 0, 1, 1]
 
 
-@pytest.mark.parametrize(("words", "task", "classes"), [(("live", "attack"), "auto", ("attack", "live")), (("1", "0"), "anti_spoofing", ("0", "1"))])
+@pytest.mark.parametrize(
+    ("words", "task", "classes"), [(("live", "attack"), "auto", ("attack", "live")), (("1", "0"), "anti_spoofing", ("0", "1"))]
+)
 def test_anti_spoofing_has_live_as_class_one(tmp_path: Path, words: tuple[str, str], task: str, classes: tuple[str, ...]) -> None:
     path = classification(tmp_path)
     rows = [row | {"label": words[row["label"] == "dog"]} for row in read_rows(path)]
@@ -262,7 +270,7 @@ def test_masks_of_0_and_255_by_values(tmp_path: Path) -> None:
     for row in read_rows(path):
         label = np.asarray(Image.open(tmp_path / row["label_path"]))
         picture(tmp_path / row["label_path"], np.where(label == 1, 255, 0).astype(np.uint8))
-    with pytest.raises(UserError, match="dataset.options.values=0,255"):
+    with pytest.raises(UserError, match=r"dataset\.options\.values=0,255"):
         opened(path)
     dataset, _ = opened(path, void=-1, values=[0, 255])
     assert everything(dataset.load("test"))[1].unique().tolist() == [0, 1] and dataset.spec.classes == ("0", "255")
