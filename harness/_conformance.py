@@ -16,12 +16,13 @@ from harness.combinations import lattice
 from harness.dataset import DataSpec, Modality, Split
 from harness.hyperparameters import Value
 from harness.method import EpochContext, Losses, Method, Output, TrainBatch
+from harness.metrics import TASK_METRICS
 from harness.registry import METHODS
 from harness.seeds import Noise, Streams
 
 UNLIKE = ((1, 4, 4), (1, 3, 3), (1, 1, 8), (3, 6, 6))
 ALIKE = (2, 4, 4)
-LABEL_MAP = (3, 32, 32)
+LABEL_SIDE = 32
 LATE, EPOCHS = 50, 100
 STEP_EPOCHS = (0, 2, 4, 6, 8, LATE, EPOCHS - 1)
 """Epochs of 100 with a training step: in, at the border of and after every phase that a paper of the comparison has."""
@@ -48,17 +49,19 @@ def check(function: Check) -> Check:
     return function
 
 
-def synthetic_spec(modalities: int, classes: int, task: str = "classification", aligned: bool = False) -> DataSpec:
-    """A dataset's description with V modalities of unlike shapes (of one shape when aligned, or for label maps)."""
+def synthetic_spec(
+    modalities: int, classes: int, task: str = "classification", aligned: bool = False, side: int = LABEL_SIDE
+) -> DataSpec:
+    """A dataset's description with V modalities of unlike shapes (of one shape when aligned, or for label maps of a side)."""
     shapes = [UNLIKE[v % len(UNLIKE)] for v in range(modalities)]
     if task == "segmentation" or aligned:
-        shapes = [LABEL_MAP if task == "segmentation" else ALIKE] * modalities
+        shapes = [(3, side, side) if task == "segmentation" else ALIKE] * modalities
     return DataSpec(
         name="synthetic",
         task=task,
         modalities=tuple(Modality(f"m{v}", shape) for v, shape in enumerate(shapes)),
         classes=tuple(f"c{k}" for k in range(classes)),
-        metric="miou" if task == "segmentation" else "accuracy",
+        metric=TASK_METRICS[task][0],
         aligned=aligned or task == "segmentation",
         synthetic=True,
     )
@@ -70,7 +73,8 @@ def synthetic_split(spec: DataSpec, samples: int, seed: int = 0) -> Split:
     target = torch.arange(samples) % classes
     if spec.task == "segmentation":
         blocks = torch.randint(classes, (samples, 2, 2), generator=generator)
-        target = blocks.repeat_interleave(LABEL_MAP[1] // 2, 1).repeat_interleave(LABEL_MAP[2] // 2, 2)
+        height, width = spec.modalities[0].shape[1:]
+        target = blocks.repeat_interleave(height // 2, 1).repeat_interleave(width // 2, 2)
     inputs = {}
     for modality in spec.modalities:
         shape = modality.shape[:1] if spec.task == "segmentation" else modality.shape

@@ -23,6 +23,7 @@ from harness.errors import UserError
 from harness.store import file_sha256, read_json, write_json
 
 CHUNK_BYTES = 32 << 20
+CHUNK_ROWS = 1024
 FORMAT = 1
 Progress = Callable[[str, int, int], None]
 
@@ -65,7 +66,7 @@ class Build:
     @property
     def rows(self) -> int:
         """Rows per chunk."""
-        return max(1, CHUNK_BYTES * len(self.table) // max(1, self.table.bytes))
+        return max(1, min(CHUNK_ROWS, CHUNK_BYTES * len(self.table) // self.table.bytes))
 
     @property
     def key(self) -> dict[str, Any]:
@@ -93,6 +94,8 @@ class Build:
         self.files.remove()
         shape = (len(self.table), *self.table.shape)
         np.lib.format.open_memmap(self.files.array, "w+", np.dtype(self.table.dtype), shape)
+        if not hasattr(os, "posix_fallocate"):
+            return
         with self.files.array.open("r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, self.files.array.stat().st_size)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -59,6 +60,11 @@ class Table:
     def __len__(self) -> int:
         return len(self.sources)
 
+    @property
+    def file_name(self) -> str:
+        """The name without what a file's name should not have; names that become equal differ in their recipes."""
+        return re.sub(r"[^\w.-]", "_", self.name)
+
     @cached_property
     def bytes(self) -> int:
         """Size of the stored items, without the header of the file."""
@@ -71,13 +77,13 @@ class Table:
 
     @cached_property
     def recipe(self) -> str:
-        """Hash of what the table is meant to be: operation, shape, type, and the sources' paths below their common folder."""
+        """Hash of what the table is meant to be: name, operation, shape, type, the sources' paths below their common folder."""
         names = [str(path.absolute()) for path in self.files]
         root = Path(os.path.commonpath([min(names), max(names)]))
         # With a single source the common path is the file itself.
         start = len(str(root.parent if str(root) in names else root))
         rows = ["" if source is None else str(source.absolute())[start:] for source in self.sources]
-        return digest([self.operation, self.shape, self.dtype, digest(rows)])
+        return digest([self.name, self.operation, self.shape, self.dtype, digest(rows)])
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ class Facts:
 
     def stem(self, table: Table) -> str:
         """The file's name without ending: the table's name and 12 digits of recipe, library versions and sources' sizes."""
-        return f"{table.name}-{digest([self.recipe, self.versions, self.sizes])[:12]}"
+        return f"{table.file_name}-{digest([self.recipe, self.versions, self.sizes])[:12]}"
 
 
 def digest(value: object) -> str:

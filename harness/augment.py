@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -35,6 +36,18 @@ class Geometry(ABC):
     def apply(self, x: Tensor, theta: Tensor, size: Size, mode: Mode = "bilinear", fill: float = 0) -> Tensor:
         """:func:`warp`, with this geometry's rule for what lies outside the stored image."""
         return warp(x, theta, size, mode, fill, self.outside)
+
+    def apply_all(self, images: Mapping[str, Tensor], theta: Tensor, size: Size) -> dict[str, Tensor]:
+        """:meth:`apply` (bilinear) for several modalities (B, C, H, W); those stored alike are interpolated together."""
+        alike: dict[object, list[str]] = {}
+        for name, x in images.items():
+            alike.setdefault((x.shape[2:], x.dtype), []).append(name)
+        moved: dict[str, Tensor] = {}
+        for names in alike.values():
+            channels = [images[name].shape[1] for name in names]
+            together = self.apply(torch.cat([images[name] for name in names], 1), theta, size)
+            moved |= zip(names, torch.split(together, channels, 1), strict=True)
+        return {name: moved[name] for name in images}
 
     def describe(self) -> str:
         """Name and parameters: ``RotateCropFlip(degrees=30, canvas=0.8, flip=0.5)``."""
@@ -142,13 +155,20 @@ def warp(
     """
     image = x.float()
     shifted = image - fill if fill else image
-    grid = F.affine_grid(theta + _tie(theta, x) if mode == "nearest" else theta, [len(x), 1, *size], align_corners=False)
+    grid = _grid(theta + _tie(theta, x) if mode == "nearest" else theta, size)
     out = F.grid_sample(shifted, grid, mode, outside, align_corners=False)
     out = out + fill if fill else out
     if tuple(x.shape[2:]) == tuple(size):
         identity = (theta == torch.eye(2, 3, dtype=theta.dtype, device=theta.device)).all(2).all(1)
         out = torch.where(identity[:, None, None, None], image, out)
     return out.to(x.dtype) if mode == "nearest" else out
+
+
+def _grid(theta: Tensor, size: Size) -> Tensor:
+    """What ``affine_grid`` computes, (B, h, w, 2), without its matrix product: that may round to TF32, and differs by batch."""
+    y, x = ((2 * torch.arange(side, device=theta.device) + 1) / side - 1 for side in size)
+    across, down, start = theta[:, None, None].unbind(-1)
+    return across * x[:, None] + (down * y[:, None, None] + start)
 
 
 def _tie(theta: Tensor, x: Tensor) -> Tensor:

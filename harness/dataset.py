@@ -103,7 +103,10 @@ class DataSpec:
     aligned: bool
     synthetic: bool = False
     notes: tuple[str, ...] = ()
+    class_weights: tuple[float, ...] | None = None
+    """Segmentation: the weight of each class in the cross-entropy, computed from the training labels; None for equal weights."""
     complete: int | None = None
+    """How many training samples have every modality, where some have not."""
 
     @property
     def names(self) -> tuple[str, ...]:

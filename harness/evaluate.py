@@ -110,13 +110,19 @@ def score_cells(
         split: its targets and what each sample has; inputs are not read.
         combinations: in the order of the evidence.
         val: evidence and split of val, which decide the constant of a metric that has one (``Metric.fit``).
-        strict: raise Undefined where the samples do not define the metric; the cell's value is NaN otherwise.
+        strict: raise TrialFailure where the samples do not define the metric; the cell's value is NaN otherwise.
     """
     cells = {}
     for position, combination in enumerate(combinations):
         chosen, target = _having(combination, scores[position], split)
         tuning = _having(combination, val[0][position], val[1]) if val is not None else None
-        cells[combination.name] = Cell(_value(metric, chosen, target, tuning, strict), len(chosen), collapsed(chosen))
+        try:
+            value = _value(metric, chosen, target, tuning)
+        except Undefined as error:
+            if strict:
+                raise TrialFailure(f"{metric.name} is not defined for {combination.name}: {error}") from error
+            value = float("nan")
+        cells[combination.name] = Cell(value, len(chosen), collapsed(chosen))
     return cells
 
 
@@ -126,16 +132,11 @@ def _having(combination: Combination, scores: Tensor, split: Split) -> tuple[Ten
     return scores[has], split.target.cpu()[has] if scores.dim() == 2 else torch.empty(0)
 
 
-def _value(metric: Metric, scores: Tensor, target: Tensor, tuning: tuple[Tensor, Tensor] | None, strict: bool) -> float:
+def _value(metric: Metric, scores: Tensor, target: Tensor, tuning: tuple[Tensor, Tensor] | None) -> float:
     if not len(scores):
         return float("nan")
-    try:
-        compute = metric.compute if metric.fit is None or tuning is None else metric.fit(*tuning)
-        return compute(scores, target)
-    except Undefined:
-        if strict:
-            raise
-        return float("nan")
+    compute = metric.compute if metric.fit is None or tuning is None else metric.fit(*tuning)
+    return compute(scores, target)
 
 
 def mean_value(cells: Mapping[str, Cell]) -> float:

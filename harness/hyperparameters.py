@@ -17,7 +17,8 @@ class Range:
     """One declared setting: its default, the closed interval or list of its legal values, and what it means.
 
     ``low`` and ``high`` also bound the default search; ``limits`` widens what a user may set beyond it. The type of the default
-    is the type of the setting: a float reaches the training step as a 0-d tensor, anything else stays a Python value.
+    is the type of the setting: a float reaches the training step as a 0-d tensor, anything else stays a Python value. ``local``
+    marks a path of this machine (of a backbone's option): it is not part of a trial's identity.
     """
 
     default: Value
@@ -27,6 +28,7 @@ class Range:
     choices: tuple[Value, ...] | None = None
     limits: tuple[float, float] | None = None
     help: str = ""
+    local: bool = False
 
     def check(self, key: str, value: Any) -> Value:
         """``value`` in the declared type; UserError naming ``key`` when type or range are wrong."""

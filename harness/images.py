@@ -76,4 +76,5 @@ def _nearest(pixels: Item, size: tuple[int, int]) -> Item:
     rows, columns = (
         ((np.arange(side) + 0.5) * length / side).astype(np.int64) for side, length in zip(size, pixels.shape, strict=False)
     )
-    return pixels[rows][:, columns]
+    found: Item = pixels[rows][:, columns]
+    return found

@@ -17,7 +17,9 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from harness.combinations import Combination, lattice
-from harness.dataset import VOID, DataSpec
+from harness.dataset import DataSpec
+from harness.dense import labels_at, pixel_loss, sides_of
+from harness.errors import UserError
 from harness.hyperparameters import Range, Value, resolve
 from harness.phases import epoch_at
 from harness.seeds import Noise
@@ -87,7 +89,7 @@ class EpochContext:
         epochs: of the whole run.
         combinations: the C = 2^V - 1 combinations.
         val_scores: (C, N, K) scores; of a segmentation (C, N, K, K) confusion counts per image, rows = target.
-        val_target: (N,), or the label maps (N, H, W).
+        val_target: (N,); None for a segmentation, whose counts tell what is needed of it.
         val_values: combination name -> the dataset's metric on val, NaN for a combination that no sample has.
     """
 
@@ -130,7 +132,7 @@ class Method(nn.Module):
     it computes), ``tasks``, ``training_only`` (prefixes of parameters that are not deployed), ``needs`` (name -> model handed to
     ``adopt``), ``role`` (what a row of it is for; baseline and methods make up the entry ``all``), ``needs_complete_data``,
     ``per_combination`` (one model is trained for each combination), ``identity`` (the method and hyperparameters that this name is
-    short for; it shares their trials).
+    short for; it shares their trials), ``joint`` (it works on networks that mix modalities while encoding, and on no others).
     """
 
     citation: ClassVar[str]
@@ -145,6 +147,9 @@ class Method(nn.Module):
     needs_complete_data: ClassVar[bool] = False
     per_combination: ClassVar[bool] = False
     identity: ClassVar[tuple[str, Mapping[str, Value]] | None] = None
+    joint: ClassVar[bool] = False
+
+    class_weights: Tensor | None
 
     def __init__(self, backbone: Backbone, variant: str = "paper", hparams: Mapping[str, Value] | None = None) -> None:
         super().__init__()
@@ -152,6 +157,9 @@ class Method(nn.Module):
         self.variant = variant
         self.settings: dict[str, Value] = {}
         self._set_hyperparameters(hparams or {})
+        self.check_backbone(backbone)
+        weights = self.spec.class_weights
+        self.register_buffer("class_weights", None if weights is None else torch.tensor(weights), persistent=False)
         self.starved_encoders = 0
         # Encoders first: methods that share a seed then start from the same encoder weights.
         self.encoders = nn.ModuleList(backbone.encoder(modality) for modality in self.spec.names)
@@ -217,6 +225,21 @@ class Method(nn.Module):
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
         """Refuse, with a UserError, settings that cannot work on this dataset; called before anything starts."""
 
+    @classmethod
+    def check_backbone(cls, backbone: Backbone) -> None:
+        """Refuse, with a UserError, a network that the method is not defined on; called before anything starts."""
+        name = cls.__module__.rpartition(".")[2]
+        if backbone.joint and not cls.joint:
+            raise UserError(
+                f"method '{name}' fuses what separate encoders return, and this backbone mixes modalities while encoding; "
+                "use backbone.form=parallel"
+            )
+        if cls.joint and not backbone.joint:
+            raise UserError(
+                f"method '{name}' needs a backbone that mixes modalities while encoding (backbone=esanet backbone.form=joint); "
+                "sf_md is its counterpart for separate encoders"
+            )
+
     # ------------------------------------------------------------------ what the harness calls
 
     @property
@@ -271,11 +294,17 @@ class Method(nn.Module):
         return self.combine(self.prepare(self.encode_all(inputs)), present, noise)
 
     def task_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy per sample, (B,); of a segmentation its mean over the sample's pixels that are not void (VOID)."""
-        loss = F.cross_entropy(logits, target, reduction="none", ignore_index=VOID)
-        if loss.dim() == 1:
-            return loss
-        return loss.flatten(1).sum(1) / (target != VOID).flatten(1).sum(1).clamp_min(1)
+        """Cross-entropy per sample, (B,).
+
+        Of a segmentation, (B, K, H, W) and (B, H, W): its mean over the samples is the batch's sum of w_y * CE over the sum of w_y,
+        over all pixels that are not void, w the dataset's class weights; 0 if all are void. The same of the side
+        predictions that the logits carry, with labels of their resolution (nearest neighbour), is added.
+        """
+        if target.dim() == 1:
+            return F.cross_entropy(logits, target, reduction="none")
+        scales = (logits, *sides_of(logits))
+        losses = [pixel_loss(scale, labels_at(target, scale), self.class_weights) for scale in scales]
+        return torch.stack(losses).sum(0)
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters in training, and at inference (without ``training_only`` modules)."""

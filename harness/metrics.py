@@ -171,7 +171,7 @@ def _error_rates(accepted: Tensor, target: Tensor) -> tuple[float, float]:
 
 def _require_both(live: int, attacks: int) -> None:
     if live == 0 or attacks == 0:
-        raise Undefined("error rates of anti-spoofing need live samples and attacks, and one of them is missing from the split")
+        raise Undefined(f"it needs live samples and attacks, and there are {live} and {attacks}")
 
 
 # ---------------------------------------------------------------------- segmentation
@@ -221,7 +221,7 @@ def _pooled(counts: Tensor) -> Tensor:
     """One (K, K) int64 matrix over the images."""
     matrix = counts.sum(0, dtype=torch.int64)
     if not bool(matrix.any()):
-        raise Undefined("a segmentation metric needs a pixel that is not void, and the split has none")
+        raise Undefined("it needs a pixel that is not void, and there is none")
     return matrix
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.backbones import Backbone
 from harness.combinations import Combination, lattice, parse
 from harness.config import Study
 from harness.dataset import Dataset, DataSpec
@@ -72,10 +73,12 @@ class Plan:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.dataset: Dataset = _open_dataset(study)
-        self.backbone = _checked_backbone(study, self.spec)
-        self.rows = _rows(study, self.spec)
+        network = _network(study, self.spec)
+        self.backbone = {"name": str(study.backbone.get("name", "small")), **network.facts}
+        self.paths = network.paths
+        self.rows = _rows(study, network)
         for row in self.rows:
-            _check_row(row, self.spec, study)
+            _check_row(row, network, study)
         if study.train.combination is not None:
             study.train.combination = parse(study.train.combination, self.spec.names).name
 
@@ -163,6 +166,7 @@ class Plan:
             manifest=_text(self.dataset.manifest),
             cache=_text(self.dataset.cache),
             method_file=row.file,
+            local=self.paths,
         )
 
 
@@ -204,13 +208,13 @@ def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _checked_backbone(study: Study, spec: DataSpec) -> dict[str, Any]:
+def _network(study: Study, spec: DataSpec) -> Backbone:
     given = dict(study.backbone)
     name = str(given.pop("name", "small"))
     cls = BACKBONES.get(name)
     if spec.task not in cls.tasks:
         raise UserError(f"backbone '{name}' does not do {spec.task}, the task of {spec.name}; it does: {', '.join(cls.tasks)}")
-    return {"name": name, **cls(spec, given).values}
+    return cls(spec, given)
 
 
 def _identity(row: Row) -> tuple[str, dict[str, Value]]:
@@ -226,12 +230,14 @@ def resolve_defaults(method: str) -> dict[str, Value]:
     return resolve("hyperparameter", METHODS.get(method).hyperparameters, {}, f"hparams.{method}")
 
 
-def _check_row(row: Row, spec: DataSpec, study: Study) -> None:
+def _check_row(row: Row, network: Backbone, study: Study) -> None:
+    spec = network.spec
     if row.method_class.needs_complete_data:
         _check_complete(row, spec, study)
     if spec.task not in row.method_class.tasks:
         raise UserError(f"method '{row.label}' is for {', '.join(row.method_class.tasks)} only, and {spec.name} is {spec.task}")
     row.method_class.check(spec, row.variant, row.hparams)
+    row.method_class.check_backbone(network)
 
 
 def _check_complete(row: Row, spec: DataSpec, study: Study) -> None:
@@ -251,8 +257,8 @@ def _check_complete(row: Row, spec: DataSpec, study: Study) -> None:
 # ---------------------------------------------------------------------- rows
 
 
-def _rows(study: Study, spec: DataSpec) -> list[Row]:
-    entries = [full for entry in study.methods for full in (_all(study, spec) if entry == ALL else [entry])]
+def _rows(study: Study, network: Backbone) -> list[Row]:
+    entries = [full for entry in study.methods for full in (_all(network) if entry == ALL else [entry])]
     for method in study.hparams:
         if method not in METHODS.names() and method not in {_entry(e)["name"] for e in entries}:
             raise unknown("method in hparams", method, METHODS.names())
@@ -264,22 +270,22 @@ def _rows(study: Study, spec: DataSpec) -> list[Row]:
     return rows
 
 
-def _all(study: Study, spec: DataSpec) -> list[str]:
+def _all(network: Backbone) -> list[str]:
     """The baseline, then the methods in registry order, that do the task and can be built on the network and these data."""
     found = {name: cls for name, cls in METHODS.listing().items() if not isinstance(cls, str)}
     order = [*(n for n, cls in found.items() if cls.role == "baseline"), *(n for n, cls in found.items() if cls.role == "method")]
-    return [name for name in order if _fits(name, found[name], study, spec)]
+    return [name for name in order if _fits(name, found[name], network)]
 
 
-def _fits(name: str, cls: type[Method], study: Study, spec: DataSpec) -> bool:
+def _fits(name: str, cls: type[Method], network: Backbone) -> bool:
+    spec = network.spec
     if spec.task not in cls.tasks or (cls.needs_complete_data and (spec.complete or FEWEST) < FEWEST):
         return False
-    options = dict(study.backbone)
     try:
         hparams = resolve("hyperparameter", cls.hyperparameters, {}, f"hparams.{name}")
         cls.check(spec, "paper", hparams)
         # Whether a method finds what it needs in a network shows when it is built.
-        cls(BACKBONES.get(str(options.pop("name", "small")))(spec, options), "paper", hparams)
+        cls(network, "paper", hparams)
     except UserError:
         return False
     return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,15 +76,20 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     facts = [Facts.of(table) for table in tables]
     _require_room(tables, facts, folder)
+    with ThreadPoolExecutor() as threads:
+        # Without locks: files are never changed in place. What does not hold is looked at again under its lock.
+        sound = list(threads.map(partial(_sound, folder), tables, facts))
     bad: dict[str, None] = {}
-    for table, state in zip(tables, facts, strict=True):
-        with exclusive(folder / "locks" / f"{table.name}-{table.recipe[:12]}", partial(say, _waiting(table))):
-            sidecar = _made(table, state, folder, progress, say)
-        bad |= dict.fromkeys(sidecar["unreadable"].values())
+    for table, state, sidecar in zip(tables, facts, sound, strict=True):
+        if sidecar is not None:
+            bad |= dict.fromkeys(sidecar["unreadable"].values())
+            continue
+        with exclusive(folder / "locks" / f"{table.file_name}-{table.recipe[:12]}", partial(say, _waiting(table))):
+            bad |= dict.fromkeys(_made(table, state, folder, progress, say)["unreadable"].values())
     if bad and unreadable == "fatal":
         raise UserError(
             f"{len(bad)} file{'s' if len(bad) > 1 else ''} cannot be read: {shown(bad)}; repair what is named, "
-            "or leave it out with dataset.unreadable=exclude"
+            "or leave it out with dataset.options.unreadable=exclude"
         )
 
 
@@ -103,10 +109,18 @@ def opened(table: Table, folder: Path) -> Prepared:
 
 def _sealed(table: Table, folder: Path) -> Iterator[tuple[Files, Json]]:
     """The finished files of a table, whatever its sources' sizes and the libraries' versions were; normally one."""
-    for path in sorted(folder.glob(f"{table.name}-*.json")):
+    for path in sorted(folder.glob(f"{table.file_name}-*.json")):
         sidecar = read_json(path)
         if sidecar and sidecar.get("format") == FORMAT and sidecar["facts"]["recipe"] == table.recipe:
             yield Files(folder, path.stem), sidecar
+
+
+def _sound(folder: Path, table: Table, facts: Facts) -> Json | None:
+    files = Files(folder, facts.stem(table))
+    try:
+        return read_json(files.sidecar) if _complaint(files, facts) is None else None
+    except FileNotFoundError:
+        return None
 
 
 def _made(table: Table, facts: Facts, folder: Path, progress: Progress, say: Say) -> Json:
@@ -124,6 +138,7 @@ def _made(table: Table, facts: Facts, folder: Path, progress: Progress, say: Say
     for other, _ in list(_sealed(table, folder)):
         if other != files:
             other.remove()
+    files.progress.unlink(missing_ok=True)
     sidecar = read_json(files.sidecar)
     assert sidecar is not None
     return sidecar

@@ -14,17 +14,8 @@ from pathlib import Path
 from harness import PROJECT
 
 EXECUTED = (
-    "train",
-    "evaluate",
-    "masks",
-    "seeds",
-    "metrics",
-    "segmentation",
-    "method",
-    "phases",
-    "combinations",
-    "dataset",
-    "augment",
+    *("train", "evaluate", "masks", "seeds", "metrics", "segmentation", "method", "phases", "combinations"),
+    *("dataset", "augment", "dense"),
 )
 LOCAL_PACKAGES = ("methods", "datasets", "harness.backbones")
 

@@ -23,10 +23,11 @@ class TrainConfig:
     epochs: int = setting(30, "passes over the training split", low=1)
     batch_size: int = setting(64, "samples per step", low=2)
     lr: float = setting(0.05, "base learning rate", low=0.0)
-    momentum: float = setting(0.9, "SGD momentum", low=0.0, high=1.0)
+    momentum: float = setting(0.9, "SGD momentum; schedule=onecycle has its own", low=0.0, high=1.0)
     nesterov: bool = setting(True, "Nesterov momentum")
     weight_decay: float = setting(5e-4, "L2 penalty on all parameters", low=0.0)
     schedule: str = setting("paper", "learning-rate schedule", choices=tuple(SCHEDULES))
+    clip_norm: float | None = setting(None, "largest norm of all gradients together; null: no limit", low=0.0)
     drop_last: bool = setting(True, "leave out the last, smaller batch of an epoch")
     first_selectable: int = setting(0, "first epoch (of 100, scaled) whose weights may be selected", low=0, high=99)
     encode: str = setting(

@@ -126,7 +126,10 @@ def _parameters(name: str) -> list[str]:
     cls = METHODS.get(name)
     if spec.task not in cls.tasks:
         return [f"not counted: the method does not do {spec.task}"]
-    counts = cls(Small(spec)).parameter_counts()
+    try:
+        counts = cls(Small(spec)).parameter_counts()
+    except UserError as error:
+        return [f"not counted: {error}"]
     return [f"training {counts['training']:,}; inference {counts['inference']:,}"]
 
 

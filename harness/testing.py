@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness import _dataset_checks, _method_checks, _training_checks
-from harness._conformance import CHECKS, Case, Factory, Violation, synthetic_spec
+from harness._conformance import CHECKS, LABEL_SIDE, Case, Factory, Violation, synthetic_spec
 from harness.backbones.small import Small
 from harness.dataset import Dataset, DataSpec
 from harness.errors import unknown
@@ -56,6 +56,7 @@ def check_method(
     aligned: bool = False,
     backbone: Factory | None = None,
     hparams: Mapping[str, Value] | None = None,
+    side: int = LABEL_SIDE,
 ) -> None:
     """Raise ConformanceError at the first check that a method violates, over all variants, V and K; about a second per case.
 
@@ -68,13 +69,14 @@ def check_method(
         aligned: give all modalities the same shape and declare them spatially aligned.
         backbone: makes the shared network for a dataset's description (a Backbone class will do); None for ``small``, width 8.
         hparams: hyperparameters that differ from their defaults; modalities are called m0, m1, ...
+        side: height and width of segmentation data.
     """
     for variant in variants or cls.variants or ("paper",):
         if variants and variant not in cls.variants:
             raise unknown(f"variant of {cls.__name__}", variant, cls.variants)
         for v in modalities:
             for k in classes:
-                case = Case(cls, variant, synthetic_spec(v, k, task, aligned), backbone or _narrow, hparams)
+                case = Case(cls, variant, synthetic_spec(v, k, task, aligned, side), backbone or _narrow, hparams)
                 for name in CHECKS:
                     run_check(name, case)
 

@@ -18,7 +18,7 @@ from harness.evaluate import Cell, mean_value, predict, score_cells
 from harness.masks import draw_present, drop_modalities
 from harness.method import EpochContext, Method, TrainBatch
 from harness.metrics import Metric
-from harness.phases import epoch_at, learning_rate_factor
+from harness.phases import epoch_at, learning_rate_factor, momentum_in
 from harness.recipe import EvaluationConfig, MissingConfig, TrainConfig
 from harness.seeds import Noise, Streams
 
@@ -126,9 +126,11 @@ class Trainer:
     # ------------------------------------------------------------------ one epoch
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
-        rate = self.recipe.lr * learning_rate_factor(self.recipe.schedule, epoch, self.recipe.epochs)
+        recipe = self.recipe
+        rate = recipe.lr * learning_rate_factor(recipe.schedule, epoch, recipe.epochs)
+        momentum = momentum_in(recipe.schedule, epoch, recipe.epochs, recipe.momentum)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group |= {"lr": rate, "momentum": momentum}
         self.model.train()
         self.model.begin_epoch(EpochContext(epoch, self.recipe.epochs, self.model.combinations))
         present = self._draw_masks(epoch)
@@ -172,6 +174,8 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.model.scale_gradients(batch, output)
+        if self.recipe.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimiser.step()
         for name, term in {"train/loss": loss, **{f"train/{n}": t for n, t in terms.items()}}.items():
             # Sums stay on the device: reading them every step would wait for it.
@@ -185,7 +189,8 @@ class Trainer:
             raise TrialFailure(f"validation scores are not finite after epoch {epoch}")
         cells = score_cells(self.metric, scores, self.val, self.model.combinations)
         values = {name: cell.value for name, cell in cells.items()}
-        context = EpochContext(epoch, self.recipe.epochs, self.model.combinations, scores, self.val.target.cpu(), values)
+        target = self.val.target.cpu() if scores.dim() == 3 else None
+        context = EpochContext(epoch, self.recipe.epochs, self.model.combinations, scores, target, values)
         self.model.end_epoch(context)
         fit.value = value = cells[self.only.name].value if self.only is not None else mean_value(cells)
         if epoch >= self._first_selectable() and self._improves(value, fit.best_value):

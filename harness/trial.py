@@ -65,7 +65,10 @@ class TrialSpec:
 
 @dataclass(frozen=True)
 class Job:
-    """A trial and where its parts are on this machine; plain data, so that it can be sent anywhere."""
+    """A trial and where its parts are on this machine; plain data, so that it can be sent anywhere.
+
+    ``local`` holds the backbone's options that are paths.
+    """
 
     spec: TrialSpec
     label: str
@@ -75,6 +78,7 @@ class Job:
     manifest: str | None = None
     cache: str | None = None
     method_file: str | None = None
+    local: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -126,6 +130,7 @@ class _Run:
     dataset: Dataset
     model: Method
     device: torch.device
+    network_remarks: list[str]
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -169,13 +174,13 @@ def _run(job: Job, trial: TrialDirectory, on_epoch: Callable[[EpochReport], None
     (trial / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _build(job: Job) -> tuple[Method, torch.device]:
+def _build(job: Job) -> tuple[Method, torch.device, list[str]]:
     spec, device = job.spec, torch.device(job.device)
-    options = {key: value for key, value in spec.backbone.items() if key != "name"}
+    options = {key: value for key, value in spec.backbone.items() if key != "name"} | job.local
     backbone = job.backbone_class()(job.open_dataset().spec, options)
     with Streams(spec.seed).initialising("model"):
         model = job.method_class()(backbone, spec.variant, spec.hparams)
-    return model.to(device), device
+    return model.to(device), device, backbone.remarks()
 
 
 def _fit(run: _Run, on_epoch: Callable[[EpochReport], None]) -> Fit:
@@ -251,7 +256,7 @@ def _record(run: _Run, fit: Fit, cells: dict[str, Any]) -> Json:
         "cells": cells,
         "parameters": run.model.parameter_counts(),
         "starved_encoder_batches": run.model.starved_encoders,
-        "remarks": [*fit.remarks, *run.model.remarks(fit.epoch + 1)],
+        "remarks": [*run.network_remarks, *fit.remarks, *run.model.remarks(fit.epoch + 1)],
         "train_seconds": round(fit.seconds, 3),
         "seconds": round(time.perf_counter() - run.started, 3),
         "peak_memory_bytes": _peak_memory(run.device),

@@ -40,13 +40,15 @@ def mean_and_variance(features: Sequence[Tensor], present: Tensor) -> tuple[Tens
     return mean, squares.sum(1) / (n - 1).clamp_min(1)
 
 
-def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
+def gaussian_kl(mu: Tensor, logvar: Tensor, per_place: bool = False) -> Tensor:
     """KL(N(mu, diag exp(logvar)) || N(0, I)): summed over all dimensions of a sample, averaged over the batch; 0-d.
 
-    0.5 * sum(exp(logvar) + mu^2 - logvar - 1), from the log-variance directly and in float32.
+    0.5 * sum(exp(logvar) + mu^2 - logvar - 1), from the log-variance directly and in float32. ``per_place``: of maps (B, C, h, w),
+    summed over C and averaged over batch and places, so that it does not grow with the input.
     """
     mu, logvar = mu.float(), logvar.float()
-    return 0.5 * (logvar.exp() + mu.square() - logvar - 1).flatten(1).sum(1).mean()
+    kl = 0.5 * (logvar.exp() + mu.square() - logvar - 1)
+    return kl.sum(1).mean() if per_place else kl.flatten(1).sum(1).mean()
 
 
 def sample_gaussian(mu: Tensor, logvar: Tensor, noise: Noise | None) -> Tensor:

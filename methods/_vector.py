@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from harness.backbones import Backbone
+from harness.backbones import Backbone, MapShape
 from harness.hyperparameters import Range
 from harness.method import Losses, Method, Output, TrainBatch
 from harness.seeds import Noise
@@ -32,11 +32,11 @@ class SampledVector(Method):
     def build(self, backbone: Backbone) -> None:
         channels = [len(self.spec.names) * scale.channels for scale in backbone.maps]
         self.trunk = backbone.trunk(channels)
-        self.distribution = self.heads(backbone.z.channels)
+        self.distribution = self.heads(backbone.z)
         self.head = backbone.head(channels)
 
-    def heads(self, channels: int) -> nn.Module:
-        """A module (B, C, h, w) -> (mu, log sigma^2), both (B, C)."""
+    def heads(self, z: MapShape) -> nn.Module:
+        """A module (B, C, h, w) -> (mu, log sigma^2), both (B, C), of z = (C, h, w)."""
         raise NotImplementedError
 
     def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:

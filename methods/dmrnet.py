@@ -29,7 +29,8 @@ class DMRNet(Method):
 
     z = trunk(masked concat); mu, log sigma^2 = 1x1 conv + BN of z (Eq. 5-6); s = mu + eps * sigma in training, mu at inference
     (Eq. 7); logits = head(s). Loss = L_TTL + alpha * L_DR + beta * L_HCR with L_TTL the mean cross-entropy, L_DR = KL(N(mu,
-    sigma^2) || N(0, I)) summed over D = C*h*w and averaged over the batch (Eq. 9), L_HCR = (1/B) sum_i 1[combination_i in H] CE_i
+    sigma^2) || N(0, I)) summed over D = C*h*w and averaged over the batch (Eq. 9; of a segmentation summed over C and averaged
+    over places), L_HCR = (1/B) sum_i 1[combination_i in H] CE_i
     (Eq. 11). H: the V combinations of largest mean sigma^2 (Eq. 10), accumulated over the epochs before HCR starts, then frozen.
     z, mu, log sigma^2, s: (B, C, h, w).
     """
@@ -38,7 +39,7 @@ class DMRNet(Method):
     provenance = "re-implemented from the paper; schedule, reductions and head layout from the facts of the released code"
     deviations = (
         "the head predicts log sigma^2, as the released code does; Eq. 6 prints log sigma",
-        "L_DR is summed over D, as the released code does; Eq. 9 prints no sum",
+        "L_DR is summed over D, of a segmentation over C for each place, as the released code does; Eq. 9 prints no sum",
         "when H is mined is not published: here over all epochs before HCR starts, then frozen",
     )
     hyperparameters = {
@@ -90,7 +91,7 @@ class DMRNet(Method):
         focused = (hard * ce).mean() if self.variant == "paper" else hard.sum() * ce.mean()
         return {
             "task": ce.mean(),
-            "kl": self.alpha * gaussian_kl(mu, logvar),
+            "kl": self.alpha * gaussian_kl(mu, logvar, per_place=self.spec.task == "segmentation"),
             "hcr": self.beta * self.hcr_on * focused,
         }
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.backbones import Backbone
+from harness.errors import UserError
 from harness.method import Method, Output
 from harness.seeds import Noise
 from methods._blocks import masked, mean_and_variance
@@ -44,6 +45,15 @@ class HeMIS(Method):
         fused = tuple(torch.cat(moments(scale, present), 1) for scale in zip(*features, strict=True))
         z = self.trunk(fused)
         return Output(self.head(z, fused), z)
+
+    @classmethod
+    def check_backbone(cls, backbone: Backbone) -> None:
+        super().check_backbone(backbone)
+        if backbone.joins:
+            raise UserError(
+                "method 'hemis' fuses modalities to moments and has none to hand to backbone.fusion=film or gated; use "
+                "backbone.fusion=concat or sum, or leave the method out"
+            )
 
 
 def released_moments(features: tuple[Tensor, ...], present: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,8 @@ class MMANet(Method):
         "columns are variant `released`",
         "for V other than 3 the weak set is our generalisation: the weakest V - 1 modalities and all their non-empty subsets",
         "mining reads predicted classes of the val split, without labels, as the released code does",
+        "segmentation: MAD relates the images of a batch by their penultimate maps, k is the mean entropy over pixels; "
+        "the authors' segmentation code relates places on three scales, and mines by squared gaps in mIoU",
         "all epochs are trained; the released trainers skip epoch 0",
         "the teacher is selected like every trial of its kind: on val, with all modalities",
     )
@@ -52,6 +54,7 @@ class MMANet(Method):
         "paper": "each weak sample's own cross-entropy, divided by B; MAD weights on rows",
         "released": "the classification code's broadcasting: MAR = n_weak * mean auxiliary CE; MAD weights on columns",
     }
+    tasks = ("classification", "anti_spoofing", "segmentation")
     training_only = ("regulariser_trunk", "regulariser_head")
     needs = {"teacher": Need("dedicated")}
     needs_complete_data = True
@@ -141,7 +144,7 @@ def margin_aware_distillation(student: Tensor, teacher: Tensor, logits: Tensor, 
     Args:
         student: (B, ...) maps; gradients flow here only.
         teacher: (B, ...) maps.
-        logits: (B, K) of the teacher.
+        logits: (B, K) of the teacher, or (B, K, H, W).
         axis: ``rows`` for sum_i k_i sum_j, ``columns`` for sum_ij k_j; not divided by B in either case.
     """
     difference = (_relations(student) - _relations(teacher.detach())).square()
@@ -154,10 +157,10 @@ def _relations(maps: Tensor) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Entropy (nats) of softmax(logits), (B, K) -> (B,); finite for any finite logits."""
+    """Entropy (nats) of softmax(logits), (B, K) -> (B,), of label maps its mean over pixels; finite for any finite logits."""
     p = logits.softmax(1)
     terms: Tensor = torch.special.xlogy(p, p)
-    return -terms.sum(1)
+    return -terms.sum(1).reshape(len(logits), -1).mean(1)
 
 
 def normalised_entropy(logits: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from harness.backbones import Backbone, Passed
 from harness.dataset import DataSpec
+from harness.dense import chunk
 from harness.errors import UserError
 from harness.hyperparameters import Range, Value
 from harness.method import Losses, Method, Output, TrainBatch
@@ -211,7 +212,7 @@ class MMFormer(Method):
         stacked = tuple(torch.cat(masked([f["maps"][scale] for f in features], shown)) for scale in scales)
         head = self.auxiliary["head"]
         alone = head(self.auxiliary["trunk"](stacked), stacked) if "trunk" in self.auxiliary else head(stacked[-1], size)
-        return alone.chunk(len(features))  # type: ignore[no-any-return]
+        return chunk(alone, len(features))
 
     # ------------------------------------------------------------------ for the user
 

@@ -42,7 +42,8 @@ class RFNet(Method):
         "the shared backbone and the task loss replace the 3D U-Net and the weighted cross-entropy plus Dice, for all predictions",
         "classification has no labels per place: the PRM learns from the image's label, by cross-entropy on Q's mean over places",
         "with more than `regions` classes the rarest ones (counted in the first epoch) are one region; the paper has one per class",
-        "where modalities are not spatially aligned K = 1: regions, PRM and its loss are left out, the gates see plain averages",
+        "where modalities are not spatially aligned, or maps have one place, K = 1: regions, PRM and its loss are left out, the "
+        "gates see plain averages",
         "the unimodal loss counts present modalities only; the official code counts all (hparams.rfnet.sep_absent=true)",
         "norm: batch norm without parameters on maps of fewer than 4x4 places, of which instance norm leaves little",
         "convolutions pad with zeros, not reflections, which a 1x1 map does not have",
@@ -70,7 +71,8 @@ class RFNet(Method):
 
     def build(self, backbone: Backbone) -> None:
         scales, classes = backbone.maps, len(self.spec.classes)
-        self.k = region_count(self.spec, int(self.settings["regions"]))
+        self.places = max(s.height * s.width for s in scales)
+        self.k = region_count(self.spec, int(self.settings["regions"])) if self.places > 1 else 1
         self.small_maps = [f"{s.height}x{s.width}" for s in scales if s.height * s.width < FEWEST_PLACES]
         self._build_fusion(backbone)
         channels = [scale.channels for scale in scales]
@@ -146,10 +148,9 @@ class RFNet(Method):
 
     def remarks(self, epochs: int) -> list[str]:
         names, found = self.spec.classes, []
-        if not self.spec.aligned:
-            found.append(
-                "K = 1: the modalities are not spatially aligned, so regions, their maps (PRM) and their loss are left out"
-            )
+        if not self.spec.aligned or self.places == 1:
+            why = "the modalities are not spatially aligned" if not self.spec.aligned else "the network's maps have one place"
+            found.append(f"K = 1: {why}, so regions, their maps (PRM) and their loss are left out")
         elif 1 < self.k < len(names):
             alone = [names[m] for k in range(self.k - 1) for m in self.groups[:, k].nonzero().flatten().tolist()]
             found.append(f"K = {self.k} regions: {', '.join(alone)}, and the other {len(names) - len(alone)} classes together")

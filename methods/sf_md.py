@@ -22,7 +22,7 @@ class SFMD(Method):
     citation = "Baseline of Wei et al., Robust Multimodal Learning via Representation Decoupling, ECCV 2024 (SF-MD)"
     provenance = "re-implemented from the paper and from the facts of the released code (network, masks, loss)"
     role: ClassVar[Role] = "baseline"
-    tasks = ("classification", "anti_spoofing", "segmentation")
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "anti_spoofing", "segmentation")
 
     def build(self, backbone: Backbone) -> None:
         channels = [len(self.spec.names) * scale.channels for scale in backbone.maps]

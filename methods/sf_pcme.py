@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from harness.backbones import MapShape
 from methods._vector import SampledVector
+
+ONE_PLACE = "the attention is left out: the network's maps have one place, of which any attention is the mean"
 
 
 class SFPCME(SampledVector):
@@ -28,12 +31,17 @@ class SFPCME(SampledVector):
         "mu is not L2-normalised, as it would be for retrieval: a linear classifier follows",
         "the second head is log sigma^2 everywhere; the released PCME code reads it as log sigma when it samples",
         "one sample per step and cross-entropy replace the original's several samples and matching loss",
+        "maps of one place have no attention: it would be that place whatever its weights",
         "alpha is not published for this row: it starts at DMRNet's 1e-3 and is to be tuned and reported",
     )
     training_only = ("distribution.logvar",)
 
-    def heads(self, channels: int) -> nn.Module:
-        return _Heads(channels)
+    def heads(self, z: MapShape) -> nn.Module:
+        self.places = z.height * z.width
+        return _Heads(z.channels, self.places)
+
+    def remarks(self, epochs: int) -> list[str]:
+        return [ONE_PLACE] if self.places == 1 else []
 
 
 class _Attention(nn.Module):
@@ -57,9 +65,10 @@ class _Attention(nn.Module):
 class _Moment(nn.Module):
     """What mu and log sigma^2 have in common: an attention and one linear layer each for the attended and the pooled vector."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, places: int) -> None:
         super().__init__()
-        self.attention = _Attention(channels)
+        # Of one place any attention is that place, and its weights would never learn.
+        self.attention = _Attention(channels) if places > 1 else nn.Flatten()
         self.attended = nn.Linear(channels, channels)
         self.pooled = nn.Linear(channels, channels)
 
@@ -70,11 +79,11 @@ class _Moment(nn.Module):
 class _Heads(nn.Module):
     """(B, C, h, w) -> (mu, log sigma^2), (B, C) each."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, places: int) -> None:
         super().__init__()
-        self.mu = _Moment(channels)
+        self.mu = _Moment(channels, places)
         self.norm = nn.LayerNorm(channels)
-        self.logvar = _Moment(channels)
+        self.logvar = _Moment(channels, places)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         attended, pooled = self.mu(z)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from harness.backbones import MapShape
 from methods._vector import SampledVector
 
 
@@ -32,8 +33,8 @@ class SFPE(SampledVector):
     )
     training_only = ("distribution.logvar",)
 
-    def heads(self, channels: int) -> nn.Module:
-        return _Heads(channels)
+    def heads(self, z: MapShape) -> nn.Module:
+        return _Heads(z.channels)
 
 
 class _Heads(nn.Module):

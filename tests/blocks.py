@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from harness._conformance import synthetic_spec, synthetic_split
-from harness.dataset import Dataset, DataSpec, Split
-from harness.method import VOID
+from harness.dataset import VOID, Dataset, DataSpec, Split
 
 SIZES = {"train": 24, "val": 6, "test": 7}
 FRAME = 3
@@ -31,11 +30,12 @@ class Blocks(Dataset):
     def load(self, split: str) -> Split:
         start = {"train": 0, "val": 24, "test": 30}[split]
         # One draw for all splits: colours of classes are drawn with it.
-        samples = synthetic_split(self.spec, 37).select(torch.arange(start, start + self.counts()[split]))
-        target = torch.full_like(samples.target, VOID)
+        everything, rows = synthetic_split(self.spec, 37), slice(start, start + self.counts()[split])
+        labels = everything.target[rows]
+        target = torch.full_like(labels, VOID)
         inner = (..., slice(FRAME, -FRAME), slice(FRAME, -FRAME))
-        target[inner] = samples.target[inner]
-        return Split(samples.inputs, target, samples.available)
+        target[inner] = labels[inner]
+        return Split({name: x[rows] for name, x in everything.inputs.items()}, target, everything.available[rows])
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from harness.combinations import lattice
 from harness.dataset import Split
+from harness.errors import TrialFailure
 from harness.evaluate import score_cells
 from harness.metrics import (
     METRICS,
@@ -99,7 +100,7 @@ NAMES = ("acer", "apcer", "bpcer", "acer_val_threshold", "tpr_at_fpr_1e-2", "tpr
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("label", [0, 1])
 def test_a_split_without_one_of_the_classes_defines_nothing(name: str, label: int) -> None:
-    with pytest.raises(Undefined, match="need live samples and attacks"):
+    with pytest.raises(Undefined, match="it needs live samples and attacks, and there are"):
         metric(name).compute(torch.randn(5, 2), torch.full((5,), label))
 
 
@@ -210,7 +211,7 @@ def test_what_is_not_defined_is_an_error_or_not_a_number() -> None:
     combinations, scores = lattice(("a", "b")), torch.randn(3, 6, 2)
     split = Split({}, torch.tensor([0, 1, 0, 1, 0, 1]), torch.ones(6, 2, dtype=torch.bool))
     split.available[split.target == 1, 1] = False  # no live sample has b
-    with pytest.raises(Undefined):
+    with pytest.raises(TrialFailure, match="acer is not defined for b: it needs live samples and attacks, and there are 0 and 3"):
         score_cells(metric("acer"), scores, split, combinations)
     cells = score_cells(metric("acer"), scores, split, combinations, strict=False)
     assert [(cell.n, math.isnan(cell.value)) for cell in cells.values()] == [(6, False), (3, True), (3, True)]

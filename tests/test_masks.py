@@ -17,6 +17,7 @@ from harness.seeds import Streams
 from harness.train import Trainer
 from harness.trial import run_trial
 from tests.conftest import MakeJob
+from tests.registered import ON_SMALL
 
 DRAWS = 70_000
 
@@ -117,7 +118,7 @@ def test_one_modality_is_always_shown() -> None:
     assert bool(draw_present(everything(1_000, 1), generator()).all())
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS.names() if n != "sf_md" and not METHODS.get(n).per_combination])
+@pytest.mark.parametrize("name", [n for n in ON_SMALL if n != "sf_md" and not METHODS.get(n).per_combination])
 def test_T29_all_methods_see_the_same_samples_and_masks_in_the_same_order(
     name: str, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:

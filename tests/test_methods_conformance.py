@@ -1,4 +1,4 @@
-"""Every registered method, and every dataset that needs no files, passes the conformance checks."""
+"""Every registered method of the quick start's network, and every dataset that needs no files, passes the conformance checks."""
 
 import pytest
 
@@ -6,6 +6,7 @@ from harness.errors import UserError
 from harness.hyperparameters import Value
 from harness.registry import BACKBONES, DATASETS, METHODS
 from harness.testing import check_dataset, check_method
+from tests.registered import ON_SMALL
 
 HPARAMS: dict[str, dict[str, Value]] = {
     "sf_md_reweighted": {"hard_set": "m0"},
@@ -16,7 +17,7 @@ HPARAMS: dict[str, dict[str, Value]] = {
 MANY_CLASSES: dict[str, dict[str, Value]] = HPARAMS | {"mmanet": {"mad": 1.0}}
 """With 40 classes and an untrained teacher, MMANet's default distillation weight (30) hinders fitting."""
 
-CASES = [(name, variant) for name in METHODS.names() for variant in METHODS.get(name).variants]
+CASES = [(name, variant) for name in ON_SMALL for variant in METHODS.get(name).variants]
 # Every case is checked; variants other than the paper's, V = 2 and 4, aligned data and pyramids among the slow tests.
 FIRST = [case if case[1] == "paper" else pytest.param(*case, marks=pytest.mark.slow) for case in CASES]
 
@@ -48,13 +49,13 @@ def test_method_conforms_on_aligned_modalities(name: str, variant: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("name", ON_SMALL)
 def test_method_conforms_with_many_classes_at_the_default_width(name: str) -> None:
     check_method(METHODS.get(name), modalities=(2,), classes=(40,), backbone=BACKBONES.get("small"), hparams=MANY_CLASSES.get(name))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in METHODS.names() if "segmentation" in METHODS.get(name).tasks])
+@pytest.mark.parametrize("name", [name for name in ON_SMALL if "segmentation" in METHODS.get(name).tasks])
 def test_method_conforms_on_pyramids(name: str) -> None:
     check_method(METHODS.get(name), modalities=(3,), classes=(4,), task="segmentation", hparams=HPARAMS.get(name))
 

@@ -16,10 +16,12 @@ RELEASED |= {e: 1e-3 for e in range(6, 22)} | {e: 1e-4 for e in range(22, 39)}
 RELEASED |= {e: 1e-5 for e in range(39, 56)} | {e: 1e-6 for e in range(56, 100)}
 PAPER = {0: 2e-4, 1: 4e-4, 2: 6e-4, 3: 8e-4} | {e: 1e-3 for e in range(4, 16)}
 PAPER |= {e: 1e-4 for e in range(16, 33)} | {e: 1e-5 for e in range(33, 50)} | {e: 1e-6 for e in range(50, 100)}
+# StepLR(70, 0.1) of 100 epochs.
+STEP = {e: 1e-3 for e in range(70)} | {e: 1e-4 for e in range(70, 100)}
 LENGTHS = (1, 2, 3, 5, 7, 10, 12, 20, 24, 25, 30, 50, 60, 99, 100, 150, 200, 300, 1000)
 
 
-@pytest.mark.parametrize(("schedule", "table"), [("released", RELEASED), ("paper", PAPER)])
+@pytest.mark.parametrize(("schedule", "table"), [("released", RELEASED), ("paper", PAPER), ("step", STEP)])
 def test_T25_learning_rates_of_100_epochs(schedule: str, table: dict[int, float]) -> None:
     assert sorted(table) == list(range(100))
     found = [1e-3 * learning_rate_factor(schedule, epoch, 100) for epoch in range(100)]
@@ -34,7 +36,7 @@ def test_T25_factors_stay_between_zero_and_one(schedule: str, epochs: int) -> No
     assert max(factors) > 0.0
 
 
-@pytest.mark.parametrize("schedule", ["paper", "released", "cosine"])
+@pytest.mark.parametrize("schedule", ["paper", "released", "step", "cosine"])
 @pytest.mark.parametrize("epochs", LENGTHS)
 def test_T25_the_rate_rises_to_its_peak_and_falls_after_it(schedule: str, epochs: int) -> None:
     factors = [learning_rate_factor(schedule, epoch, epochs) for epoch in range(epochs)]
@@ -43,7 +45,7 @@ def test_T25_the_rate_rises_to_its_peak_and_falls_after_it(schedule: str, epochs
     assert factors[peak:] == sorted(factors[peak:], reverse=True)
 
 
-@pytest.mark.parametrize("schedule", ["paper", "released"])
+@pytest.mark.parametrize("schedule", ["paper", "released", "step"])
 @pytest.mark.parametrize("times", [2, 3, 10])
 def test_T25_longer_runs_follow_the_same_curve(schedule: str, times: int) -> None:
     for epoch in range(100):

@@ -1,4 +1,4 @@
-"""The prepared cache: decoded once, whole or made again, whatever happens to the process, the file or the sources."""
+"""The prepared cache: decoded once, whole or made again, whatever happens to the file."""
 
 from __future__ import annotations
 
@@ -13,53 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
+from harness._prepared_build import Build, Files
+from harness._prepared_table import Facts
 from harness.errors import UserError
 from harness.images import read_image
-from harness.prepared import Item, Table, Unreadable, opened, prepare
-
-Said = list[str]
-
-
-def pictures(folder: Path, count: int, kind: str = "jpg") -> tuple[Path, ...]:
-    """Small real files of random noise, sizes that vary."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(count)
-    paths = tuple(folder / f"{number}.{kind}" for number in range(count))
-    for number, path in enumerate(paths):
-        Image.fromarray(rng.integers(0, 256, (20 + number % 5, 18, 3), dtype=np.uint8)).save(path)
-    return paths
-
-
-class Counted:
-    """Reads pictures and counts the reads of each."""
-
-    def __init__(self, paths: tuple[Path | None, ...], size: tuple[int, int] = (16, 16)) -> None:
-        self.paths = paths
-        self.size = size
-        self.rows: list[int] = []
-
-    def __call__(self, row: int) -> Item:
-        self.rows.append(row)
-        path = self.paths[row]
-        assert path is not None
-        return read_image(path, "RGB", self.size)
-
-
-def table_of(paths: tuple[Path | None, ...], name: str = "train-rgb") -> tuple[Table, Counted]:
-    read = Counted(paths)
-    return Table(name, (3, 16, 16), "uint8", "picture -> RGB, bilinear 16x16", paths, read), read
-
-
-def make(table: Table, folder: Path, policy: str = "fatal") -> Said:
-    said: Said = []
-    prepare([table], folder, policy, say=said.append)  # type: ignore[arg-type]
-    return said
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_file())
+from harness.prepared import Table, opened, prepare
+from harness.store import write_json
+from tests.prepared_tables import Counted, files, make, pictures, table_of
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png"])
@@ -108,16 +69,6 @@ def test_other_types_and_shapes_come_back_exactly(tmp_path: Path, dtype: str) ->
     assert (opened(scalars, tmp_path / "cache").array.numpy() == rows[:, 0, 0]).all()
 
 
-def test_an_item_that_the_data_lacks_is_zero_and_nothing_is_read(tmp_path: Path) -> None:
-    paths = pictures(tmp_path / "data", 3)
-    table, read = table_of((paths[0], None, paths[2]))
-    make(table, tmp_path)
-    prepared = opened(table, tmp_path)
-    assert prepared.decoded == 2 and sorted(read.rows) == [0, 2]
-    assert not prepared.array[1].any() and prepared.array[0].any() and prepared.array[2].any()
-    assert prepared.unreadable == {}
-
-
 def test_a_table_of_nothing_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'train-rgb' has no items"):
         table_of((None, None))
@@ -159,33 +110,20 @@ def test_a_sidecar_that_is_not_whole_does_not_count(tmp_path: Path) -> None:
     assert len(read.rows) == 8 and opened(table, tmp_path / "cache").decoded == 4
 
 
-def test_a_changed_source_means_a_new_file_and_the_old_one_goes(tmp_path: Path) -> None:
-    paths, folder = pictures(tmp_path / "data", 4), tmp_path / "cache"
-    table, read = table_of(paths)
-    make(table, folder)
-    first = files(folder)
-    Image.fromarray(np.full((40, 40, 3), 200, dtype=np.uint8)).save(paths[2])
-    (sentence,) = make(table, folder)
-    assert "sizes" in sentence and files(folder) != first and len(files(folder)) == 2
-    assert (opened(table, folder).array[2] == 200).all() and len(read.rows) == 8
-
-
-def test_a_source_with_a_new_time_and_the_old_size_is_read_again(tmp_path: Path) -> None:
-    paths, folder = pictures(tmp_path / "data", 4, "png"), tmp_path / "cache"
-    table, _ = table_of(paths)
-    make(table, folder)
-    os.utime(paths[1], ns=(1, 1))
-    (sentence,) = make(table, folder)
-    assert "sources have changed" in sentence and len(files(folder)) == 2
-
-
-def test_a_copy_of_the_data_elsewhere_has_the_same_files_name(tmp_path: Path) -> None:
-    table, _ = table_of(pictures(tmp_path / "one" / "data", 3))
-    shutil.copytree(tmp_path / "one" / "data", tmp_path / "two" / "longer" / "data")
-    copy, _ = table_of(tuple(sorted((tmp_path / "two" / "longer" / "data").iterdir())))
-    make(table, tmp_path / "cache1")
-    make(copy, tmp_path / "cache2")
-    assert files(tmp_path / "cache1") == files(tmp_path / "cache2")
+def test_an_altered_file_is_not_taken_for_unfinished_work(tmp_path: Path) -> None:
+    """A process killed after sealing a file, before its list of finished chunks was gone."""
+    table, read = table_of(pictures(tmp_path / "data", 5))
+    make(table, tmp_path / "cache")
+    array = next((tmp_path / "cache").glob("*.npy"))
+    build = Build(table, Facts.of(table), Files(array.parent, array.stem))
+    for altered in (False, True):
+        write_json(build.files.progress, {"key": build.key, "done": {"0": {}}})
+        if altered:
+            array.write_bytes(array.read_bytes()[:-1] + b"x")
+        make(table, tmp_path / "cache")
+        assert len(read.rows) == 5 * (1 + altered)
+    assert not build.files.progress.exists()
+    assert (opened(table, tmp_path / "cache").array[4].numpy() == read(4)).all()
 
 
 def test_tables_of_one_name_with_other_operations_live_side_by_side(tmp_path: Path) -> None:
@@ -197,70 +135,22 @@ def test_tables_of_one_name_with_other_operations_live_side_by_side(tmp_path: Pa
     assert opened(small, tmp_path / "cache").array.shape == (3, 3, 8, 8)
 
 
-def test_unreadable_files_are_all_named_or_left_out_as_the_study_says(tmp_path: Path) -> None:
-    paths, folder = pictures(tmp_path / "data", 9), tmp_path / "cache"
-    for path in paths[2:6]:
-        path.write_bytes(path.read_bytes()[:300])
-    paths[7].write_text("not a picture")
-    table, read = table_of(paths)
-    with pytest.raises(UserError) as caught:
-        make(table, folder)
-    message = str(caught.value)
-    assert message.startswith("5 files cannot be read: ") and "dataset.unreadable=exclude" in message and "and 2 more" in message
-    assert all(str(path) in message for path in paths[2:5]) and str(paths[5]) not in message
-    make(table, folder, "exclude")
-    prepared = opened(table, folder)
-    assert sorted(prepared.unreadable) == [2, 3, 4, 5, 7]
-    assert prepared.unreadable[7].startswith(f"{paths[7]}: ")
-    assert not prepared.array[[2, 3, 4, 5, 7]].any() and prepared.array[[0, 1, 6, 8]].flatten(1).any(1).all()
-    # What is known is not decoded again, whatever the policy.
-    with pytest.raises(UserError, match="5 files cannot be read"):
-        make(table, folder)
-    assert len(read.rows) == 9
-
-
-def test_a_file_of_another_shape_or_type_is_unreadable(tmp_path: Path) -> None:
-    sources = tuple(tmp_path / f"{number}.npy" for number in range(3))
-    for path, item in zip(sources, [np.zeros((2, 2)), np.zeros((2, 3)), np.zeros((2, 2), complex)], strict=True):
-        np.save(path, item)
-    table = Table("array", (2, 2), "float32", "npy", sources, lambda row: np.load(sources[row]))
-    make(table, tmp_path / "cache", "exclude")
-    unreadable = opened(table, tmp_path / "cache").unreadable
-    assert unreadable == {
-        1: f"{sources[1]}: shape (2, 3) instead of (2, 2)",
-        2: f"{sources[2]}: type complex128 instead of float32",
-    }
-
-
-def test_files_that_are_not_there_are_a_sentence_before_anything_is_read(tmp_path: Path) -> None:
-    paths = pictures(tmp_path / "data", 6)
-    for path in paths[1:5]:
-        path.unlink()
-    table, read = table_of(paths)
-    with pytest.raises(UserError, match=r"4 files of 'train-rgb' cannot be found: .*1.jpg, .*2.jpg, .*3.jpg and 1 more"):
-        make(table, tmp_path / "cache")
-    assert read.rows == []
-
-
-def test_a_file_that_vanishes_while_data_is_prepared_is_a_sentence(tmp_path: Path) -> None:
+def test_names_that_a_file_cannot_have_and_equal_tables_of_other_names(tmp_path: Path) -> None:
     paths = pictures(tmp_path / "data", 3)
-
-    def read(row: int) -> Item:
-        paths[row].unlink(missing_ok=True)
-        return read_image(paths[row], "RGB", (16, 16))
-
-    with pytest.raises(UserError, match="1 file of 'train-rgb' cannot be found"):
-        make(Table("train-rgb", (3, 16, 16), "uint8", "x", paths, read), tmp_path / "cache")
+    wanted = [table_of(paths, name)[0] for name in ("train/left [1]-2", "train/left [1]", "train-left", "train")]
+    for _ in range(2):
+        prepare(wanted, tmp_path / "cache", "fatal")
+        assert len(list((tmp_path / "cache").glob("*.npy"))) == 4
+    assert all(opened(table, tmp_path / "cache").decoded == 3 for table in wanted)
 
 
-def test_an_error_of_the_reader_itself_is_not_hidden(tmp_path: Path) -> None:
-    paths = pictures(tmp_path / "data", 3)
-
-    def read(row: int) -> Item:
-        raise ZeroDivisionError(row)
-
-    with pytest.raises(ZeroDivisionError):
-        make(Table("train-rgb", (3, 16, 16), "uint8", "x", paths, read), tmp_path / "cache", "exclude")
+def test_a_table_of_many_small_items_is_made_in_chunks(tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text("x")
+    told: list[int] = []
+    table = Table("label", (), "int64", "x", (tmp_path / "labels",) * 5000, lambda row: np.asarray(row * row))
+    prepare([table], tmp_path / "cache", "fatal", lambda name, done, total: told.append(done))
+    assert told == [0, 1024, 2048, 3072, 4096, 5000]
+    assert torch.equal(opened(table, tmp_path / "cache").array, torch.arange(5000) ** 2)
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,8 +181,3 @@ def test_the_sidecar_says_what_the_file_is(tmp_path: Path) -> None:
     facts = json.loads(next((tmp_path / "cache").glob("*.json")).read_text())
     assert facts["operation"] == table.operation and facts["shape"] == [2, 3, 16, 16] and facts["decoded"] == 2
     assert set(facts["facts"]["versions"]) == {"numpy", "pillow"}
-
-
-def test_unreadable_carries_its_path_and_reason() -> None:
-    error = Unreadable(Path("a/b.jpg"), "truncated")
-    assert (error.path, error.reason, str(error)) == (Path("a/b.jpg"), "truncated", "a/b.jpg: truncated")

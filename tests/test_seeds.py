@@ -15,6 +15,7 @@ from harness.seeds import Noise, Streams, derive
 from harness.store import Store
 from harness.trial import run_trial
 from tests.conftest import MakeJob
+from tests.registered import ON_SMALL
 
 
 def test_a_seed_is_the_leading_bits_of_a_sha256() -> None:
@@ -86,7 +87,7 @@ def test_no_dropout_draws_nothing() -> None:
     assert torch.equal(noise.normal_like(x), Noise(Streams(0).generator("noise")).normal_like(x))
 
 
-@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("name", ON_SMALL)
 def test_T29_methods_with_one_seed_start_from_the_same_encoders(name: str) -> None:
     def encoders(method: str) -> dict[str, torch.Tensor]:
         backbone = BACKBONES.get("small")(DATASETS.get("digits")().spec)

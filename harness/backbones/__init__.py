@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -39,23 +40,41 @@ class Backbone(ABC):
 
     Attributes:
         maps: the shapes of the maps that every encoder returns, one per scale (one in all for classification).
-        z: the shape of what a trunk returns: the penultimate representation.
-        joint: the network mixes modalities while encoding; encoders then pass inputs through and the trunk does it all.
+        z: the shape of what a trunk of the modalities' concatenated maps returns: the penultimate representation.
+        joint: the network mixes modalities while encoding: encoders stop where that begins, and a ``mixer`` goes on, once for each
+            combination.
+        mixed: the shapes of the maps that a mixer returns, one per scale; empty when the network is not joint.
         inner, decoded: the channels of the maps between a trunk's stages (before z) and of a head's maps before its last (after
             z), in the order of computation: where deep supervision may be attached.
+        additive: logits are a sum of one term per modality, which ``readouts`` gives.
+        joins: the trunk of the modalities' concatenated maps is no mere layer on them: it tells the modalities apart.
     """
 
     options: ClassVar[Mapping[str, Range]] = {}
     tasks: ClassVar[tuple[str, ...]] = ("classification", "anti_spoofing")
-    joint: ClassVar[bool] = False
+    joint: bool = False
     maps: tuple[MapShape, ...]
+    mixed: tuple[MapShape, ...] = ()
     z: MapShape
     inner: tuple[int, ...] = ()
     decoded: tuple[int, ...] = ()
+    additive: bool = False
+    joins: bool = False
 
     def __init__(self, spec: DataSpec, options: Mapping[str, Any] | None = None) -> None:
         self.spec = spec
         self.values: dict[str, Value] = resolve("option", self.options, options or {}, "backbone")
+
+    @property
+    def facts(self) -> dict[str, Value]:
+        """The options that are part of a trial's identity."""
+        return {key: value for key, value in self.values.items() if not self.options[key].local}
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The options that are paths of this machine, absolute; ``none`` stays."""
+        paths = {key: str(value) for key, value in self.values.items() if self.options[key].local}
+        return {key: path if path == "none" else str(Path(path).resolve()) for key, path in paths.items()}
 
     @abstractmethod
     def encoder(self, modality: str) -> nn.Module:
@@ -69,7 +88,18 @@ class Backbone(ABC):
     def head(self, channels: Sequence[int]) -> nn.Module:
         """A fresh predictor: (z, fused maps with ``channels`` channels per scale) -> logits, (B, K) or (B, K, H, W)."""
 
+    def remarks(self) -> list[str]:
+        """Sentences for the report about models that were made from this blueprint. Default: none."""
+        return []
+
     # ------------------------------------------------------------------ what some methods ask for beyond that
+
+    def mixer(self) -> nn.Module:
+        """A fresh joint encoder: (V maps (B, *maps[0]), present (B, V) bool) -> tuple of fused maps, as in ``mixed``.
+
+        Only a joint network has one; absent modalities must not reach its output, NaN included.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not joint: its encoders do not mix modalities")
 
     def through(self, trunk: nn.Module, head: nn.Module, fused: tuple[Tensor, ...]) -> Passed:
         """Trunk and head of this blueprint, with the maps inside them. Default: both are one stage."""
@@ -82,6 +112,13 @@ class Backbone(ABC):
         Default: a trunk, as one of a single stage.
         """
         return self.trunk(channels)
+
+    def readouts(self, head: nn.Module, z: Tensor) -> list[Tensor]:
+        """Where ``additive``: the logits of each modality alone, (B, K) each in the dataset's order; their sum is the logits.
+
+        Of a head and the z of the modalities' concatenated maps. UserError on a network whose logits are no such sum.
+        """
+        raise UserError("the logits of this backbone are not a sum over modalities; use backbone=audio_visual")
 
     def shared_encoder(self) -> tuple[list[nn.Module], nn.Module]:
         """A fresh encoder for all modalities: one stem per modality, to a common shape, and the layers after them, shared.

@@ -1,0 +1,183 @@
+"""CASIA-SURF: colour, depth and infrared pictures of faces, live or attacked with printed faces."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import ClassVar, Literal, cast
+
+import torch
+from torch import Tensor
+
+from datasets._casia_lists import LIVE, Sample, count, some
+from datasets._casia_protocols import HELD_OUT, Splits, layout, limited, read_lists, sizes, splits, unlike_published
+from datasets._synthetic import is_synthetic
+from harness.augment import RotateCropFlip
+from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
+from harness.errors import UserError
+from harness.hyperparameters import Range
+from harness.images import read_image
+from harness.prepared import Item, Prepared, Table, opened, prepare
+
+VARIABLE = "CASIA_SURF_ROOT"
+NAMES = ("rgb", "depth", "ir")
+DESCRIPTIONS = ("colour picture of the face", "depth as grey levels", "infrared picture")
+STORED = 144 / 112
+"""How much larger training pictures are stored than networks see them, as published."""
+
+
+class CasiaSurf(Dataset):
+    """Cropped faces of 1,000 subjects, RGB, depth and infrared (Zhang et al., CVPR 2019), read as they are distributed.
+
+    Live is 1, attacks are 0. Protocol ``paper``: the three labelled lists (29,266 / 9,608 / 57,710). Protocols ``leave_out_4``,
+    ``_5``, ``_6``: the training archive alone; the named attack is in test only, and no subject is in two splits. Preparation as
+    published: each picture resized on its own, to 144x144 for training (rotated, cropped to 112, flipped on the device; one draw
+    for all three) and 112x112 for val and test; (x - 127.5) / 128. About 13 GB are prepared for ``paper``.
+    """
+
+    protocols: ClassVar[tuple[str, ...]] = ("paper", *HELD_OUT)
+    summary = "faces, live or attacked, in RGB, depth and infrared; your own copy in dataset.root (gated, never downloaded)"
+    root_variable = VARIABLE
+    options = {
+        "size": Range(112, limits=(16, 512), help="side of what networks see; training pictures are stored 144/112 times larger"),
+        "unreadable": Range(
+            "fatal", choices=("fatal", "exclude"), help="files that cannot be decoded: refuse, or leave samples out"
+        ),
+        "counts": Range("fatal", choices=("fatal", "report"), help="lists unlike the published ones: refuse, or go on and say so"),
+    }
+
+    @property
+    def spec(self) -> DataSpec:
+        side = int(self.values["size"])
+        notes = ["pictures are fed as RGB, depth and infrared as three equal channels; the released code feeds BGR"]
+        if self.protocol != "paper":
+            notes.append(f"protocol {self.protocol}: no subject and not the test attack in common between splits; not the paper's")
+        return DataSpec(
+            name="casia_surf",
+            task="anti_spoofing",
+            modalities=tuple(
+                Modality(name, (3, side, side), text, mean=(127.5,) * 3, std=(128.0,) * 3)
+                for name, text in zip(NAMES, DESCRIPTIONS, strict=True)
+            ),
+            classes=("attack", "live"),
+            metric="acer",
+            aligned=True,
+            synthetic=is_synthetic(self.root),
+            notes=tuple(notes),
+        )
+
+    # ------------------------------------------------------------------ samples
+
+    @property
+    def _folder(self) -> Path:
+        if self.root is None:
+            raise UserError(
+                f"casia_surf needs your copy of the data: set dataset.root (or the environment variable {VARIABLE}) to the folder "
+                f"that holds {layout()}, or try `python -m datasets.sample casia_surf DIR` and dataset.root=DIR"
+            )
+        if not self.root.is_dir():
+            raise UserError(f"dataset.root={self.root} is not a folder; it must be the one that holds {layout()}")
+        return self.root
+
+    @cached_property
+    def _lists(self) -> tuple[Splits, list[str]]:
+        lists, remarks = read_lists(self._folder, self.protocol)
+        unlike = unlike_published(lists)
+        if unlike and self.values["counts"] == "fatal" and not is_synthetic(self.root):
+            raise UserError(f"{'; '.join(unlike)}: take the distributed lists, or go on with dataset.options.counts=report")
+        return lists, [*remarks, *unlike]
+
+    @cached_property
+    def _samples(self) -> Splits:
+        return {name: limited(found, self.limit) for name, found in splits(self._lists[0], self.protocol).items()}
+
+    def fingerprint(self) -> str:
+        rows = {name: [[*sample.files, sample.label] for sample in samples] for name, samples in self._samples.items()}
+        operations = [table.operation for name in SPLITS for table in self._tables[name]]
+        facts = [self.protocol, self.limit, self.values, operations, rows, sizes(self._folder, self._samples)]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def counts(self) -> dict[str, int]:
+        return {name: len(samples) - len(self._left_out(name)) for name, samples in self._samples.items()}
+
+    # ------------------------------------------------------------------ pictures
+
+    @property
+    def _cache(self) -> Path:
+        if self.cache is None:
+            raise UserError("casia_surf needs a folder for decoded pictures: set dataset.cache")
+        return self.cache
+
+    @cached_property
+    def _tables(self) -> dict[str, list[Table]]:
+        """Split -> what is stored of rgb, depth and ir."""
+        side = int(self.values["size"])
+        sides = {name: round(side * STORED) if name == "train" else side for name in SPLITS}
+        return {name: [self._table(name, number, sides[name]) for number in range(len(NAMES))] for name in SPLITS}
+
+    def _table(self, split: str, number: int, side: int) -> Table:
+        sources = tuple(self._folder / sample.files[number] for sample in self._samples[split])
+        return Table(
+            name=f"casia_surf-{split}-{NAMES[number]}",
+            shape=(3, side, side),
+            dtype="uint8",
+            operation=f"picture -> RGB, bilinear {side}x{side}",
+            sources=sources,
+            read=partial(_read, sources, side),
+        )
+
+    def _left_out(self, split: str) -> dict[int, str]:
+        """Row -> why its sample cannot be used, of one modality or more; empty before the split is prepared."""
+        try:
+            return _unreadable([opened(table, self._cache) for table in self._tables[split]])
+        except UserError:
+            return {}
+
+    def prepare(self, progress: Progress) -> list[str]:
+        self.fingerprint()  # says which files are missing before anything is decoded
+        how = cast(Literal["fatal", "exclude"], self.values["unreadable"])
+        prepare([table for name in SPLITS for table in self._tables[name]], self._cache, how, progress)
+        found = [f"{name}: {_described(samples)}" for name, samples in self._samples.items()]
+        return [*found, *self._lists[1], *self._exclusions()]
+
+    def _exclusions(self) -> list[str]:
+        left_out = {name: list(self._left_out(name).values()) for name in SPLITS}
+        return [
+            f"{name}: {count(len(reasons), 'sample')} left out, because a file cannot be read: {some(reasons)}; all are named in "
+            f"casia_surf-{name}-*.json in {self._cache}"
+            for name, reasons in left_out.items()
+            if reasons
+        ]
+
+    def load(self, split: str) -> Split:
+        tables = {name: opened(table, self._cache) for name, table in zip(NAMES, self._tables[split], strict=True)}
+        target = torch.tensor([sample.label for sample in self._samples[split]])
+        whole = Split(
+            {name: table.array for name, table in tables.items()},
+            target,
+            torch.ones(len(target), len(NAMES), dtype=torch.bool),
+            modalities=self.spec.modalities,
+            augmentation=Augmentation(RotateCropFlip(), NAMES) if split == "train" else None,
+        )
+        bad = _unreadable(list(tables.values()))
+        return whole.select(_others(len(target), bad)) if bad else whole
+
+
+def _read(sources: Sequence[Path], side: int, row: int) -> Item:
+    return read_image(sources[row], "RGB", (side, side))
+
+
+def _unreadable(tables: Sequence[Prepared]) -> dict[int, str]:
+    return {row: reason for table in reversed(tables) for row, reason in table.unreadable.items()}
+
+
+def _others(number: int, bad: dict[int, str]) -> Tensor:
+    return torch.tensor([row for row in range(number) if row not in bad])
+
+
+def _described(samples: Sequence[Sample]) -> str:
+    live = sum(sample.label == LIVE for sample in samples)
+    return f"{count(len(samples), 'sample')}, {live:,} live and {len(samples) - live:,} attacks"

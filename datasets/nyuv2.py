@@ -1,0 +1,252 @@
+"""NYUv2: real RGB-D pictures of rooms with dense labels, from the user's own copy, in any of the forms in which copies exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal, cast
+
+import torch
+
+from datasets._nyuv2_copy import find_copy
+from datasets._nyuv2_labels import CLASSES, millimetres, told_unit
+from datasets._nyuv2_layouts import KINDS, Array, Copy, Kind
+from datasets._nyuv2_split import Selection, check_official, selection
+from datasets._synthetic import is_synthetic
+from datasets._tables import digest
+from harness._prepared_table import shown
+from harness.augment import HsvJitter, ScaleCropFlip
+from harness.class_weights import median_frequency
+from harness.dataset import SPLITS, VOID, Augmentation, Dataset, DataSpec, Modality, Progress, Split
+from harness.errors import UserError
+from harness.hyperparameters import Range
+from harness.prepared import Prepared, Table, Unreadable, opened, prepare
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+DEPTH_MEAN, DEPTH_STD = 2841.94941272766, 1417.2594281672277
+"""Of refined training depth in millimetres, as ESANet publishes them; it uses them for raw depth too."""
+
+HOLE = 2842
+"""What a hole of raw depth is stored as, and the mean that is then subtracted: holes are exactly 0 when they are normalised."""
+
+LOOKED_AT = 12
+
+
+class NYUv2(Dataset):
+    """Real: 1,449 frames of a Kinect in 464 rooms, RGB and depth with 40 (or 13) classes (Silberman et al., ECCV 2012).
+
+    795 official training and 654 test images; val comes out of training: the published 381/414 lists if nyud/val.txt is there, else
+    whole scenes by a fixed rule. Stored once at the size wanted: rgb uint8 (bilinear), depth in whole millimetres as int16 and
+    labels uint8 (nearest), 1.8 MB an image at 480x640. Training pictures are enlarged, cropped and flipped with one draw for rgb,
+    depth and label, rgb varies in colour (ESANet's pipeline; the colours before the crop, pixel for pixel).
+    """
+
+    summary = "1,449 real RGB-D pictures of rooms, 40 or 13 classes; your copy (the .mat or a prepared layout)"
+    root_variable = "NYUV2_ROOT"
+    options: ClassVar[dict[str, Range]] = {
+        "classes": Range(40, choices=(40, 13), help="label set"),
+        "height": Range(480, low=32, high=480, limits=(16, 1024), help="of pictures and labels; 480 as published"),
+        "width": Range(640, low=32, high=640, limits=(16, 1024), help="640 as published; smaller for quick trials"),
+        "depth": Range("refined", choices=("refined", "raw"), help="refined: holes filled in; raw: holes are 0 when normalised"),
+        "depth_unit": Range("auto", choices=("auto", "m", "mm", "0.1mm"), help="auto: by the range of a few training images"),
+        "class_weights": Range("median_frequency", choices=("median_frequency", "none"), help="of the loss, from training labels"),
+        "counts": Range("official", choices=("official", "any"), help="official: refuse a copy without the 795/654 images"),
+        "unreadable": Range("exclude", choices=("exclude", "fatal"), help="files that cannot be decoded"),
+    }
+
+    @property
+    def spec(self) -> DataSpec:
+        height, width = self._size
+        mean, std = (tuple(255 * value for value in values) for values in IMAGENET)
+        centre = float(HOLE) if self._raw else DEPTH_MEAN
+        return DataSpec(
+            name="nyuv2",
+            task="segmentation",
+            modalities=(
+                Modality("rgb", (3, height, width), "colour picture", mean, std),
+                Modality("depth", (1, height, width), f"{self.values['depth']} depth in mm", (centre,), (DEPTH_STD,), "nearest"),
+            ),
+            classes=CLASSES[self._classes],
+            metric="miou",
+            aligned=True,
+            synthetic=is_synthetic(self.root),
+            notes=self._notes(),
+            class_weights=self._weights,
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        size = f"evaluated at {self._size[0]}x{self._size[1]}"
+        return (size if self._size == (480, 640) else f"{size}, not at the 480x640 of published results",)
+
+    @property
+    def _classes(self) -> int:
+        return int(self.values["classes"])
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return int(self.values["height"]), int(self.values["width"])
+
+    @property
+    def _raw(self) -> bool:
+        return self.values["depth"] == "raw"
+
+    # ------------------------------------------------------------------ the copy and its splits
+
+    @cached_property
+    def _copy(self) -> Copy:
+        copy = find_copy(self.root, self._classes, self._raw)
+        if self.values["counts"] == "official" and not is_synthetic(self.root):
+            check_official(copy.ids)
+        return copy
+
+    @cached_property
+    def _selection(self) -> Selection:
+        assert self.root is not None
+        return selection(self.root, self._copy.ids["train"], self._copy.scenes)
+
+    @cached_property
+    def ids(self) -> dict[str, tuple[int, ...]]:
+        """Original ids per split, after ``limit``: evenly spaced, because neighbouring frames are almost equal."""
+        copy = self._copy
+        found = {"train": self._selection.train, "val": self._selection.val, "test": copy.ids["test"]}
+        return {split: _spread(part, self.limit) for split, part in found.items()}
+
+    def fingerprint(self) -> str:
+        copy = self._copy
+        paths = {copy.source(kind, image) for part in self.ids.values() for image in part for kind in KINDS}
+        sizes = [path.stat().st_size for path in sorted(paths)]
+        return digest([], ids=self.ids, sizes=sizes, labelling=copy.labelling, operations=self._operations, options=self.values)
+
+    # ------------------------------------------------------------------ what is prepared
+
+    @cached_property
+    def _operations(self) -> dict[str, str]:
+        """What is done to a file, in words that change when the arrays do."""
+        height, width = self._size
+        holes = f", holes {HOLE}" if self._raw else ""
+        depth = f"{self.values['depth']}, unit {self.values['depth_unit']}, whole mm (truncated){holes}, nearest {height}x{width}"
+        label = f"{self._classes} classes, void {VOID}, nearest {height}x{width}"
+        return {"rgb": f"RGB, bilinear {height}x{width}", "depth": depth, "label": label}
+
+    def _table(self, split: str, kind: Kind) -> Table:
+        copy, images, size = self._copy, self.ids[split], self._size
+        read: dict[str, Callable[[int], Array]] = {
+            "rgb": lambda row: copy.rgb(images[row], size),
+            "depth": lambda row: self._depth(images[row]),
+            "label": lambda row: copy.target(images[row], size),
+        }
+        shapes = {"rgb": (3, *size), "depth": (1, *size), "label": size}
+        types = {"rgb": "uint8", "depth": "int16", "label": "uint8"}
+        # The ids too: rows of the .mat all have the same source.
+        operation = f"nyuv2/v1 {copy.layout} {copy.labelling} {self._operations[kind]} of {digest([], ids=images)}"
+        sources = tuple(copy.source(kind, image) for image in images)
+        return Table(f"nyuv2-{split}-{kind}", shapes[kind], types[kind], operation, sources, read[kind], copy.libraries)
+
+    def _tables(self, split: str) -> dict[str, Table]:
+        return {kind: self._table(split, kind) for kind in KINDS}
+
+    def _depth(self, image: int) -> Array:
+        found = self._copy.depth(image, self._size)
+        try:
+            depth = millimetres(found, self._unit[0])
+        except ValueError as error:
+            raise Unreadable(self._copy.source("depth", image), f"{error}; dataset.options.depth_unit names another") from error
+        if self._raw:
+            depth[depth == 0] = HOLE
+        return depth
+
+    @cached_property
+    def _unit(self) -> tuple[str, str]:
+        """The unit of depth, and a sentence that says how it is known."""
+        maps = []
+        for image in _spread(self.ids["train"], LOOKED_AT):
+            with suppress(Unreadable):
+                maps.append(self._copy.depth(image, self._size))
+        return told_unit(str(self.values["depth_unit"]), maps)
+
+    def prepare(self, progress: Progress) -> list[str]:
+        policy = cast(Literal["exclude", "fatal"], self.values["unreadable"])
+        told: list[str] = [f"NYUv2 in the layout of {self._copy.layout}", self._selection.told, self._unit[1], *self._copy.remarks]
+        tables = [table for split in SPLITS for table in self._tables(split).values()]
+        prepare(tables, self._cache, policy, progress, told.append)
+        for stale in ("_opened", "_median_frequency"):
+            self.__dict__.pop(stale, None)
+        return told + self._left_out() + self._weights_told()
+
+    def _left_out(self) -> list[str]:
+        bad = {
+            reason: None for tables in self._opened.values() for table in tables.values() for reason in table.unreadable.values()
+        }
+        images = sum(len(rows) for rows in self._excluded.values())
+        return [f"{images} images were left out because a file cannot be decoded: {shown(bad)}"] if bad else []
+
+    def _weights_told(self) -> list[str]:
+        weights = self._weights
+        if weights is None:
+            return []
+        known = [weight for weight in weights if weight > 0]
+        absent = len(weights) - len(known)
+        none = f"; {absent} classes occur in no training image" if absent else ""
+        return [f"class weights of {self.counts()['train']} training images: {min(known):.3g} to {max(known):.3g}{none}"]
+
+    # ------------------------------------------------------------------ what is loaded
+
+    @property
+    def _cache(self) -> Path:
+        if self.cache is None:
+            raise UserError("dataset nyuv2 needs a folder for its decoded pictures: dataset.cache=FOLDER")
+        return self.cache
+
+    @cached_property
+    def _opened(self) -> dict[str, dict[str, Prepared]]:
+        return {split: {n: opened(t, self._cache) for n, t in self._tables(split).items()} for split in SPLITS}
+
+    @property
+    def _excluded(self) -> dict[str, set[int]]:
+        """Rows of each split with a file that cannot be decoded; as far as prepared."""
+        try:
+            found = self._opened
+        except UserError:
+            return {split: set() for split in SPLITS}
+        return {split: {row for table in tables.values() for row in table.unreadable} for split, tables in found.items()}
+
+    def _rows(self, split: str) -> list[int]:
+        bad = self._excluded[split]
+        return [row for row in range(len(self.ids[split])) if row not in bad]
+
+    def counts(self) -> dict[str, int]:
+        return {split: len(self._rows(split)) for split in SPLITS}
+
+    def load(self, split: str) -> Split:
+        tables, rows = self._opened[split], self._rows(split)
+        if not rows:
+            raise UserError(f"no {split} image of {self.root} can be decoded; restore the copy")
+        inputs = {name: tables[name].array for name in ("rgb", "depth")}
+        everything = torch.ones(len(self.ids[split]), 2, dtype=torch.bool)
+        varied = Augmentation(ScaleCropFlip(), ("rgb", "depth"), HsvJitter(), ("rgb",)) if split == "train" else None
+        found = Split(inputs, tables["label"].array, everything, modalities=self.spec.modalities, augmentation=varied)
+        return found.select(torch.tensor(rows))
+
+    @property
+    def _weights(self) -> tuple[float, ...] | None:
+        """Class weights; known once the training labels are prepared, as they are wherever a model is made."""
+        if self.values["class_weights"] == "none" or self.root is None or self.cache is None:
+            return None
+        try:
+            return self._median_frequency
+        except UserError:
+            return None
+
+    @cached_property
+    def _median_frequency(self) -> tuple[float, ...]:
+        labels = self._opened["train"]["label"].array
+        return median_frequency((labels[row].long() for row in self._rows("train")), self._classes)
+
+
+def _spread(images: tuple[int, ...], limit: int | None) -> tuple[int, ...]:
+    """At most ``limit`` images, evenly spaced."""
+    if limit is None or limit >= len(images):
+        return images
+    return tuple(images[i * len(images) // limit] for i in range(limit))

@@ -1,0 +1,232 @@
+"""Encoders of ESANet: residual networks at strides 2 to 32, and squeeze-excite. B batch, V modalities, (c, h, w) a map.
+
+Modules are named as in torchvision's state dicts (conv1, bn1, layer1 ... layer4), so that weights trained elsewhere fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+STAGES = 4
+SE_REDUCTION = 16
+FACTORISED_EPS = 1e-3
+"""Batch norm's epsilon in factorised blocks (ERFNet); everywhere else it is PyTorch's 1e-5."""
+
+
+def same(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution without bias that keeps the size but for the stride."""
+    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+
+
+class Residual(nn.Module):
+    """ReLU(residual + shortcut): (B, inputs, h, w) -> (B, width * expansion, h / stride, w / stride).
+
+    The shortcut is the identity, or a strided 1x1 convolution with batch norm where the shape changes.
+    """
+
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int = 1) -> None:
+        super().__init__()
+        outputs = width * self.expansion
+        changes = stride > 1 or inputs != outputs
+        self.downsample = nn.Sequential(same(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)) if changes else nn.Identity()
+
+    def residual(self, x: Tensor) -> Tensor:
+        """The branch beside the shortcut."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.residual(x) + self.downsample(x))
+
+
+class BasicBlock(Residual):
+    """Two 3x3 convolutions."""
+
+    def __init__(self, inputs: int, width: int, stride: int = 1) -> None:
+        super().__init__(inputs, width, stride)
+        self.conv1, self.bn1 = same(inputs, width, 3, stride), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = same(width, width, 3), nn.BatchNorm2d(width)
+
+    def residual(self, x: Tensor) -> Tensor:
+        return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))  # type: ignore[no-any-return]
+
+
+class Bottleneck(Residual):
+    """1x1, strided 3x3 and 1x1 convolution; four times as many channels at its end."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int = 1) -> None:
+        super().__init__(inputs, width, stride)
+        self.conv1, self.bn1 = same(inputs, width, 1), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = same(width, width, 3, stride), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = same(width, 4 * width, 1), nn.BatchNorm2d(4 * width)
+
+    def residual(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        return self.bn3(self.conv3(x))  # type: ignore[no-any-return]
+
+
+class NonBottleneck1D(Residual):
+    """Two factorised 3x3 convolutions: 3x1 (stride on the height), ReLU, 1x3 (stride on the width), batch norm, with biases.
+
+    Romera et al., ERFNet, T-ITS 2018; without dropout, as in ESANet.
+    """
+
+    def __init__(self, inputs: int, width: int, stride: int = 1) -> None:
+        super().__init__(inputs, width, stride)
+        self.conv3x1_1 = nn.Conv2d(inputs, width, (3, 1), stride=(stride, 1), padding=(1, 0))
+        self.conv1x3_1 = nn.Conv2d(width, width, (1, 3), stride=(1, stride), padding=(0, 1))
+        self.bn1 = nn.BatchNorm2d(width, eps=FACTORISED_EPS)
+        self.conv3x1_2 = nn.Conv2d(width, width, (3, 1), padding=(1, 0))
+        self.conv1x3_2 = nn.Conv2d(width, width, (1, 3), padding=(0, 1))
+        self.bn2 = nn.BatchNorm2d(width, eps=FACTORISED_EPS)
+
+    def residual(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1x3_1(F.relu(self.conv3x1_1(x)))))
+        return self.bn2(self.conv1x3_2(F.relu(self.conv3x1_2(x))))  # type: ignore[no-any-return]
+
+
+DESIGNS: dict[str, tuple[type[Residual], tuple[int, ...]]] = {
+    "r34_nbt1d": (NonBottleneck1D, (3, 4, 6, 3)),
+    "r18_nbt1d": (NonBottleneck1D, (2, 2, 2, 2)),
+    "r34_basic": (BasicBlock, (3, 4, 6, 3)),
+    "r18_basic": (BasicBlock, (2, 2, 2, 2)),
+    "r50": (Bottleneck, (3, 4, 6, 3)),
+}
+"""Name of an encoder -> its block and how many of them each stage has."""
+
+
+def stage_channels(design: str, width: int) -> list[int]:
+    """Channels of the four stages' maps."""
+    return [DESIGNS[design][0].expansion * width << stage for stage in range(STAGES)]
+
+
+class Stem(nn.Module):
+    """(B, C, H, W) -> (B, width, H/2, W/2): 7x7 convolution at stride 2, batch norm, ReLU."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = same(inputs, width, 7, 2), nn.BatchNorm2d(width)
+        kaiming(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn1(self.conv1(x)))
+
+
+class Stages(nn.ModuleDict):
+    """layer1 ... layer4 of one encoder: strides 1, 2, 2, 2 after the stem's map was max-pooled to H/4."""
+
+    def __init__(self, design: str, width: int) -> None:
+        super().__init__()
+        block, depths = DESIGNS[design]
+        inputs = width
+        for number, depth in enumerate(depths):
+            first = block(inputs, width << number, 1 if number == 0 else 2)
+            inputs = block.expansion * width << number
+            self[f"layer{number + 1}"] = nn.Sequential(first, *(block(inputs, width << number) for _ in range(depth - 1)))
+        kaiming(self)
+
+    def stage(self, number: int, x: Tensor) -> Tensor:
+        """layer ``number`` (1..4): (B, width * expansion * 2^(number-1), H / 2^(number+1), W / 2^(number+1))."""
+        return self[f"layer{number}"](x)  # type: ignore[no-any-return]
+
+
+def pooled(stem: Tensor) -> Tensor:
+    """3x3 maximum at stride 2: (B, c, H/2, W/2) -> (B, c, H/4, W/4)."""
+    return F.max_pool2d(stem, 3, stride=2, padding=1)
+
+
+def kaiming(module: nn.Module) -> None:
+    """Kaiming-normal convolution weights (fan_out), as torchvision's ResNets; everything else keeps PyTorch's defaults."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
+class SqueezeExcite(nn.Module):
+    """Each channel of (B, c, h, w) times a gate in (0, 1) from all channel means; zeros stay zeros, whatever the biases."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // SE_REDUCTION)
+        self.gate = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x.mean((2, 3), keepdim=True))  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    """The encoder of the published one-modality network (parallel form): (B, C, H, W) -> four maps at strides 4 to 32.
+
+    The stream passes a squeeze-excite after the stem and after each stage: the published fusion without the others' terms.
+    """
+
+    def __init__(self, inputs: int, design: str, width: int) -> None:
+        super().__init__()
+        self.stem, self.stages = Stem(inputs, width), Stages(design, width)
+        self.excite = nn.ModuleList(map(SqueezeExcite, [width, *stage_channels(design, width)]))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = pooled(self.excite[0](self.stem(x)))
+        maps: list[Tensor] = []
+        for number in range(1, STAGES + 1):
+            x = self.excite[number](self.stages.stage(number, x))
+            maps.append(x)
+        return tuple(maps)
+
+
+class StemEncoder(nn.Module):
+    """What no other modality has touched yet in the joint form: (B, C, H, W) -> ((B, width, H/2, W/2),)."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.stem = Stem(inputs, width)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.stem(x),)
+
+
+class JointEncoder(nn.Module):
+    """The published encoder after the stems: (V stem maps, present (B, V)) -> four fused maps at strides 4 to 32.
+
+    At the stem and after each stage every stream is zeroed where its modality is absent, with the same mask, and the squeeze-
+    excited streams are added; the sum replaces the stream of the first modality, the others stay pure. Without the first modality
+    its layers still run on the sum, but what they return is zeroed again.
+    """
+
+    def __init__(self, modalities: int, design: str, width: int) -> None:
+        super().__init__()
+        self.streams = nn.ModuleList(Stages(design, width) for _ in range(modalities))
+        fused = [width, *stage_channels(design, width)]
+        self.excite = nn.ModuleList(nn.ModuleList(SqueezeExcite(c) for _ in range(modalities)) for c in fused)
+
+    def forward(self, stems: Sequence[Tensor], present: Tensor) -> tuple[Tensor, ...]:
+        streams = _shown(stems, present)
+        fused = [self._fuse(0, streams)]
+        streams = [pooled(x) for x in (fused[0], *streams[1:])]
+        for stage in range(1, STAGES + 1):
+            streams = _shown([layers.stage(stage, x) for layers, x in zip(self._streams(), streams, strict=True)], present)
+            fused.append(self._fuse(stage, streams))
+            streams = [fused[-1], *streams[1:]]
+        return tuple(fused[1:])
+
+    def _streams(self) -> list[Stages]:
+        return [stages for stages in self.streams if isinstance(stages, Stages)]
+
+    def _fuse(self, stage: int, streams: Sequence[Tensor]) -> Tensor:
+        gates = self.excite[stage]
+        assert isinstance(gates, nn.ModuleList)
+        return torch.stack([gate(x) for gate, x in zip(gates, streams, strict=True)]).sum(0)
+
+
+def _shown(streams: Sequence[Tensor], present: Tensor) -> list[Tensor]:
+    """Zeros where a modality is absent; by ``where``, because what stands there may be NaN."""
+    keep = present[:, :, None, None, None].unbind(1)
+    return [torch.where(mask, x, torch.zeros_like(x)) for mask, x in zip(keep, streams, strict=True)]

@@ -1,0 +1,99 @@
+"""Local pretrained weights: a state dict in torchvision's layout, read from a file of the user's and never fetched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import UserError
+from harness.hyperparameters import Value
+
+PREFIXES = ("module.", "encoder.")
+CLASSIFIER = "fc."
+STEM = "conv1.weight"
+SHOWN = 5
+
+
+class Pretrained:
+    """One state dict with which every encoder starts: ``conv1``, ``bn1``, ``layer1`` ... ``layer4`` and, left out, ``fc``.
+
+    The file holds the dict itself or has it under ``state_dict``; a prefix ``module.`` or ``encoder.`` of all names is taken off.
+    A one-channel stem gets the sum of the three input channels of ``conv1``.
+    """
+
+    def __init__(self, path: Path, sha256: str) -> None:
+        self.sha256 = _digest(path)
+        if sha256 and sha256.lower() != self.sha256:
+            raise UserError(f"backbone.pretrained={path} has the sha256 {self.sha256}, not backbone.pretrained_sha256={sha256}")
+        self.path = path
+        self.weights = _read(path)
+        self.used: set[str] = set()
+
+    @classmethod
+    def of(cls, values: dict[str, Value]) -> Pretrained | None:
+        """What the options ``pretrained`` and ``pretrained_sha256`` ask for; writes the file's sha256 into ``values``."""
+        path, sha256 = str(values["pretrained"]), str(values["pretrained_sha256"])
+        if path != "none":
+            found = cls(Path(path), sha256)
+            values["pretrained_sha256"] = found.sha256
+            return found
+        if sha256:
+            raise UserError(f"backbone.pretrained_sha256={sha256} needs its file: give backbone.pretrained=PATH")
+        return None
+
+    def load(self, module: nn.Module, owner: str) -> None:
+        """Fill ``module`` from the entries that its own names select; UserError naming what is missing or of another shape."""
+        own = module.state_dict()
+        # Files from before PyTorch 0.4.1 do not count batches; the count is not used.
+        needed = [name for name in own if not name.endswith("num_batches_tracked")]
+        given = {name: self.weights[name] for name in needed if name in self.weights}
+        if STEM in given and own[STEM].shape[1] == 1 and given[STEM].shape[1] == 3:
+            given[STEM] = given[STEM].sum(1, keepdim=True)
+        missing = [name for name in needed if name not in given]
+        unlike = [name for name in given if given[name].shape != own[name].shape]
+        if missing or unlike:
+            what = f"lacks {_some(missing)}" if missing else f"has other shapes in {_some(unlike)}"
+            raise UserError(f"backbone.pretrained={self.path} {what} for the {owner}; check backbone.encoder and backbone.width")
+        module.load_state_dict(given, strict=False)
+        self.used |= given.keys()
+
+    def remark(self) -> str:
+        """Which file the encoders started from, and what of it nobody asked for."""
+        spare = sorted(self.weights.keys() - self.used)
+        unexpected = [name for name in spare if not name.startswith(CLASSIFIER) and not name.endswith("num_batches_tracked")]
+        report = f"names in it that no encoder has: {_some(unexpected)}" if unexpected else "all names in it but fc.* were used"
+        return f"encoders started from local pretrained weights (sha256 {self.sha256}); none was missing, {report}"
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"backbone.pretrained={path} cannot be read ({error.strerror}); give a local file, or none") from error
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"backbone.pretrained={path} is not a file of tensors that torch.load reads with weights_only") from error
+    content = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"backbone.pretrained={path} does not hold a state dict (name -> tensor)")
+    return {_bare(str(name)): value for name, value in content.items()}
+
+
+def _bare(name: str) -> str:
+    for prefix in PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

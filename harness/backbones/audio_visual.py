@@ -1,0 +1,267 @@
+"""The audio-visual network of OGM-GE: one whole ResNet per modality, joined late, at the pooled vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.backbones import Backbone, MapShape
+from harness.backbones.resnet import BasicBlock
+from harness.backbones.small import AdaptiveMean
+from harness.dataset import DataSpec, Modality
+from harness.errors import UserError
+from harness.hyperparameters import Range
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+"""Depth -> basic blocks per layer; of 1 + 2 * blocks + 1 weighted layers the last, linear one is the head."""
+
+PICTURE = 3
+"""Channels of one frame."""
+
+
+class Stem(nn.Module):
+    """(B, C, H, W) -> (B * frames, width, H / 4, W / 4), sizes rounded up: 7x7 convolution at stride 2, batch norm, max pooling.
+
+    The channels of several frames, one frame after another, become samples of their own.
+    """
+
+    def __init__(self, inputs: int, width: int, frames: int = 1) -> None:
+        super().__init__()
+        self.frames = frames
+        self.layers = nn.Sequential(
+            nn.Conv2d(inputs // frames, width, 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.reshape(len(x) * self.frames, -1, *x.shape[2:]))  # type: ignore[no-any-return]
+
+
+class ResidualLayers(nn.Sequential):
+    """(B, width, h, w) -> (B, 8 * width, h / 8, w / 8), sizes rounded up: four layers of basic blocks, the first at stride 1."""
+
+    def __init__(self, width: int, blocks: Sequence[int]) -> None:
+        layers, inputs = [], width
+        for number, count in enumerate(blocks):
+            outputs = width << number
+            first = BasicBlock(inputs, outputs, 1 if number == 0 else 2)
+            layers.append(nn.Sequential(first, *(BasicBlock(outputs, outputs, 1) for _ in range(count - 1))))
+            inputs = outputs
+        super().__init__(*layers)
+        initialise(self)
+
+
+class Encoder(nn.Module):
+    """(B, C, H, W) -> ((B, 8 * width, 1, 1),): a ResNet without its linear layer; several frames are averaged."""
+
+    def __init__(self, stem: Stem, layers: ResidualLayers) -> None:
+        super().__init__()
+        self.stem, self.layers = stem, layers
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """The map before pooling, (B * frames, 8 * width, H / 32, W / 32)."""
+        return self.layers(self.stem(x))  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (_frame_mean(self.feature_map(x).mean((2, 3), keepdim=True), self.stem.frames),)
+
+
+class SharedStem(nn.Module):
+    """A modality's stem, its map brought to (height, width) and averaged over frames, for layers that all modalities share."""
+
+    def __init__(self, stem: Stem, own: tuple[int, int], common: tuple[int, int]) -> None:
+        super().__init__()
+        self.stem, self.resize = stem, AdaptiveMean(*own, common)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _frame_mean(self.resize(self.stem(x)), self.stem.frames)
+
+
+class SharedLayers(nn.Module):
+    """(B, width, h, w) -> ((B, 8 * width, 1, 1),): what follows an encoder's stem."""
+
+    def __init__(self, layers: ResidualLayers) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.layers(x).mean((2, 3), keepdim=True),)
+
+
+# ---------------------------------------------------------------------- trunks: what joins the vectors before the last layer
+
+
+class Pass(nn.Module):
+    """((B, C, 1, 1),) -> (B, C, 1, 1): nothing to compute before the last, linear layer."""
+
+    def forward(self, fused: tuple[Tensor, ...]) -> Tensor:
+        return fused[0]
+
+
+class FiLM(nn.Module):
+    """((B, 2c, 1, 1),) -> (B, c, 1, 1): of [a; v] gamma * v + beta with (gamma, beta) = F a (Perez et al., AAAI 2018)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.film = nn.Linear(channels, 2 * channels)
+        initialise(self)
+
+    def forward(self, fused: tuple[Tensor, ...]) -> Tensor:
+        a, v = fused[0].flatten(1).chunk(2, 1)
+        gamma, beta = self.film(a).chunk(2, 1)
+        return _as_map(gamma * v + beta)
+
+
+class Gated(nn.Module):
+    """((B, 2c, 1, 1),) -> (B, c, 1, 1): of [a; v] sigmoid(G_a a) * (G_v v) (Kiela et al., AAAI 2018)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(channels, channels)
+        self.gated = nn.Linear(channels, channels)
+        initialise(self)
+
+    def forward(self, fused: tuple[Tensor, ...]) -> Tensor:
+        a, v = fused[0].flatten(1).chunk(2, 1)
+        return _as_map(self.gate(a).sigmoid() * self.gated(v))
+
+
+JOINS: dict[str, type[FiLM | Gated]] = {"film": FiLM, "gated": Gated}
+
+
+# ---------------------------------------------------------------------- heads
+
+
+class Head(nn.Module):
+    """(B, M * c, h, w) -> (B, K): one linear layer on the pooled vector; ``blocks`` = M vectors of c that it can be read by."""
+
+    def __init__(self, channels: int, classes: int, blocks: int) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.linear = nn.Linear(channels, classes)
+        initialise(self)
+
+    def forward(self, z: Tensor, fused: tuple[Tensor, ...]) -> Tensor:
+        return self.linear(z.mean((2, 3)))  # type: ignore[no-any-return]
+
+    def readouts(self, z: Tensor) -> list[Tensor]:
+        """W_m z_m + b / M for each block m; their sum is the logits."""
+        parts = zip(z.mean((2, 3)).chunk(self.blocks, 1), self.linear.weight.chunk(self.blocks, 1), strict=True)
+        return [nn.functional.linear(part, weight, self.linear.bias / self.blocks) for part, weight in parts]
+
+
+class SumHead(nn.Module):
+    """(B, M * c, h, w) -> (B, K): a linear layer with bias for each of the M blocks; their sum."""
+
+    def __init__(self, channels: int, classes: int, blocks: int) -> None:
+        super().__init__()
+        self.linear = nn.ModuleList(nn.Linear(channels // blocks, classes) for _ in range(blocks))
+        initialise(self)
+
+    def forward(self, z: Tensor, fused: tuple[Tensor, ...]) -> Tensor:
+        return torch.stack(self.readouts(z)).sum(0)
+
+    def readouts(self, z: Tensor) -> list[Tensor]:
+        """W_m z_m + b_m for each block m; their sum is the logits."""
+        return [linear(part) for linear, part in zip(self.linear, z.mean((2, 3)).chunk(len(self.linear), 1), strict=True)]
+
+
+class AudioVisual(Backbone):
+    """``backbone=audio_visual``, after the pair of networks of OGM-GE and of the DMRNet authors' audio-visual code; from scratch.
+
+    A ResNet of ``depth`` 18 or 34 (the DMRNet code's function ``resnet18`` builds 34) with a 7x7 stem per modality, whatever its
+    channels, height and width; the modalities meet at the pooled vectors, so every map is (8 * width, 1, 1). ``fusion``: concat,
+    W [a; v] + b; sum, W_a a + b_a + W_v v + b_v; film, W (gamma * v + beta) + b with (gamma, beta) = F a; gated, W (sigmoid(G_a a)
+    * (G_v v)) + b; a is the first modality in the dataset's order. concat and sum take any number of modalities, film and gated
+    two. Our definition: an absent modality is a zero vector in all four. A map that a method has fused to other channels than the
+    modalities' together passes to the last layer as it is. With ``frames`` T > 1, an input of 3 * T channels is T pictures,
+    encoded one by one and averaged. Kaiming-normal convolutions (fan_out), Xavier-normal linear layers with bias 0.
+    """
+
+    options = {
+        "depth": Range(18, choices=tuple(BLOCKS), help="weighted layers of each ResNet; 34 is what the DMRNet code runs"),
+        "width": Range(64, limits=(1, 256), help="channels of the first layer; less than 64 for quick trials"),
+        "fusion": Range("concat", choices=("concat", "sum", *JOINS), help="how the modalities' vectors become logits"),
+        "frames": Range(1, limits=(1, 64), help="pictures that an input of 3 * frames channels holds"),
+    }
+
+    def __init__(self, spec: DataSpec, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(spec, options)
+        self.width, self.fusion = int(self.values["width"]), str(self.values["fusion"])
+        self.blocks = BLOCKS[int(self.values["depth"])]
+        self.channels = self.width << len(self.blocks) - 1
+        self.stacked = len(spec.names) * self.channels
+        self.additive, self.joins = self.fusion not in JOINS, self.fusion in JOINS
+        self.maps = (MapShape(self.channels, 1, 1),)
+        self.z = MapShape(self.channels if self.joins else self.stacked, 1, 1)
+        self._check()
+
+    def _check(self) -> None:
+        names, frames = self.spec.names, int(self.values["frames"])
+        if self.joins and len(names) != 2:
+            raise UserError(
+                f"backbone.fusion={self.fusion} joins two modalities and {self.spec.name} has {len(names)} ({', '.join(names)}); "
+                "use backbone.fusion=concat or sum"
+            )
+        if frames > 1 and all(m.shape[0] != PICTURE * frames for m in self.spec.modalities):
+            raise UserError(
+                f"backbone.frames={frames} needs an input of {PICTURE * frames} channels, which {self.spec.name} has not; use "
+                "backbone.frames=1"
+            )
+
+    def encoder(self, modality: str) -> nn.Module:
+        return Encoder(self._stem(self.spec.modalities[self.spec.names.index(modality)]), ResidualLayers(self.width, self.blocks))
+
+    def trunk(self, channels: Sequence[int]) -> nn.Module:
+        return JOINS[self.fusion](self.channels) if self.joins and channels[0] == self.stacked else Pass()
+
+    def head(self, channels: Sequence[int]) -> nn.Module:
+        classes, stacked = len(self.spec.classes), channels[0] == self.stacked
+        if stacked and self.joins:
+            return Head(self.channels, classes, 1)
+        return (SumHead if self.fusion == "sum" else Head)(channels[0], classes, len(self.spec.names) if stacked else 1)
+
+    def readouts(self, head: nn.Module, z: Tensor) -> list[Tensor]:
+        return head.readouts(z) if isinstance(head, Head | SumHead) and self.additive else super().readouts(head, z)
+
+    def shared_encoder(self) -> tuple[list[nn.Module], nn.Module]:
+        """As the base's for inputs of one shape, else a stem each, its map brought to the largest height and width."""
+        modalities = self.spec.modalities
+        if len({modality.shape for modality in modalities}) == 1:
+            return super().shared_encoder()
+        sizes = [(_halved_twice(m.shape[1]), _halved_twice(m.shape[2])) for m in modalities]
+        common = (max(height for height, _ in sizes), max(width for _, width in sizes))
+        stems: list[nn.Module] = [SharedStem(self._stem(m), size, common) for m, size in zip(modalities, sizes, strict=True)]
+        return stems, SharedLayers(ResidualLayers(self.width, self.blocks))
+
+    def _stem(self, modality: Modality) -> Stem:
+        frames = int(self.values["frames"])
+        return Stem(modality.shape[0], self.width, frames if modality.shape[0] == PICTURE * frames else 1)
+
+
+def initialise(module: nn.Module) -> None:
+    """Kaiming-normal convolutions (fan_out), Xavier-normal linear layers with bias 0; batch norm keeps 1 and 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(layer, nn.Linear):
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+
+def _frame_mean(x: Tensor, frames: int) -> Tensor:
+    return x if frames == 1 else x.reshape(-1, frames, *x.shape[1:]).mean(1)
+
+
+def _as_map(vector: Tensor) -> Tensor:
+    return vector[:, :, None, None]
+
+
+def _halved_twice(size: int) -> int:
+    return -(-size // 4)

@@ -1,0 +1,279 @@
+"""The input path against the published pipeline's: CPU time per sample on one core, everything interleaved in one run.
+
+A: what the released CASIA-SURF code does for every sample in every epoch (three JPEGs decoded, resized to 144, rotated, cropped to
+112, flipped, made float). G: a batch gathered from the prepared arrays to the device, where the augmentation runs. D: gathered and
+augmented on this core. Run with ``pytest -m slow tests/benchmarks -s``.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from harness.augment import RotateCropFlip
+from harness.images import read_image
+from harness.prepared import Item, Prepared, Table, opened, prepare
+
+pytestmark = pytest.mark.slow
+
+MODALITIES = ("rgb", "depth", "ir")
+SAMPLES, ROWS, BATCH, ROUNDS = 96, 2048, 64, 7
+STORED, SIZE = (144, 144), (112, 112)
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+Paths = dict[str, tuple[Path, ...]]
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Paths:
+    """JPEGs of 112 to 256 pixels, about 13 kB each, as the distributed face crops are."""
+    folder = tmp_path_factory.mktemp("jpegs")
+    rng = np.random.default_rng(0)
+    for sample in range(SAMPLES):
+        for modality in MODALITIES:
+            sides = rng.integers(112, 257, 2)
+            coarse = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+            face = np.asarray(coarse.resize((int(sides[0]), int(sides[1])), Image.Resampling.BICUBIC)).astype(np.int16)
+            noisy = (face + rng.integers(-12, 13, face.shape)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(folder / f"{sample}-{modality}.jpg", quality=88)
+    return {modality: tuple(folder / f"{sample}-{modality}.jpg" for sample in range(SAMPLES)) for modality in MODALITIES}
+
+
+class Counted:
+    """Decodes one modality's files and counts."""
+
+    def __init__(self, paths: tuple[Path, ...]) -> None:
+        self.paths = paths
+        self.calls = 0
+
+    def __call__(self, row: int) -> Item:
+        self.calls += 1
+        return read_image(self.paths[row], "RGB", STORED)
+
+
+def tables(files: Paths) -> list[Table]:
+    return [
+        Table(f"train-{name}", (3, *STORED), "uint8", "jpeg -> RGB, bilinear 144x144", paths, Counted(paths))
+        for name, paths in files.items()
+    ]
+
+
+@pytest.fixture(scope="module")
+def large(files: Paths, tmp_path_factory: pytest.TempPathFactory) -> list[Prepared]:
+    """The same pictures over and over in arrays that no processor cache holds: 3 x 127 MB."""
+    folder = tmp_path_factory.mktemp("cache")
+    found = []
+    for name, paths in files.items():
+        items = [read_image(path, "RGB", STORED) for path in paths]
+        sources = (paths * (ROWS // SAMPLES + 1))[:ROWS]
+        table = Table(name, (3, *STORED), "uint8", "repeated", sources, lambda row, items=items: items[row % SAMPLES])  # type: ignore[misc]
+        prepare([table], folder, "fatal")
+        found.append(opened(table, folder))
+    return found
+
+
+# ---------------------------------------------------------------------- A, with Pillow or OpenCV
+
+
+def sides_of(angle: int) -> int:
+    turn = math.radians(angle)
+    return int(0.8 * STORED[0] * (abs(math.cos(turn)) + abs(math.sin(turn))))
+
+
+def with_pillow(path: Path, angle: int, x: int, y: int, flip: bool) -> Array:
+    picture = Image.open(path).convert("RGB").resize(STORED, Image.Resampling.BILINEAR)
+    side, turn = sides_of(angle), math.radians(angle)
+    cos, sin, middle = math.cos(turn), math.sin(turn), STORED[0] / 2
+    # Pillow counts from the corner of a pixel, OpenCV from its middle: half a pixel on both sides of the turn.
+    half, middle = side / 2 + 0.5, middle + 0.5
+    back = (cos, sin, middle - half * (cos + sin), -sin, cos, middle - half * (cos - sin))
+    turned = picture.transform((side, side), Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
+    cropped = turned.crop((x, y, x + SIZE[1], y + SIZE[0]))
+    return np.asarray(cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else cropped)
+
+
+def with_opencv(path: Path, angle: int, x: int, y: int, flip: bool) -> Array:
+    import cv2
+
+    picture = cv2.resize(cv2.imread(str(path)), STORED)
+    side, middle = sides_of(angle), STORED[0] / 2
+    matrix = cv2.getRotationMatrix2D((middle, middle), -angle, 1.0)
+    matrix[:, 2] += side / 2 - middle
+    cropped = cv2.warpAffine(picture, matrix, (side, side))[y : y + SIZE[0], x : x + SIZE[1]]
+    return cv2.flip(cropped, 1) if flip else cropped
+
+
+def per_image(files: Paths, augmented: Callable[..., Array], samples: range) -> None:
+    """Every sample decoded and augmented for itself, one draw for its modalities, collated into batches of float."""
+    for start in range(samples.start, samples.stop, BATCH):
+        batch: dict[str, list[Tensor]] = {name: [] for name in MODALITIES}
+        for sample in range(start, min(start + BATCH, samples.stop)):
+            angle = random.randint(-30, 30)
+            x, y = (random.randrange(sides_of(angle) - SIZE[0]) for _ in "xy")
+            flip = random.random() < 0.5
+            for name in MODALITIES:
+                image = augmented(files[name][sample % SAMPLES], angle, x, y, flip)
+                batch[name].append(torch.from_numpy(image.transpose(2, 0, 1).astype(np.float64)).float().sub(127.5).div(128))
+        for items in batch.values():
+            torch.stack(items).to(DEVICE)
+
+
+# ---------------------------------------------------------------------- G and D
+
+
+def gathered(prepared: list[Prepared], batches: Sequence[Tensor]) -> None:
+    for rows in batches:
+        for one in prepared:
+            one.gather(rows).to(DEVICE)
+
+
+def augmented_here(prepared: list[Prepared], batches: Sequence[Tensor], theta: Tensor) -> None:
+    for rows in batches:
+        channels = torch.cat([one.gather(rows) for one in prepared], 1)
+        RotateCropFlip().apply(channels, theta[rows], SIZE).sub(127.5).div(128)
+
+
+def speed(samples: int, work: Callable[[], object]) -> float:
+    """Samples per second of CPU time of this process."""
+    started = time.process_time()
+    work()
+    return samples / (time.process_time() - started)
+
+
+@cache
+def has_opencv() -> bool:
+    try:
+        import cv2
+    except ImportError:
+        return False
+    cv2.setNumThreads(1)
+    return True
+
+
+def measured(files: Paths, large: list[Prepared]) -> dict[str, list[float]]:
+    """Path -> samples/s, once per round, all paths in every round."""
+    generator = torch.Generator().manual_seed(0)
+    paths = {"A with Pillow": with_pillow} | ({"A with OpenCV": with_opencv} if has_opencv() else {})
+    found: dict[str, list[float]] = {name: [] for name in (*paths, "G", "D")}
+    for number in range(ROUNDS + 1):
+        order = torch.randperm(ROWS, generator=generator).split(BATCH)
+        theta = RotateCropFlip().draw(ROWS, STORED, SIZE, generator)
+        results = {name: speed(BATCH, partial(per_image, files, f, range(BATCH))) for name, f in paths.items()}
+        results["G"] = speed(ROWS, partial(gathered, large, order))
+        results["D"] = speed(4 * BATCH, partial(augmented_here, large, order[:4], theta))
+        if number:  # the first round warms up
+            for name, value in results.items():
+                found[name].append(value)
+    return found
+
+
+def test_gathering_feeds_a_device_thirty_times_as_fast_as_the_published_steps(files: Paths, large: list[Prepared]) -> None:
+    found = measured(files, large)
+    middle = {name: statistics.median(values) for name, values in found.items()}
+    sizes = [path.stat().st_size for paths in files.values() for path in paths]
+    print(
+        f"\n{3 * SAMPLES} JPEGs, mean {statistics.mean(sizes) / 1000:.1f} kB; 1 thread; device {DEVICE.type}; medians of {ROUNDS}"
+    )
+    for name, value in middle.items():
+        ratios = ", ".join(f"{value / middle[base]:.2f} x {base}" for base in middle if base.startswith("A"))
+        print(f"  {name:14} {value:9.0f} samples/s/core (min {min(found[name]):.0f}, max {max(found[name]):.0f})  {ratios}")
+    for base in (name for name in middle if name.startswith("A")):
+        assert middle["G"] >= 30 * middle[base], f"only {middle['G'] / middle[base]:.1f} times {base}"
+    assert middle["D"] > middle["A with Pillow"]
+
+
+def test_every_file_is_decoded_once_however_many_epochs_follow(files: Paths, tmp_path: Path) -> None:
+    wanted = tables(files)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2):  # two epochs, each in a study of its own
+        prepare(wanted, tmp_path, "fatal")
+        prepared = [opened(table, tmp_path) for table in wanted]
+        theta = RotateCropFlip().draw(SAMPLES, STORED, SIZE, generator)
+        augmented_here(prepared, torch.randperm(SAMPLES, generator=generator).split(BATCH), theta)
+    files_there = sum(len(set(paths)) for paths in files.values())
+    assert files_there == 3 * SAMPLES
+    assert sum(one.decoded for one in prepared) == files_there
+    assert sum(table.read.calls for table in wanted) == files_there  # type: ignore[attr-defined]
+
+
+EPOCH = """
+import sys
+from pathlib import Path
+import torch
+from harness.augment import RotateCropFlip
+from harness.prepared import opened
+from tests.benchmarks.test_input_path import one_picture
+
+torch.set_num_threads(1)
+rows, folder, peak = int(sys.argv[1]), Path(sys.argv[2]), 0
+prepared, generator = opened(one_picture(folder, rows), folder), torch.Generator().manual_seed(0)
+theta = RotateCropFlip().draw(rows, (144, 144), (112, 112), generator)
+order = torch.cat([torch.randperm(rows, generator=generator) for _ in range(2048 // rows)])
+for index in order.split(64):
+    RotateCropFlip().apply(prepared.gather(index), theta[index], (112, 112))
+    status = Path("/proc/self/status").read_text()
+    peak = max(peak, int(status.split("RssAnon:")[1].split()[0]) * 1024)
+print(peak)
+"""
+
+
+def one_picture(folder: Path, rows: int) -> Table:
+    item = np.random.default_rng(0).integers(0, 256, (3, *STORED), dtype=np.uint8)
+    return Table("train", item.shape, "uint8", "x", (folder / "source",) * rows, lambda row: item)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the kernel's account of a process' own memory")
+def test_memory_of_reading_does_not_grow_with_the_dataset(tmp_path: Path) -> None:
+    """The process' own pages: those of the mapped file belong to the page cache, which all trials share and can be taken back.
+
+    Equally many batches of a smaller and a larger dataset, because the allocator settles over the first dozen.
+    """
+    (tmp_path / "source").write_text("x")
+    peaks = []
+    for rows in (256, 2048):
+        prepare([one_picture(tmp_path, rows)], tmp_path, "fatal")
+        command = [sys.executable, "-c", EPOCH, str(rows), str(tmp_path)]
+        peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    grown = (2048 - 256) * 3 * 144 * 144
+    print(f"\nown memory at most {peaks[0] / 2**20:.0f} MiB for 256 samples, {peaks[1] / 2**20:.0f} MiB for 2048")
+    assert peaks[1] - peaks[0] < grown / 4
+
+
+@pytest.mark.parametrize("library", ["Pillow", "OpenCV"])
+def test_what_is_timed_is_the_same_work(files: Paths, library: str, tmp_path: Path) -> None:
+    """Path A's pictures and path D's differ by the rounding of bytes (Pillow cuts off, and ends a picture more sharply)."""
+    if library == "OpenCV" and not has_opencv():
+        pytest.skip("OpenCV is not installed")
+    source = read_image(files["rgb"][0], "RGB", STORED)
+    path = tmp_path / "stored.png"
+    Image.fromarray(source.transpose(1, 2, 0)).save(path)
+    both = torch.cat([torch.tensor(source), torch.ones(1, *STORED)])[None]
+    for seed in range(30):
+        theta = RotateCropFlip().draw(1, STORED, SIZE, torch.Generator().manual_seed(seed))
+        *draw, flip = meaning(torch.Generator().manual_seed(seed))
+        *batch, inside = RotateCropFlip().apply(both, theta, SIZE)[0].numpy()
+        image = with_pillow(path, *draw, flip) if library == "Pillow" else with_opencv(path, *draw, flip)[:, :, ::-1]
+        difference = np.abs(np.stack(batch, 2) - image)
+        assert (difference[inside > 0.9999] if library == "Pillow" else difference).max() <= 1.01
+
+
+def meaning(generator: torch.Generator) -> tuple[int, int, int, bool]:
+    """Angle, offset and flip of the first draw of RotateCropFlip: its four uniform numbers, read one by one."""
+    turn, across, down, coin = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+    angle = math.floor(turn * 61) - 30
+    margin = sides_of(angle) - SIZE[0]
+    return angle, math.floor(across * margin), math.floor(down * margin), coin < 0.5
