@@ -140,10 +140,12 @@ def show_dataset(name: str, settings: Sequence[str]) -> str:
     cls = DATASETS.get(name)
     protocols = [", ".join(cls.protocols)]
     description = [inspect.cleandoc(cls.__doc__ or "")]
+    options = [f"{key}: {r.describe()}; {r.help}" for key, r in cls.options.items()]
     try:
         spec = cls().spec
     except UserError as error:
-        return _card(f"dataset {name}", {"what it is": description, "protocols": protocols, "needs": [str(error)]})
+        parts = {"what it is": description, "protocols": protocols, "dataset.options": options, "needs": [str(error)]}
+        return _card(f"dataset {name}", parts)
     return _card(
         f"dataset {name}",
         {
@@ -151,6 +153,7 @@ def show_dataset(name: str, settings: Sequence[str]) -> str:
             "task": [f"{spec.task}, {len(spec.classes)} classes, metric {spec.metric}"],
             "modalities": [f"{m.name} {'x'.join(map(str, m.shape))}: {m.description}" for m in spec.modalities],
             "protocols": protocols,
+            "dataset.options": options,
             "synthetic": ["yes" if spec.synthetic else "no"],
             "notes": spec.notes,
         },

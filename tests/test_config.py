@@ -95,6 +95,8 @@ def test_every_shipped_study_loads_and_plans(name: str, tmp_path: Path) -> None:
     assert study.description
     plan = Plan(study)
     models = sum(7 if row.method == "dedicated" else 1 for row in plan.rows)
-    assert plan.size == models * len(study.seeds) and len(plan.trials) == plan.size
+    assert plan.size == models * len(study.seeds)
+    # Trials are named by their data, which a study of the user's copy has not got here.
+    assert plan.dataset.root_variable is not None or len(plan.trials) == plan.size
     for preset in study.presets:
         Plan(load_study([*given, f"preset={preset}"]))

@@ -71,6 +71,12 @@ def test_a_trial_by_the_first_characters_of_its_id(tmp_path: Path, capsys: pytes
     assert trial.id in text and "  done" in text and "profile: accuracy" in text and "(n = 60)" in text
 
 
+def test_a_dataset_shows_its_settings_with_or_without_its_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "  size: default 112; " in shown(capsys, "dataset=casia_surf")
+    text = shown(capsys, "dataset=manifest")
+    assert "  void: default 255; " in text and "needs dataset.manifest=PATH" in text
+
+
 @pytest.mark.parametrize("word", ["trial=zzz", "meths", "method=dmr", "study=quick_start", "dataset=digit"])
 def test_mistakes(word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
