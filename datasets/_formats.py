@@ -160,6 +160,8 @@ def arranged(values: Item, layout: Layout) -> Item:
 
 
 def _loaded(path: Path) -> Item:
+    # Says more than numpy about what is no npy file.
+    read_header(path)
     try:
         return np.asarray(np.load(path, allow_pickle=False))
     except FileNotFoundError:

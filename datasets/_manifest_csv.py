@@ -120,7 +120,7 @@ def _even(path: Path, lines: list[tuple[int, list[str]]]) -> list[tuple[int, lis
     odd = [n for n, line in lines[1:] if len(line) < width or any(cell.strip() for cell in line[width:])]
     if odd:
         raise UserError(
-            f"{path.name}: {rows_named(odd)} of the file do not have {width} cells as the first row has; "
+            f"{path.name}: the first row has {width} cells, but not {rows_named(odd)}; "
             "put cells that contain the separator into quotes"
         )
     if len(lines) < 2:
@@ -182,10 +182,10 @@ def _check_cells(sheet: Sheet) -> None:
     name = sheet.path.name
     unlabelled = [row.number for row in sheet.rows if not row.label]
     if unlabelled:
-        raise UserError(f"{name}: {rows_named(unlabelled)} have no label; give each one, or remove the row")
+        raise UserError(f"{name}: no label in {rows_named(unlabelled)}; give each sample one, or remove the row")
     bare = [row.number for row in sheet.rows if not any(row.files)]
     if bare:
-        raise UserError(f"{name}: {rows_named(bare)} have no modality at all; remove what has nothing to show")
+        raise UserError(f"{name}: no modality at all in {rows_named(bare)}; remove what has nothing to show")
     for position, column in enumerate(sheet.modalities):
         _check_column(sheet, column, [(row.number, row.files[position]) for row in sheet.rows if row.files[position]])
         if not any(row.files[position] for row in sheet.of("train")):

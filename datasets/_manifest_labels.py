@@ -69,7 +69,8 @@ def _named(text: str) -> tuple[str, ...]:
 def _found(sheet: Sheet, folded: Mapping[str, str]) -> tuple[str, ...]:
     """The labels themselves, numbers in their order before words; UserError for labels that differ in case alone."""
     alike: dict[str, str] = {}
-    for label in dict.fromkeys(folded.values()):
+    counts = Counter(folded[row.label] for row in sheet.rows)
+    for label, _ in counts.most_common():
         other = alike.setdefault(label.casefold(), label)
         if other != label:
             rows = [row.number for row in sheet.rows if row.label == label]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from datasets._manifest_csv import Row, Sheet
+from harness.combinations import lattice
 from harness.errors import UserError
 
 
@@ -38,6 +39,20 @@ def splits(sheet: Sheet, share: float, seed: int, limit: int | None) -> Splits:
     if min(map(len, rows.values())) == 0:
         raise UserError(f"{sheet.path.name} has too few samples in train to take a val split from; mark some rows as val")
     return Splits({name: _limited(found, sheet.dense, limit) for name, found in rows.items()}, tuple(remarks))
+
+
+def require_both(sheet: Sheet, found: Splits, index: Mapping[str, int]) -> None:
+    """UserError unless every combination in val and in test comes with live samples and attacks: error rates need both."""
+    for split in ("val", "test"):
+        for combination in lattice(sheet.modalities):
+            rows = [
+                row for row in found.rows[split] if all(f for f, shown in zip(row.files, combination.mask, strict=True) if shown)
+            ]
+            if rows and len({index[row.label] for row in rows}) < 2:
+                raise UserError(
+                    f"{sheet.path.name}: the {len(rows)} samples of {split} that have {combination.name} are all "
+                    f"'{rows[0].label}', and error rates need live samples and attacks; add some of the other"
+                )
 
 
 def _order(rows: Sequence[Row], dense: bool, seed: int) -> list[tuple[int, int, Row]]:

@@ -15,7 +15,7 @@ from datasets._manifest_csv import Sheet, read_sheet
 from datasets._manifest_headers import Scan, contents, scan
 from datasets._manifest_labels import Labels, labels
 from datasets._manifest_options import OPTIONS, as_declared
-from datasets._manifest_splits import Splits, splits
+from datasets._manifest_splits import Splits, require_both, splits
 from datasets._manifest_statistics import save, saved
 from datasets._manifest_tables import LABEL, Arrays
 from harness._prepared_table import digest, shown
@@ -89,6 +89,8 @@ class Manifest(Dataset):
         sizes = {column.shape[1:] for column in self._columns}
         pixels = all(column.kind != "audio" for column in self._columns) and len(sizes) == 1 and sizes != {(1, 1)}
         aligned = {"auto": pixels, "yes": True, "no": False}[str(self.values["aligned"])]
+        if self._labels.task == "anti_spoofing":
+            require_both(self._sheet, self._splits, self._labels.index)
         complete = sum(all(row.files) for row in self._splits.rows["train"])
         return DataSpec(
             name="manifest",

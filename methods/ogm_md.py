@@ -57,6 +57,7 @@ class OGMMD(SFMD):
         "paper": "on-the-fly gradient modulation, OGM-GE by default",
         "released": "no modulation: the DMRNet authors' script trains concatenation with modality dropout (the numbers of sf_md)",
     }
+    role = "method"
     tasks = ("classification", "anti_spoofing")
 
     alpha: Tensor

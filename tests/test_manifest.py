@@ -259,6 +259,16 @@ def test_anti_spoofing_has_live_as_class_one(tmp_path: Path, words: tuple[str, s
     assert opened(path, task="classification")[0].spec.metric == "accuracy"
 
 
+def test_anti_spoofing_needs_both_classes_in_every_combination_that_test_has(tmp_path: Path) -> None:
+    path = classification(tmp_path)
+    rows = [row | {"label": "live" if row["label"] == "cat" else "attack"} for row in read_rows(path)]
+    for row in rows:
+        if row["split"] == "test" and row["label"] == "attack":
+            row["vec"] = ""
+    with pytest.raises(UserError, match="the 4 samples of test that have vec are all 'live'"):
+        opened(write_csv(path, rows))
+
+
 def test_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
     path = classification(tmp_path)
     rows = [row | {"label": "10" if row["label"] == "cat" else "9"} for row in read_rows(path)]

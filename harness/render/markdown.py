@@ -54,7 +54,18 @@ def _title(results: Results) -> list[str]:
 def _main_table(results: Results, comparison: Comparison) -> list[str]:
     table = _pipes(main_grid(results, comparison))
     picture = f"![{metric_sentence(results)}]({HEATMAP})"
-    return ["## Result", "", f"{metric_sentence(results)}.", "", *table, "", *bullets(legend(results, comparison)), "", picture]
+    lines = [*legend(results, comparison), *_samples(results)]
+    return ["## Result", "", f"{metric_sentence(results)}.", "", *table, "", *bullets(lines), "", picture]
+
+
+def _samples(results: Results) -> list[str]:
+    """On how many samples each combination was scored, where samples lack modalities."""
+    table = results.table
+    found = table[table["split"] == "test"].groupby("combination", sort=False)["n"].max()
+    if found.nunique() < 2:
+        return []
+    counts = ", ".join(f"{name} {n}" for name, n in found.items())
+    return [f"samples of test that have all modalities of a combination, on which it is scored: {counts}"]
 
 
 def _pipes(grid: Grid) -> list[str]:
