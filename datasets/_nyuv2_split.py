@@ -24,11 +24,12 @@ IMAGES = 1449
 
 @dataclass(frozen=True)
 class Selection:
-    """Original ids of train and val, and a sentence that says where they come from."""
+    """Original ids of train and val, where they come from in a sentence, and the same in short for reports."""
 
     train: tuple[int, ...]
     val: tuple[int, ...]
     told: str
+    note: str
 
 
 def selection(root: Path, ids: Sequence[int], scenes: Mapping[int, str]) -> Selection:
@@ -44,7 +45,7 @@ def selection(root: Path, ids: Sequence[int], scenes: Mapping[int, str]) -> Sele
         f"there is no {LISTS}/val.txt below the root, so val is {len(val)} of the {len(ids)} training images, whole scenes "
         f"({kept}); the published 381/414 lists (train.txt and val.txt of data/nyud in the FCN repository) are used from there"
     )
-    return Selection(train, tuple(sorted(val)), told)
+    return Selection(train, tuple(sorted(val)), told, f"val: {len(val)} training images, whole scenes by rule (no published list)")
 
 
 def _groups(ids: Sequence[int], scenes: Mapping[int, str]) -> list[list[int]]:
@@ -66,7 +67,7 @@ def _taken(groups: Sequence[Sequence[int]]) -> set[int]:
         seen += len(group)
         if len(val) + len(group) <= SHARE * seen:
             val |= set(group)
-    smallest: Sequence[int] = min(groups, key=len)
+    smallest = min(groups, key=len)
     return val or set(smallest)
 
 
@@ -80,7 +81,7 @@ def _published(folder: Path, ids: Sequence[int]) -> Selection:
             f"neither or not for training: {shown(wrong)}; use the lists that belong to this copy, or take the folder {LISTS} away"
         )
     told = f"val is the list {LISTS}/val.txt: {len(found['train'])} train, {len(found['val'])} val"
-    return Selection(found["train"], found["val"], told)
+    return Selection(found["train"], found["val"], told, f"val: the published list of {len(found['val'])} training images")
 
 
 def _original(ids: tuple[int, ...]) -> tuple[int, ...]:
@@ -130,3 +131,10 @@ def check_official(ids: Mapping[str, Sequence[int]]) -> None:
                 f"the first {name} images are {shown(ids[name][:6])} (original, 1-based), officially they are {shown(start)}; "
                 f"the names are shifted or the lists are others; {way_out}"
             )
+
+
+def spread(images: tuple[int, ...], limit: int | None) -> tuple[int, ...]:
+    """At most ``limit`` images, evenly spaced."""
+    if limit is None or limit >= len(images):
+        return images
+    return tuple(images[i * len(images) // limit] for i in range(limit))
