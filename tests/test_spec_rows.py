@@ -50,7 +50,7 @@ def test_T24_everything_rejected_is_fifty_and_class_names_do_not_matter() -> Non
 
 
 def test_T24_a_missing_class_is_said() -> None:
-    with pytest.raises(ValueError, match="ACER needs live samples and attacks"):
+    with pytest.raises(ValueError, match="it needs live samples and attacks"):
         acer(*predictions(3, 0, 0, 0))
 
 
