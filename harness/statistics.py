@@ -6,7 +6,7 @@ on each trial's worst combination. Combinations of one test set are not independ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -24,15 +24,16 @@ from harness.store import file_sha256
 
 __all__ = [
     "AVERAGE",
+    "LEVEL",
+    "WORST",
     "Calibration",
     "Difference",
     "Estimate",
-    "LEVEL",
     "Place",
     "Ranking",
     "RowSamples",
     "Unranked",
-    "WORST",
+    "adjusted",
     "calibration",
     "coverage",
     "datasets_needed",
@@ -40,6 +41,7 @@ __all__ = [
     "differences",
     "estimate",
     "holm",
+    "intact",
     "letters",
     "paired",
     "rank_test",
@@ -108,7 +110,7 @@ class Difference:
         """The row that is significantly better, if one is."""
         if not self.significant:
             return None
-        return self.first if (self.value > 0) == self.higher_is_better else self.second
+        return self.first if (self.estimate.corrected > 0) == self.higher_is_better else self.second
 
     @property
     def note(self) -> str:
@@ -134,8 +136,8 @@ class Place:
 class Ranking:
     """Rows by their mean, best first, with what is a tie.
 
-    ``best`` are the rows that no row is significantly better than. ``leader`` is the one row that is significantly better than
-    every other one; without it nothing is to be emphasised. ``detectable`` is the median over the pairs of what could have been found.
+    ``best`` are the rows that no row is significantly better than. ``leader`` is the row that is significantly better than every
+    other; without it nothing is to be emphasised. ``detectable`` is the median over the pairs of what could have been found.
     """
 
     summary: str
@@ -157,14 +159,15 @@ def row_samples(results: Results, split: str = "test") -> dict[str, RowSamples]:
     """
     found = {}
     for row in results.plan.rows:
-        usable = [done for done in results.of(row.label) if not row.method_class.per_combination and _whole(results, done)]
+        usable = [done for done in results.of(row.label) if not row.method_class.per_combination and intact(results, done)]
         if usable:
             values = np.stack([_values(results, done, split) for done in usable], 1)
             found[row.label] = RowSamples(row.label, tuple(done.trial.seed for done in usable), values)
     return found
 
 
-def _whole(results: Results, done: Finished) -> bool:
+def intact(results: Results, done: Finished) -> bool:
+    """Whether a trial's evidence is what was recorded."""
     return file_sha256(results.store.trial(done.trial.id) / "scores.npz") == str(done.record["files"]["scores.npz"]["sha256"])
 
 
@@ -203,7 +206,7 @@ def paired(rows: Sequence[RowSamples], names: Sequence[str], higher_is_better: b
         found[WORST].append(difference_of(*pair, WORST, worst_gap, higher_is_better))
         each = [(name, estimate(gap[i])) for i, name in enumerate(names) if there[i]]
         found[""].extend(difference_of(*pair, name, one, higher_is_better) for name, one in each)
-    return [one for family in found.values() for one in _adjusted(family)]
+    return [one for family in found.values() for one in adjusted(family)]
 
 
 def _worst(values: Array, higher_is_better: bool) -> tuple[Array, Array]:
@@ -226,7 +229,9 @@ def difference_of(first: str, second: str, summary: str, found: Estimate, higher
     return Difference(first, second, summary, found, higher_is_better, *numbers)
 
 
-def _adjusted(family: Sequence[Difference]) -> list[Difference]:
+def adjusted(differences: Iterable[Difference]) -> list[Difference]:
+    """A family of differences with Holm's correction."""
+    family = list(differences)
     return [replace(one, p_adjusted=p) for one, p in zip(family, holm([one.p for one in family]), strict=True)]
 
 
@@ -252,7 +257,7 @@ def _require_whole(results: Results) -> None:
     damaged = [
         f"{done.trial.job.name} (scores.npz changed after the record was written)"
         for done in results.finished
-        if done.trial.row.label not in reference and not _whole(results, done)
+        if done.trial.row.label not in reference and not intact(results, done)
     ]
     holes = [*missing, *damaged]
     if holes:
