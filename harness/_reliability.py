@@ -37,7 +37,7 @@ def from_scores(scores: Tensor, target: Tensor) -> Reliability:
     """Of class scores (n, K) and targets (n,); the confidence is the largest softmax probability, in double precision."""
     confidence, predicted = scores.double().softmax(1).max(1)
     correct = predicted == target
-    bins = histogram(confidence[None], correct[None], torch.ones_like(correct)[None])[0].double().numpy()
+    bins = histogram(confidence[None].float(), correct[None], torch.ones_like(correct)[None])[0].double().numpy()
     distinct, place = np.unique(-confidence.numpy(), return_inverse=True)
     count = np.bincount(place, minlength=len(distinct)).astype(float)
     return _reliability(bins, count, np.bincount(place, weights=(~correct).double().numpy(), minlength=len(distinct)))

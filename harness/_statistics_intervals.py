@@ -28,6 +28,9 @@ LEVEL = 0.05
 POWER = 0.8
 MANY_SEEDS = 10_000
 
+MUCH_BIAS = 0.25
+"""The bias, in standard errors, above which a worst case is not calibrated: 89 % by simulation where it is half of one."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -52,6 +55,11 @@ class Estimate:
     def variance(self) -> float:
         """Of the mean over seeds and samples; with one seed of the mean over samples alone."""
         return self.from_seeds + self.from_samples
+
+    @property
+    def biased(self) -> bool:
+        """Whether the bias is too large to be corrected reliably."""
+        return abs(self.bias) > MUCH_BIAS * math.sqrt(self.variance)
 
     def interval(self) -> tuple[float, float]:
         """The 95 % interval."""

@@ -55,6 +55,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 AVERAGE, WORST = "average", "worst"
 """Summaries beside the single combinations, which go by their names."""
 
+NEAR_TIES = (
+    "not calibrated here: one row has several combinations that are about equally bad, and the other has not; "
+    "the smallest of several noisy values looks worse than it is, and correcting for it leaves 89 to 95 % coverage"
+)
+
 
 class Unranked(UserError):
     """A table with holes is not ranked; the sentence lists them."""
@@ -114,8 +119,8 @@ class Difference:
 
     @property
     def note(self) -> str:
-        """What must stand beside it when the seeds are too few; else empty."""
-        return calibration(self.estimate.seeds).note
+        """What must stand beside it: too few seeds, or a worst case that cannot be told from others; else empty."""
+        return calibration(self.estimate.seeds).note or (NEAR_TIES if self.estimate.biased else "")
 
 
 @dataclass(frozen=True)
