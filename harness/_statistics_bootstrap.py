@@ -35,7 +35,7 @@ def resampled(values: Array, replicates: int = REPLICATES, seed: int = 0) -> Arr
 
 def worst(values: Array, higher_is_better: bool) -> Array:
     """The worst over the combinations, the second last axis but one: (..., C, S) -> (..., S)."""
-    return np.min(values, -2) if higher_is_better else np.max(values, -2)
+    return np.asarray(values.min(-2) if higher_is_better else values.max(-2))
 
 
 def estimate_resampled(differences: Array, replicates: Array, samples: int) -> Estimate:

@@ -119,7 +119,7 @@ def _jackknife(metric: str) -> Influence:
             return np.full(len(counts), whole)
         without = counts.sum(0, dtype=torch.int64) - counts.long()
         pseudo = len(counts) * whole - (len(counts) - 1) * _each_mean_iou(without.numpy(), metric == "miou_all")
-        return pseudo - pseudo.mean() + whole
+        return np.asarray(pseudo - pseudo.mean() + whole)
 
     return influence
 

@@ -275,6 +275,5 @@ def _of_trial(results: Results, done: Finished, split: str) -> list[tuple[str, R
 
 
 def _mean(ones: Sequence[Reliability]) -> Reliability:
-    risk = tuple(np.mean([one.risk for one in ones], 0).tolist())
-    parts = (float(np.mean([getattr(one, name) for one in ones])) for name in ("calibration_error", "aurc", "excess"))
-    return Reliability(*parts, risk)
+    table = np.array([[one.calibration_error, one.aurc, one.excess, *one.risk] for one in ones]).mean(0).tolist()
+    return Reliability(table[0], table[1], table[2], tuple(table[3:]))

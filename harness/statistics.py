@@ -57,7 +57,7 @@ AVERAGE, WORST = "average", "worst"
 
 NEAR_TIES = (
     "not calibrated here: one row has several combinations that are about equally bad, and the other has not; "
-    "the smallest of several noisy values looks worse than it is, and correcting for it leaves 89 to 95 % coverage"
+    "the worst of several noisy values looks worse than it is, and correcting for it leaves 89 to 95 % coverage"
 )
 
 
