@@ -124,5 +124,5 @@ def test_a_combination_without_samples_is_nan() -> None:
 
 
 def test_a_quantile_has_no_values_per_sample() -> None:
-    with pytest.raises(UserError, match="tpr_at_fpr_1e-2 is not known sample by sample.*accuracy"):
+    with pytest.raises(UserError, match=r"tpr_at_fpr_1e-2 is not known sample by sample.*accuracy"):
         sample_values(METRICS["tpr_at_fpr_1e-2"], *classification(2), LATTICE)
