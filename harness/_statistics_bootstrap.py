@@ -29,7 +29,7 @@ def resampled(values: Array, replicates: int = REPLICATES, seed: int = 0) -> Arr
     chunk = max(1, AT_ONCE // samples)
     sizes = [min(chunk, replicates - start) for start in range(0, replicates, chunk)]
     uniform = np.full(samples, 1 / samples)
-    parts = [generator.multinomial(samples, uniform, size) @ columns / samples for size in sizes]
+    parts = [generator.multinomial(samples, uniform, size).astype(float) @ columns / samples for size in sizes]
     return np.concatenate(parts).reshape(replicates, *shape)
 
 

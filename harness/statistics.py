@@ -75,7 +75,11 @@ class RowSamples:
 
     def on(self, seeds: Sequence[int]) -> Array:
         """The values of some seeds, in their order."""
-        return self.values[:, [self.seeds.index(seed) for seed in seeds]]
+        return self.values[:, self.at(seeds)]
+
+    def at(self, seeds: Sequence[int]) -> list[int]:
+        """Where some seeds are."""
+        return [self.seeds.index(seed) for seed in seeds]
 
 
 @dataclass(frozen=True)
@@ -83,9 +87,7 @@ class Difference:
     """``first`` minus ``second`` in the metric's unit, with a 95 % interval and two-sided p value.
 
     ``summary`` is ``average``, ``worst`` or a combination's name. ``p_adjusted`` is Holm's over all pairs of the same summary, the
-    single combinations taken together; the interval belongs to this pair alone. ``detectable`` is the true difference that would
-    be found in 80 % of such studies (unadjusted), ``seeds_needed`` the seeds that this much power takes if the difference is what
-    it seems: infinity where the test set is too small for any number of seeds, NaN with one seed.
+    single combinations taken together; the interval belongs to this pair alone.
     """
 
     first: str
@@ -97,13 +99,21 @@ class Difference:
     high: float
     p: float
     p_adjusted: float
-    detectable: float
-    seeds_needed: float
 
     @property
     def value(self) -> float:
         """The difference of the metric's means."""
         return self.estimate.value
+
+    @property
+    def detectable(self) -> float:
+        """The true difference that would be found in 80 % of such studies, unadjusted."""
+        return self.estimate.detectable()
+
+    @property
+    def seeds_needed(self) -> float:
+        """The seeds that this much power takes if the difference is what it seems (see ``Estimate.seeds_needed``)."""
+        return self.estimate.seeds_needed()
 
     @property
     def significant(self) -> bool:
@@ -196,42 +206,39 @@ def differences(results: Results, split: str = "test", rows: dict[str, RowSample
 
 
 def paired(rows: Sequence[RowSamples], names: Sequence[str], higher_is_better: bool) -> list[Difference]:
-    """``differences`` of given samples; ``names`` are the combinations."""
-    worst_of = {row.label: _worst(row.values, higher_is_better) for row in rows}
+    """``differences`` of given samples, all of the same test set; ``names`` are the combinations."""
+    if not rows:
+        return []
+    there = ~np.any([np.isnan(row.values).any((1, 2)) for row in rows], 0)
+    worst_of = _worst_of(rows, there, higher_is_better)
     found: dict[str, list[Difference]] = {AVERAGE: [], WORST: [], "": []}
     for first, second in combinations(rows, 2):
         seeds = [seed for seed in first.seeds if seed in second.seeds]
         if not seeds:
             continue
         gap = first.on(seeds) - second.on(seeds)
-        there = ~np.isnan(gap).any((1, 2))
+        worst_gap = worst_of[first.label][:, first.at(seeds)] - worst_of[second.label][:, second.at(seeds)]
         pair = first.label, second.label
+        of_worst = estimate_resampled(worst_gap[0], worst_gap[1:], gap.shape[2])
         found[AVERAGE].append(difference_of(*pair, AVERAGE, estimate(gap[there].mean(0)), higher_is_better))
-        worst_gap = _worst_gap(first, second, worst_of, seeds)
-        found[WORST].append(difference_of(*pair, WORST, worst_gap, higher_is_better))
+        found[WORST].append(difference_of(*pair, WORST, of_worst, higher_is_better))
         each = [(name, estimate(gap[i])) for i, name in enumerate(names) if there[i]]
         found[""].extend(difference_of(*pair, name, one, higher_is_better) for name, one in each)
     return [one for family in found.values() for one in adjusted(family)]
 
 
-def _worst(values: Array, higher_is_better: bool) -> tuple[Array, Array]:
-    """Each trial's worst combination, (S,), and on resampled samples, (B, S)."""
-    there = values[~np.isnan(values).any((1, 2))]
-    return worst(there.mean(2), higher_is_better), worst(resampled(there), higher_is_better)
-
-
-def _worst_gap(first: RowSamples, second: RowSamples, worst_of: dict[str, tuple[Array, Array]], seeds: Sequence[int]) -> Estimate:
-    (point, again), (other_point, other_again) = (
-        tuple(part[..., [row.seeds.index(seed) for seed in seeds]] for part in worst_of[row.label]) for row in (first, second)
-    )
-    return estimate_resampled(point - other_point, again - other_again, first.values.shape[2])
+def _worst_of(rows: Sequence[RowSamples], there: Array, higher_is_better: bool) -> dict[str, Array]:
+    """Each trial's worst combination (1 + B, S) by row: first as it is, then on resampled samples, the same for all rows."""
+    values = np.concatenate([row.values[there] for row in rows], 1)
+    means = np.concatenate([values.mean(2)[None], resampled(values)])
+    parts = np.split(worst(means, higher_is_better), np.cumsum([len(row.seeds) for row in rows])[:-1], axis=1)
+    return {row.label: part for row, part in zip(rows, parts, strict=True)}
 
 
 def difference_of(first: str, second: str, summary: str, found: Estimate, higher_is_better: bool) -> Difference:
     """One difference, not yet adjusted for others."""
     p_value = found.p_value()
-    numbers = (*found.interval(), p_value, p_value, found.detectable(), found.seeds_needed())
-    return Difference(first, second, summary, found, higher_is_better, *numbers)
+    return Difference(first, second, summary, found, higher_is_better, *found.interval(), p_value, p_value)
 
 
 def adjusted(differences: Iterable[Difference]) -> list[Difference]:

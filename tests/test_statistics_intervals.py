@@ -131,7 +131,8 @@ def test_coverage_by_quadrature_is_what_a_simulation_finds(seeds: int, share: fl
 
 def test_what_is_calibrated() -> None:
     assert [calibration(seeds).calibrated for seeds in (1, 2, 3, 5, 10)] == [True, False, True, True, True]
-    assert min(calibration(seeds).lowest for seeds in (3, 5, 10)) > 94.9  # false differences below the nominal rate
+    assert min(calibration(seeds).lowest for seeds in (3, 5, 10)) > 94.98  # false differences not above the nominal rate
+    assert calibration(3).highest == pytest.approx(97.1, abs=0.1) and calibration(5).highest < 96.5
     assert calibration(2).note.startswith("not calibrated here: with 2 seeds") and calibration(3).note == ""
 
 
