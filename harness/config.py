@@ -1,5 +1,7 @@
 """A study: flat YAML in studies/, typed dataclasses here, ``key=value`` on the command line.
 
+``base: NAME`` in a study file takes over another study's keys, presets included, below the file's own.
+
 Every mistake (a misspelt study, key or name, a wrong type, a value out of range) is one UserError that names the nearest valid one.
 """
 
@@ -62,7 +64,9 @@ class Study:
 
     name: str = setting(DEFAULT_STUDY, "the study's name (`study=NAME`)")
     description: str = setting("", "what the study asks")
-    published_table: int | None = setting(None, "table of the DMRNet paper that the report shows beside the measured values", low=1)
+    published_table: int | None = setting(
+        None, "table of the DMRNet paper that the report shows beside the measured values", low=1, high=7
+    )
     methods: list[Any] = field(
         default_factory=list,
         metadata={"help": "NAME, NAME:variant, ./file.py or {method, variant, hparams, label}"},

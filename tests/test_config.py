@@ -76,6 +76,7 @@ MISTAKES = {
     "executor=rai": "executor='rai' is not a legal value; did you mean 'ray'?",
     "preset=smok": "unknown preset 'smok'; did you mean 'smoke'?",
     "rerun=all": "rerun='all' is not a legal value",
+    "published_table=8": "published_table=8 must be between 1 and 7",
     "search.budget=3": "search.* is not built yet",
 }
 

@@ -71,6 +71,12 @@ def test_the_studies_on_casia_have_the_recipe_of_the_comparison(name: str) -> No
     assert set(ours.presets) == {"smoke"}
 
 
+@pytest.mark.parametrize("name", ["casia_ablation", "casia_estimators", "casia_feature_diversity", "casia_variance"])
+def test_studies_of_known_rows_train_nothing_that_the_comparison_has_not_trained(name: str) -> None:
+    known = {row.label: row for row in plan_of("casia_all_methods").rows}
+    assert all(row == known[row.label] for row in plan_of(name).rows)
+
+
 def test_the_sweeps_have_the_published_points_and_nothing_else_changes() -> None:
     alphas = [row.hparams for row in plan_of("casia_alpha").rows]
     assert [row["alpha"] for row in alphas] == [0.0, 1e-4, 1e-3, 1e-2, 1e-1]
