@@ -1,5 +1,7 @@
 """A study: flat YAML in studies/, typed dataclasses here, ``key=value`` on the command line.
 
+``base: NAME`` in a study file takes over another study's keys, presets included, below the file's own.
+
 Every mistake (a misspelt study, key or name, a wrong type, a value out of range) is one UserError that names the nearest valid one.
 """
 
@@ -62,6 +64,9 @@ class Study:
 
     name: str = setting(DEFAULT_STUDY, "the study's name (`study=NAME`)")
     description: str = setting("", "what the study asks")
+    published_table: int | None = setting(
+        None, "table of the DMRNet paper that the report shows beside the measured values", low=1, high=7
+    )
     methods: list[Any] = field(
         default_factory=list,
         metadata={"help": "NAME, NAME:variant, ./file.py or {method, variant, hparams, label}"},
@@ -91,6 +96,8 @@ class Study:
 
 
 NAMED_BLOCKS = ("dataset", "backbone")
+OWN_KEYS = ("description", "published_table")
+"""What a study does not take over from its base: they say what one study asks and what it is compared with."""
 
 
 def study_files() -> dict[str, Path]:
@@ -99,10 +106,14 @@ def study_files() -> dict[str, Path]:
 
 
 def load_study(arguments: Sequence[str]) -> Study:
-    """The study that ``study=NAME key=value ...`` describes: the file, then its preset, then the arguments."""
+    """The study that ``study=NAME key=value ...`` describes: its base, the file, then its preset, then the arguments."""
     given = _arguments(arguments)
+    if "base" in given:
+        raise UserError(
+            f"base={given['base']} belongs into a study file; on the command line study={given['base']} names the study"
+        )
     name, path = _find_study(str(given.pop("study", DEFAULT_STUDY)))
-    body = _normalised(_read(path), str(path.name))
+    body = _with_base(_read(path), path)
     command = _normalised(given, "the command line")
     preset = command.get("preset", body.get("preset"))
     layers = [body, _preset(body, preset), command] if preset is not None else [body, command]
@@ -149,6 +160,29 @@ def _read(path: Path) -> Layer:
     if not isinstance(content, dict):
         raise UserError(f"{path}: a study file must hold keys and values")
     return content
+
+
+def _with_base(body: Layer, path: Path) -> Layer:
+    """The file's keys over those of the study that its ``base`` names; a base has none itself, so there are no cycles."""
+    own = dict(body)
+    name = own.pop("base", None)
+    own = _normalised(own, path.name)
+    if name is None:
+        return own
+    below = _base_file(str(name), path)
+    base = _read(below)
+    if "base" in base:
+        whose = "itself" if below.resolve() == path.resolve() else f"a study that has the base {base['base']}"
+        raise UserError(f"{path.name}: base={name} is {whose}; a base must be a study without a base")
+    return _merge({key: value for key, value in _normalised(base, below.name).items() if key not in OWN_KEYS}, own)
+
+
+def _base_file(name: str, path: Path) -> Path:
+    """A shipped study's file, or a file whose name is taken from the folder of the study that names it."""
+    try:
+        return _find_study(str(path.parent / name) if Path(name).suffix in {".yaml", ".yml"} else name)[1]
+    except UserError as error:
+        raise UserError(f"{path.name}: base={name}: {error}") from error
 
 
 def _preset(body: Layer, preset: object) -> Layer:

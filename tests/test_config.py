@@ -76,6 +76,7 @@ MISTAKES = {
     "executor=rai": "executor='rai' is not a legal value; did you mean 'ray'?",
     "preset=smok": "unknown preset 'smok'; did you mean 'smoke'?",
     "rerun=all": "rerun='all' is not a legal value",
+    "published_table=8": "published_table=8 must be between 1 and 7",
     "search.budget=3": "search.* is not built yet",
 }
 
@@ -98,5 +99,55 @@ def test_every_shipped_study_loads_and_plans(name: str, tmp_path: Path) -> None:
     assert plan.size == models * len(study.seeds)
     # Trials are named by their data, which a study of the user's copy has not got here.
     assert plan.dataset.root_variable is not None or len(plan.trials) == plan.size
+    assert "smoke" in study.presets
     for preset in study.presets:
         Plan(load_study([*given, f"preset={preset}"]))
+
+
+# ---------------------------------------------------------------------- a study on a base
+
+
+def written(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder / "own.yaml"
+
+
+def test_a_study_has_its_bases_keys_below_its_own(tmp_path: Path) -> None:
+    path = written(tmp_path, own="base: casia_all_methods\nmethods: [sf_md]\ntrain: {epochs: 7}\npresets: {smoke: {seeds: [9]}}\n")
+    study, base = load_study([f"study={path}"]), load_study(["study=casia_all_methods"])
+    assert (study.name, study.methods, study.train.epochs) == ("own", ["sf_md"], 7)
+    assert (study.dataset, study.backbone, study.train.lr, study.seeds) == (base.dataset, base.backbone, 1e-3, base.seeds)
+    # What the base asks, and the table that it is compared with, are its own.
+    assert (study.description, study.published_table, base.published_table) == ("", None, 1)
+    smoke = load_study([f"study={path}", "preset=smoke", "train.lr=0.5"])
+    assert (smoke.seeds, smoke.backbone["width"], smoke.train.epochs, smoke.train.lr) == ([9], 8, 10, 0.5)
+
+
+def test_a_base_that_is_a_file_is_taken_from_the_studys_folder(tmp_path: Path) -> None:
+    path = written(tmp_path, own="base: below.yaml\nseeds: [3]\n", below="methods: [hemis]\ntrain: {epochs: 4}\n")
+    study = load_study([f"study={path}"])
+    assert (study.methods, study.train.epochs, study.seeds) == (["hemis"], 4, [3])
+
+
+BASES = {
+    "base: own.yaml\n": "own.yaml: base=own.yaml is itself; a base must be a study without a base",
+    "base: below.yaml\n": "own.yaml: base=below.yaml is a study that has the base own.yaml; a base must be",
+    "base: casia_ablation\n": "own.yaml: base=casia_ablation is a study that has the base casia_all_methods",
+    "base: casia_all_method\n": "base=casia_all_method: unknown study 'casia_all_method'; did you mean 'casia_all_methods'?",
+    "base: nowhere.yaml\n": "nowhere.yaml does not exist",
+    "base: wrong.yaml\n": "wrong.yaml: unknown key 'seedz'; did you mean 'seeds'?",
+}
+
+
+@pytest.mark.parametrize("content", BASES)
+def test_each_mistake_in_a_base_is_one_sentence(content: str, tmp_path: Path) -> None:
+    path = written(tmp_path, own=content, below="base: own.yaml\n", wrong="seedz: [1]\n")
+    with pytest.raises(UserError) as caught:
+        load_study([f"study={path}"])
+    assert BASES[content] in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_base_belongs_into_a_file() -> None:
+    with pytest.raises(UserError, match="base=quickstart belongs into a study file"):
+        load_study(["base=quickstart"])
