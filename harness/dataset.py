@@ -208,7 +208,8 @@ class Split:
         # On the flat view: selecting rows of an array with many dimensions is several times slower.
         flat = stored.reshape(len(stored), -1)
         chosen = flat.index_select(0, rows.to(stored.device)).reshape(len(rows), *stored.shape[1:])
-        if chosen.device == self.device:
+        # By type: "cuda" and "cuda:0" are one device and two names.
+        if chosen.device.type == self.device.type:
             return chosen
         return chosen.pin_memory().to(self.device, non_blocking=True)
 
