@@ -28,10 +28,10 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 def run(*arguments: str, module: str = "harness.run") -> subprocess.CompletedProcess[str]:
     """A command to its end."""
-    return subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=600, check=False)
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 300) -> None:
     """Wait for a condition; fail when the process ends or time runs out first."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -58,7 +58,7 @@ def test_ctrl_c_ends_cleanly_and_a_second_start_goes_on(tmp_path: Path) -> None:
     wait_until(lambda: any(n >= 5 for n in epochs(tmp_path).values()), driver)
     pids = list(workers(tmp_path).values())
     driver.send_signal(signal.SIGINT)
-    text = driver.communicate(timeout=60)[0]
+    text = driver.communicate(timeout=120)[0]
     assert driver.returncode == 130
     assert "To go on: python -m harness.run" in text and "Traceback" not in text
     assert not any(alive(pid) for pid in pids)
@@ -74,7 +74,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None
     wait_until(lambda: sum(n >= 10 for n in epochs(tmp_path / "killed").values()) >= 1, driver)
     trial, pid = next((t, p) for t, p in workers(tmp_path / "killed").items() if epochs(tmp_path / "killed").get(t, 0) >= 10)
     os.kill(pid, signal.SIGKILL)
-    text = driver.communicate(timeout=300)[0]
+    text = driver.communicate(timeout=600)[0]
     assert driver.returncode == 0, text
     assert "its worker died; it goes on from its last epoch" in text
     log = (tmp_path / "killed" / "store" / trial / "log.txt").read_text()
