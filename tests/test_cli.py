@@ -128,7 +128,7 @@ def test_ctrl_c_in_process_keeps_the_last_epoch_and_says_how_to_go_on(tmp_path: 
     driver = start(*arguments)
     wait_until(lambda: any(n >= 3 for n in epochs(tmp_path / "cut").values()), driver)
     driver.send_signal(signal.SIGINT)
-    text = driver.communicate(timeout=60)[0]
+    text = driver.communicate(timeout=120)[0]
     assert driver.returncode == 130
     assert "To go on: python -m harness.run" in text and "Traceback" not in text
     assert run(*arguments).returncode == 0
