@@ -17,6 +17,9 @@ from harness.config import load_study
 from harness.plan import Plan
 from harness.store import Store
 
+# Ray's workers are nice by default: beside another test process they would hardly run.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     """``python -m harness.run`` in a process of its own, output piped together."""
