@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from harness.findings import Findings
 from harness.metrics import METRICS
@@ -10,6 +10,7 @@ from harness.reference import AVERAGE, Beside
 from harness.render.answer import signed
 from harness.render.document import Paragraph, Section, Table, bullets, section, table
 from harness.render.text import ABSENT
+from harness.statistics import calibration
 
 INSIDE = {True: "yes", False: "no", None: ABSENT}
 HEADER = (
@@ -37,6 +38,7 @@ def published(findings: Findings) -> Section:
     lines = [
         *findings.reservations,
         "difference: measured minus published; within: whether the published value lies in the 95 % interval of our mean",
+        *([f"our intervals: {note}"] if (note := calibration(len(findings.results.plan.study.seeds)).note) else []),
         "published values are never ranked",
     ]
     caption = f"Averages of Table {number_of} of the paper beside ours"
@@ -45,14 +47,17 @@ def published(findings: Findings) -> Section:
 
 
 def _cells(found: Sequence[Beside], number_of: int) -> Table | None:
-    rows = [_row(one) for one in found if one.published.combination != AVERAGE]
+    # What is said of a whole column stands beside its average.
+    said = {(one.published.column, mark) for one in found if one.published.combination == AVERAGE for mark in one.marks}
+    rows = [_row(one, said) for one in found if one.published.combination != AVERAGE]
     return table(HEADER, rows, f"Every cell of Table {number_of}") if rows else None
 
 
-def _row(one: Beside) -> list[str]:
+def _row(one: Beside, said: Collection[object] = ()) -> list[str]:
     cell = one.published
     # The paper prints two decimals in percent, and no fewer of anything else.
     metric = METRICS.get(cell.metric)
+    marks = [mark for mark in one.marks if (cell.column, mark) not in said]
     measured = ABSENT if one.measured is None else f"{one.measured:.2f}"
     gap = (
         ABSENT
@@ -61,4 +66,4 @@ def _row(one: Beside) -> list[str]:
         if metric
         else f"{one.difference:+.2f}".replace("-", "−")
     )
-    return [cell.metric, cell.label, cell.combination, str(cell.value), measured, gap, INSIDE[one.within], "; ".join(one.marks)]
+    return [cell.metric, cell.label, cell.combination, str(cell.value), measured, gap, INSIDE[one.within], "; ".join(marks)]

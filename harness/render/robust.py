@@ -15,7 +15,8 @@ from harness.results import Finished, Results
 from harness.robustness import COVERAGES, PROBABILITIES, Reliability, View, pareto
 from harness.statistics import Difference
 
-HALF = PROBABILITIES.tolist().index(0.5)
+CHANCES = (0.25, 0.75, 0.9)
+"""Of the curve, those in the table; at 0.5 the expectation is the mean over the combinations."""
 
 
 def robustness(findings: Findings) -> Section:
@@ -37,10 +38,11 @@ def robustness(findings: Findings) -> Section:
 def _notes(findings: Findings) -> list[str]:
     blind = next((view.blind for view in findings.views.values()), math.nan)
     metric = findings.comparison.metric
+    direction = "" if metric.higher_is_better else "; negative ones help"
     return [
-        "p = 0.5: the expected value when each modality is there with that chance, independently, and at least one is",
+        "p: the expected value when each modality is there with that chance, independently, and at least one is",
         f"Shapley values say how much each modality contributes to what all of them reach above a model that sees nothing "
-        f"({number(blind, metric)}); with another value for it, all of them move by the same amount",
+        f"({number(blind, metric)}); with another value for it, all of them move by the same amount{direction}",
         "calibration error: 15 bins; risk-coverage area: mean error rate of the k most confident predictions over all k, "
         "excess: above that of the best possible order; both in %, lower is better, means over seeds",
     ]
@@ -51,13 +53,13 @@ def _notes(findings: Findings) -> list[str]:
 
 def _summaries(views: Mapping[str, View], metric: Metric) -> Table:
     sizes = sorted({size for view in views.values() for size in view.by_present})
-    header = ["method", "mean", "worst", *(f"{size} present" for size in sizes), "p = 0.5"]
+    header = ["method", "mean", "worst", *(f"{size} present" for size in sizes), *(f"p = {p:g}" for p in CHANCES)]
     rows = [
         [
             label,
             *(number(value, metric) for value in (view.mean, view.worst)),
             *(number(view.by_present.get(size, math.nan), metric) for size in sizes),
-            number(view.expectation[HALF], metric),
+            *(number(view.expectation[PROBABILITIES.tolist().index(p)], metric) for p in CHANCES),
         ]
         for label, view in views.items()
     ]
@@ -83,7 +85,7 @@ def _step_row(view: View, tested: Sequence[Difference], metric: Metric) -> list[
     sure = sum(one.better == one.second for one in tested)
     share = ABSENT if math.isnan(view.hurt_share) else f"{100 * view.hurt_share:.0f} %"
     worst = [f"+{found[0].modality} to {found[0].smaller}", signed(found[0].gain, metric)] if found else [ABSENT, ABSENT]
-    return [view.label, f"{len(found)} of {len(view.steps)}", share, f"{sure} of {len(tested)}", *worst]
+    return [view.label, f"{len(found)} of {len(view.steps)}", share, f"{sure} of {len(tested)}" if tested else ABSENT, *worst]
 
 
 def _shapley(findings: Findings) -> Table:
@@ -109,7 +111,7 @@ def _reliability(findings: Findings) -> Table:
     ]
     full = findings.results.plan.combinations[-1].name
     rows = [[label, *_reliable(ones, full)] for label, ones in findings.reliability.items()]
-    return table(header, rows, "Reliability: does the model know when it is wrong?")
+    return table(header, rows, "Reliability: whether a model knows when it is wrong")
 
 
 def _reliable(ones: Mapping[str, Reliability], full: str) -> list[str]:
@@ -157,7 +159,7 @@ def cost(findings: Findings) -> Section:
         "times of encoding and of fusing are not in the records",
         *_front(findings),
     ]
-    return section("Cost", table(header, rows, "Cost", paper=True), bullets(notes), _pareto(findings))
+    return section("Cost", table(header, rows, "What each row costs", paper=True), bullets(notes), _pareto(findings))
 
 
 def _costs(trials: Sequence[Finished]) -> list[str]:
