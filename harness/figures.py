@@ -54,7 +54,7 @@ def scatter(name: str, points: Mapping[str, tuple[float, float]], front: Sequenc
     axes.set_xscale("log")
     axes.plot(*zip(*(points[label] for label in front), strict=True), color=PALE, linewidth=1.5, zorder=1)
     for at, (label, (cost, value)) in enumerate(points.items()):
-        marker = "o" if label in front else "x"
+        marker = ("os" if label in front else "x+")[at // 10 % 2]
         axes.scatter([cost], [value], color=[_colour(at)], marker=marker, s=36, zorder=2, label=_plain(label))
     axes.set_xlabel(x, color=INK, fontsize=SMALL)
     axes.set_ylabel(y, color=INK, fontsize=SMALL, parse_math=False)
@@ -102,7 +102,7 @@ def _svg(figure: Any, name: str) -> str:
     """The figure as an ``svg`` element whose names start with ``name``, so that several can lie in one page."""
     buffer = io.StringIO()
     with rc_context(SETTINGS):
-        figure.savefig(buffer, format="svg", facecolor="none", metadata=NOTHING)
+        figure.savefig(buffer, format="svg", facecolor="none", bbox_inches="tight", metadata=NOTHING)
     text = buffer.getvalue()
     text = re.sub(r'\bid="', f'id="{name}-', text[text.index("<svg") :])
     text = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", text)

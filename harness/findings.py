@@ -73,14 +73,14 @@ class Findings:
 
     @property
     def leader(self) -> str | None:
-        """The row to be emphasised: significantly better than every other, by intervals that are calibrated."""
+        """The row to be emphasised: significantly better than every other, by calibrated intervals over several seeds."""
         found = self.rankings.get(AVERAGE)
-        return found.leader if found is not None and self.calibrated else None
+        return found.leader if found is not None and not self.reserve else None
 
     @property
-    def calibrated(self) -> bool:
-        """Whether the intervals are, with this many seeds."""
-        return calibration(len(self.results.plan.study.seeds)).calibrated
+    def reserve(self) -> str:
+        """What must be said of every interval with this many seeds; empty where they are calibrated."""
+        return calibration(len(self.results.plan.study.seeds)).note
 
     @property
     def best(self) -> str | None:
@@ -148,7 +148,7 @@ def _intervals(results: Results, samples: Mapping[str, RowSamples]) -> dict[tupl
     """The 95 % interval of each row's mean, by (label, combination or average)."""
     found: dict[tuple[str, str], Interval | None] = {}
     for label, row in samples.items():
-        there = ~np.isnan(row.values).any((1, 2))
+        there = ~np.asarray(np.isnan(row.values).any((1, 2)))
         found[label, AVERAGE] = estimate(row.values[there].mean(0)).interval() if there.any() else None
         for at, combination in enumerate(results.plan.combinations):
             found[label, combination.name] = estimate(row.values[at]).interval() if there[at] else None

@@ -120,6 +120,7 @@ def _canvas(labels: Sequence[str], modalities: Sequence[str], columns: int, word
     for axes, names in ((above, labels), (below, modalities)):
         axes.set(xlim=(0, span), ylim=(len(names), 0), xticks=[])
         axes.set_yticks([line + 0.5 for line in range(len(names))], names, fontsize=10, color=INK, parse_math=False)
+        axes.patch.set_visible(False)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
     return figure, above, below

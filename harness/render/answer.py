@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.findings import Findings
 from harness.metrics import Metric
 from harness.render.text import ABSENT, number
-from harness.statistics import AVERAGE, Difference, Ranking, calibration
+from harness.statistics import AVERAGE, Difference, Ranking
 
 
 def answer(findings: Findings) -> tuple[str, str]:
@@ -138,8 +138,7 @@ def _certainty(findings: Findings, found: Ranking) -> str:
     gap = f"The first two, {first} and {second}, differ by {size(pair.value, metric)} (95 % interval {span})"
     needed = "" if pair.difference.significant else f", {separation(pair.difference, seeds)}"
     power = f"with {seeds} seeds a true difference of {size(found.detectable, metric)} is found in 80 % of such studies"
-    note = calibration(seeds).note
-    return f"{gap}{needed}; {power}{f' ({note})' if note else ''}."
+    return f"{gap}{needed}; {power}{f' ({findings.reserve})' if findings.reserve else ''}."
 
 
 def separation(difference: Difference, seeds: int) -> str:

@@ -19,7 +19,7 @@ from harness.render.text import (
     shown,
 )
 from harness.results import Results
-from harness.statistics import AVERAGE, WORST, Difference, Place, calibration
+from harness.statistics import AVERAGE, WORST, Difference, Place
 
 HEATMAP = "heatmap.png"
 MORE, LESS = "▲", "▼"
@@ -41,7 +41,7 @@ def ranking(findings: Findings) -> Section:
     if AVERAGE not in findings.rankings:
         return section("Ranking", Paragraph(f"Not ranked: {findings.unranked}."))
     by_worst = {place.label: place for place in findings.rankings[WORST].places}
-    header = ["rank", "method", "average", "ties", "worst case", "ties of the worst case", "rank by the worst case"]
+    header = ["method", "rank", "average", "ties", "worst case", "ties of the worst case", "rank by the worst case"]
     places = findings.rankings[AVERAGE].places
     rows = [_place(findings, place, by_worst[place.label]) for place in places]
     caption = f"Ranking by {findings.comparison.metric.name} averaged over the combinations"
@@ -54,7 +54,7 @@ def _place(findings: Findings, place: Place, worst: Place) -> list[str]:
     name, average = marked(findings.results, place.label), str(cells[0])
     if place.label == findings.leader:
         name, average = Strong(name), Strong(average)
-    return [ranks(place), name, average, place.letters, str(cells[1]), worst.letters, ranks(worst)]
+    return [name, ranks(place), average, place.letters, str(cells[1]), worst.letters, ranks(worst)]
 
 
 def ranks(place: Place) -> str:
@@ -86,7 +86,7 @@ def _emphasis(findings: Findings) -> str:
     if findings.leader is not None:
         return f"bold: {findings.leader} is significantly better than every other row"
     if findings.rankings[AVERAGE].leader is not None:
-        return "nobody is bold: the intervals are not calibrated with so few seeds"
+        return f"nobody is bold: {findings.reserve}"
     return "nobody is bold: no row is significantly better than every other"
 
 
@@ -104,14 +104,13 @@ def result(findings: Findings) -> Section:
     grid, sentence = main_grid(results, findings.comparison), metric_sentence(results)
     return section(
         "Result",
-        Paragraph(f"{sentence}."),
-        grid_table(grid, findings.comparison.labels, findings.leader),
+        grid_table(grid, findings.comparison.labels, findings.leader, sentence),
         bullets([*legend(results, findings.comparison), *_samples(results)]),
         Figure("heatmap", heatmap_svg(results), sentence, HEATMAP),
     )
 
 
-def grid_table(grid: Grid, labels: Sequence[str], leader: str | None) -> Table:
+def grid_table(grid: Grid, labels: Sequence[str], leader: str | None, caption: str) -> Table:
     """The grid as a table; only the average of a leader is emphasised."""
     rows = []
     for label, name, row in zip(labels, grid.labels, grid.rows, strict=True):
@@ -119,7 +118,7 @@ def grid_table(grid: Grid, labels: Sequence[str], leader: str | None) -> Table:
         if label == leader:
             cells[0], cells[-2] = Strong(cells[0]), Strong(cells[-2])
         rows.append(cells)
-    return table(grid.header, rows, paper=True)
+    return table(grid.header, rows, caption, paper=True)
 
 
 def _samples(results: Results) -> list[str]:
@@ -212,8 +211,6 @@ def _marked_difference(one: Against | None, metric: Metric) -> str:
 
 
 def _difference_notes(findings: Findings) -> Bullets:
-    seeds = len(findings.results.plan.study.seeds)
-    note = calibration(seeds).note
     units = "percentage points" if findings.comparison.metric.unit == "%" else f"units of {findings.comparison.metric.name}"
     return bullets(
         [
@@ -223,7 +220,7 @@ def _difference_notes(findings: Findings) -> Bullets:
             "together",
             "detectable: the true difference that is found in 80 % of such studies; seeds needed: for 80 % power if the difference "
             "is what it seems, ∞ where the test set is too small for any number of seeds",
-            *([note] if note else []),
+            *([findings.reserve] if findings.reserve else []),
             *_near_ties(findings.differences),
         ]
     )

@@ -10,7 +10,6 @@ from harness.reference import AVERAGE, Beside
 from harness.render.answer import signed
 from harness.render.document import Paragraph, Section, Table, bullets, section, table
 from harness.render.text import ABSENT
-from harness.statistics import calibration
 
 INSIDE = {True: "yes", False: "no", None: ABSENT}
 HEADER = (
@@ -38,7 +37,7 @@ def published(findings: Findings) -> Section:
     lines = [
         *findings.reservations,
         "difference: measured minus published; within: whether the published value lies in the 95 % interval of our mean",
-        *([f"our intervals: {note}"] if (note := calibration(len(findings.results.plan.study.seeds)).note) else []),
+        *([f"our intervals: {findings.reserve}"] if findings.reserve else []),
         "published values are never ranked",
     ]
     caption = f"Averages of Table {number_of} of the paper beside ours"
