@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class Findings:
     published: Sequence[Beside]
     reservations: Sequence[str]
 
-    @property
+    @cached_property
     def ranked(self) -> list[str]:
         """The rows that are compared, in the study's order: reference rows never are."""
         return [row.label for row in self.results.plan.rows if not row.method_class.per_combination]
@@ -82,7 +83,7 @@ class Findings:
         """What must be said of every interval with this many seeds; empty where they are calibrated."""
         return calibration(len(self.results.plan.study.seeds)).note
 
-    @property
+    @cached_property
     def best(self) -> str | None:
         """The row with the best average, whether or not it is told apart from others."""
         sign = 1 if self.comparison.metric.higher_is_better else -1
@@ -90,7 +91,7 @@ class Findings:
         there = {label: mean for label, mean in means.items() if math.isfinite(mean)}
         return max(there, key=lambda label: there[label]) if there else None
 
-    @property
+    @cached_property
     def baseline(self) -> str | None:
         """The first row that is a baseline."""
         return next((row.label for row in self.results.plan.rows if row.method_class.role == "baseline"), None)

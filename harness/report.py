@@ -157,7 +157,7 @@ def watch(plan: Plan, store: Store, arguments: Sequence[str] = (), seconds: floa
         waiting = [hole for hole in results.holes if hole.state != "failed"]
         if not waiting:
             return
-        state = [(done.trial.id, done.status) for done in results.finished], [(h.trial_id, h.state) for h in results.holes]
+        state = [(done.trial.id, done.status) for done in results.finished], len(waiting)
         if state != seen and results.finished:
             files = write_report(plan, store, arguments, refresh=RELOAD_SECONDS)
             print(f"{len(results.finished)} of {plan.size} trials, {len(waiting)} to come: {_short(files.html)}", flush=True)
