@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib import colormaps, rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from harness.findings import Against
 from harness.metrics import Metric
@@ -36,9 +37,11 @@ def heatmap_svg(results: Results) -> str:
     return _svg(heatmap_figure(results), "heatmap")
 
 
-def curves(name: str, lines: Lines, x: str, y: str) -> str:
-    """One line per row: label -> (x values, y values)."""
+def curves(name: str, lines: Lines, x: str, y: str, whole: bool = False) -> str:
+    """One line per row: label -> (x values, y values); ``whole`` numbers on the x axis only."""
     figure, axes = _axes(HEIGHT)
+    if whole:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for at, (label, (across, up)) in enumerate(lines.items()):
         axes.plot(across, up, color=_colour(at), linestyle=STYLES[at // 10 % len(STYLES)], linewidth=1.6, label=_plain(label))
     axes.set_xlabel(x, color=INK, fontsize=SMALL)

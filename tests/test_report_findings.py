@@ -51,6 +51,16 @@ def findings_of(tmp_path: Path, starts: Starts, seeds: Sequence[int] = SEEDS) ->
     return find(read(*written(tmp_path, starts, seeds)))
 
 
+@pytest.fixture(scope="module")
+def far(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    return findings_of(tmp_path_factory.mktemp("far"), FAR)
+
+
+@pytest.fixture(scope="module")
+def near(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    return findings_of(tmp_path_factory.mktemp("near"), NEAR)
+
+
 def only_table(section: Section, caption: str = "") -> Table:
     return next(block for block in section.blocks if isinstance(block, Table) and caption in block.caption)
 
@@ -67,31 +77,29 @@ def per_sample(start: int) -> np.ndarray:
 # ---------------------------------------------------------------------- answer and ranking
 
 
-def test_a_leader_outside_every_tie_is_named_and_bold(tmp_path: Path) -> None:
-    found = findings_of(tmp_path, FAR)
-    first, second = answer(found)
+def test_a_leader_outside_every_tie_is_named_and_bold(far: Findings) -> None:
+    first, second = answer(far)
     assert first.startswith("hemis is the best of 3 rows: 85.0 % accuracy averaged over the 7 combinations, significantly better")
     assert "Holm's correction for 3 comparisons" in first
     assert second.startswith("The first two, hemis and sf_md, differ by 30.00 (95 % interval +")
     assert "with 3 seeds a true difference of" in second
-    table = only_table(ranking(found))
+    table = only_table(ranking(far))
     assert [row[0] for row in table.rows] == ["hemis", "sf_md", "dmrnet"]
     assert [row[1] for row in table.rows] == ["1", "2", "3"] and [row[3] for row in table.rows] == ["a", "b", "c"]
     assert [row[2] for row in table.rows] == ["85.0 ± 0.0", "55.0 ± 0.0", "25.0 ± 0.0"]
     bold = [cell for row in table.rows for cell in row if isinstance(cell, Strong)]
     assert bold == ["hemis", "85.0 ± 0.0"]
-    assert [cell for row in only_table(result(found)).rows for cell in row if isinstance(cell, Strong)] == bold
+    assert [cell for row in only_table(result(far)).rows for cell in row if isinstance(cell, Strong)] == bold
 
 
-def test_nobody_is_bold_inside_a_tie(tmp_path: Path) -> None:
-    found = findings_of(tmp_path, NEAR)
-    first, second = answer(found)
+def test_nobody_is_bold_inside_a_tie(near: Findings) -> None:
+    first, second = answer(near)
     assert first.startswith("No single row is best: ") and "no row is significantly better than hemis or sf_md, of 3 rows" in first
     assert "hemis and sf_md, differ by 0.56" in second
-    table = only_table(ranking(found))
+    table = only_table(ranking(near))
     assert [row[1] for row in table.rows] == ["1–2", "1–2", "3"] and [row[3] for row in table.rows] == ["a", "a", "b"]
     assert not [cell for row in table.rows for cell in row if isinstance(cell, Strong)]
-    assert "nobody is bold: no row is significantly better than every other" in notes(ranking(found))
+    assert "nobody is bold: no row is significantly better than every other" in notes(ranking(near))
 
 
 def test_all_tied(tmp_path: Path) -> None:
@@ -118,6 +126,15 @@ def test_one_seed_says_what_it_cannot_say(tmp_path: Path) -> None:
     assert {row[5] for row in against.rows} == {"–"}
 
 
+def test_one_seed_names_what_the_first_is_not_told_apart_from(tmp_path: Path) -> None:
+    plan, store = planned(tmp_path, "seeds=[0]", "methods=[sf_md,hemis,dmrnet]")
+    write_trial(plan, store, "sf_md", 0, ladder(30))
+    # The same counts in another order: sample by sample the same average.
+    write_trial(plan, store, "hemis", 0, ladder(30)[::-1])
+    write_trial(plan, store, "dmrnet", 0, ladder(6))
+    assert "(65.0 %), not told apart from hemis on these test samples." in answer(find(read(plan, store)))[0]
+
+
 def test_two_seeds_are_not_calibrated_and_lead_nowhere(tmp_path: Path) -> None:
     found = findings_of(tmp_path, FAR, [0, 1])
     assert "not calibrated here" in answer(found)[1]
@@ -135,14 +152,14 @@ def test_a_table_with_holes_is_not_ranked(tmp_path: Path) -> None:
     assert first.startswith("No ranking: a table with holes is not ranked; missing: hemis seed 1 (not run yet), hemis seed 2")
     assert second.startswith("4 of 6 trials are finished")
     assert not [block for block in ranking(found).blocks if isinstance(block, Table)]
-    assert "2 of 6 planned trials are not there (Holes)" in caveats(found)
+    assert "planned trials that are not there: 2 of 6 (Holes)" in caveats(found)
     # What both have is compared all the same, on the one seed that both have.
     assert found.against("sf_md")[0].difference.estimate.seeds == 1
 
 
 def test_one_row_alone(tmp_path: Path) -> None:
     first, second = answer(findings_of(tmp_path, {"sf_md": 30}))
-    assert first.startswith("sf_md has 65.0 % accuracy") and "50.0 % in its worst one" in first
+    assert first.startswith("sf_md has 65.0 % accuracy") and "50.0 % in its worst combination" in first
     assert second.startswith("One row alone is no comparison")
 
 
@@ -192,9 +209,8 @@ def number(text: str) -> float:
     return float(text.replace("−", "-"))
 
 
-def test_the_best_and_the_baseline_are_the_references(tmp_path: Path) -> None:
-    found = findings_of(tmp_path, FAR)
-    tables = [block for block in differences(found).blocks if isinstance(block, Table)]
+def test_the_best_and_the_baseline_are_the_references(far: Findings) -> None:
+    tables = [block for block in differences(far).blocks if isinstance(block, Table)]
     assert "minus hemis (the best average)" in tables[0].caption and "minus sf_md (the baseline)" in tables[1].caption
     assert [(row[0], row[1]) for row in tables[0].rows] == [("sf_md", "−30.00"), ("dmrnet", "−60.00")]
     assert [(row[0], row[1], row[6]) for row in tables[1].rows] == [("hemis", "+30.00", "better"), ("dmrnet", "−30.00", "worse")]
@@ -279,18 +295,16 @@ def test_contents_stand_in_their_order(tmp_path: Path) -> None:
     assert titles.index("Versions and hardware") < titles.index("Seeds and trials") < titles.index("How to reproduce")
 
 
-def test_the_console_says_answer_and_ties(tmp_path: Path) -> None:
-    found = findings_of(tmp_path, NEAR)
-    text = "\n".join(plain_lines(found, "x"))
-    assert "\n".join(answer(found)) in text
+def test_the_console_says_answer_and_ties(near: Findings) -> None:
+    text = "\n".join(plain_lines(near, "x"))
+    assert "\n".join(answer(near)) in text
     assert "1–2 hemis 65.6 a; 1–2 sf_md 65.0 a; 3 dmrnet 25.0 b" in text
     assert re.search(r"minimum detectable difference: \d+\.\d\d ", text)
 
 
-def test_only_a_leader_is_bold_on_a_terminal(tmp_path: Path) -> None:
-    cases: list[tuple[str, Starts, bool]] = [("far", FAR, True), ("near", NEAR, False)]
-    for folder, starts, bold in cases:
+def test_only_a_leader_is_bold_on_a_terminal(far: Findings, near: Findings, tmp_path: Path) -> None:
+    for found, bold in ((far, True), (near, False)):
         console = Console(force_terminal=True, width=200, record=True, color_system="standard", file=(tmp_path / "x").open("w"))
-        show(findings_of(tmp_path / folder, starts), "x", console)
+        show(found, "x", console)
         line = next(line for line in console.export_text(styles=True).splitlines() if "hemis" in line and "│" in line)
         assert ("\x1b[1m" in line) == bold

@@ -10,13 +10,16 @@ from harness.metrics import Metric
 from harness.render.text import ABSENT, number
 from harness.statistics import AVERAGE, Difference, Ranking
 
+MANY = 5
+"""Names above which a sentence counts them."""
+
 
 def answer(findings: Findings) -> tuple[str, str]:
     """Two sentences: which row is best on average as far as can be told, and how sure that is."""
     results, ranked = findings.results, findings.ranked
     if AVERAGE not in findings.rankings:
         there = f"{len(results.finished)} of {results.plan.size} trials are finished"
-        return f"No ranking: {findings.unranked}.", f"{there}; until the others are, the numbers below are preliminary."
+        return f"No ranking: {findings.unranked}.", f"{there}; the numbers below are preliminary until the table is whole."
     if len(ranked) < 2:
         return _alone(findings, ranked)
     found = findings.rankings[AVERAGE]
@@ -34,10 +37,10 @@ def caveats(findings: Findings, problems: Sequence[str] = ()) -> list[str]:
     stale = sum(done.status == "stale" for done in results.finished)
     notes = [
         *([synthetic] if results.plan.spec.synthetic else []),
-        *([f"{len(results.holes)} of {results.plan.size} planned trials are not there (Holes)"] if results.holes else []),
-        *([f"{len(problems)} trials are damaged (Damaged trials)"] if problems else []),
+        *([f"planned trials that are not there: {len(results.holes)} of {results.plan.size} (Holes)"] if results.holes else []),
+        *([f"damaged trials: {len(problems)} (Damaged trials)"] if problems else []),
         *([f"a model of {listed(collapsed)} collapsed (Collapsed models)"] if collapsed else []),
-        *([f"{stale} trials were made by another version of the code"] if stale else []),
+        *([f"trials made by another version of the code: {stale} of {len(results.finished)}"] if stale else []),
         *(found.notes if found is not None else []),
     ]
     return list(dict.fromkeys(notes))
@@ -50,6 +53,15 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     ('a, b and c', 'a')
     """
     return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def some(names: Sequence[str], last: str = "and") -> str:
+    """The same, the fourth and later ones counted where there are many.
+
+    >>> some(["a", "b", "c", "d", "e", "f"], "or")
+    'a, b, c or 3 others'
+    """
+    return listed(names if len(names) <= MANY else [*names[:3], f"{len(names) - 3} others"], last)
 
 
 def with_unit(value: float, metric: Metric) -> str:
@@ -92,19 +104,19 @@ def _alone(findings: Findings, ranked: Sequence[str]) -> tuple[str, str]:
         return "There is nothing to rank: every row is a reference with one model per combination.", "The table has their values."
     label, metric, comparison = ranked[0], findings.comparison.metric, findings.comparison
     values = comparison.average[label].mean, comparison.worst[label].mean
-    text = f"{label} has {with_unit(values[0], metric)} {_average(findings)}, {with_unit(values[1], metric)} in its worst one."
+    text = (
+        f"{label} has {with_unit(values[0], metric)} {_average(findings)}, {with_unit(values[1], metric)} in its worst combination."
+    )
     return text, "One row alone is no comparison: nothing can be ranked."
 
 
 def _one_seed(findings: Findings, found: Ranking) -> tuple[str, str]:
     seed, metric, top = findings.results.plan.study.seeds[0], findings.comparison.metric, found.places[0]
-    others = [label for label in found.best if label != top.label]
+    others = [one.label for one in findings.against(top.label) if not one.verdict]
     extreme = "highest" if metric.higher_is_better else "lowest"
     told = "better than every other row on these test samples"
     if others:
-        told = f"not told apart from {listed(others, 'or')} on these test samples"
-    elif found.leader is None:
-        told = "not told apart from every other row on these test samples"
+        told = f"not told apart from {some(others, 'or')} on these test samples"
     return (
         f"With seed {seed}, {top.label} has the {extreme} {_average(findings)} ({with_unit(top.mean, metric)}), {told}.",
         "One seed says nothing about other seeds: whether a method is better than another cannot be said here, only how much "
@@ -126,7 +138,7 @@ def _tie(findings: Findings, found: Ranking) -> str:
         return f"No row is best: by {_average(findings)}, no row is significantly better than any other of the {len(found.places)}."
     return (
         f"No single row is best: by {_average(findings)}, no row is significantly better than "
-        f"{listed(found.best, 'or')}, of {len(found.places)} rows."
+        f"{some(found.best, 'or')}, of {len(found.places)} rows."
     )
 
 

@@ -15,6 +15,10 @@ from string import Template
 
 from harness.render.document import Block, Bullets, Code, Document, Facts, Figure, Paragraph, Section, Strong, Table, portable
 from harness.render.page import PAGE, SCRIPT, STYLE
+from harness.render.text import ABSENT
+
+NUMBER = re.compile(r"[−+<]?\s?[\d∞]")
+"""How a cell with a number begins."""
 
 LONG = 40
 """Rows above which a table starts folded."""
@@ -79,13 +83,19 @@ def _list(lines: Sequence[str]) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col"><button type="button">{text(name)}</button></th>' for name in table.header)
+    head = "".join(_head(table, at) for at in range(len(table.header)))
     body = "\n".join(f"<tr>{_row(row)}</tr>" for row in table.rows)
     caption = f"<caption>{text(table.caption)}</caption>" if table.caption else ""
     found = f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
     if len(table.rows) <= LONG:
         return found
     return f"<details><summary>{text(table.caption or 'Table')}: {len(table.rows)} rows</summary>\n{found}</details>"
+
+
+def _head(table: Table, at: int) -> str:
+    numeric = at > 0 and any(NUMBER.match(row[at]) for row in table.rows)
+    kind = ' class="n"' if numeric else ""
+    return f'<th scope="col"{kind}><button type="button">{text(table.header[at])}</button></th>'
 
 
 def _row(row: Sequence[str]) -> str:
@@ -96,4 +106,4 @@ def _cell(cell: str, at: int) -> str:
     inner = f"<strong>{text(cell)}</strong>" if isinstance(cell, Strong) else text(cell)
     if at == 0:
         return f'<th scope="row">{inner}</th>'
-    return f'<td class="n">{inner}</td>' if re.match(r"[−+<∞–]?\s?[\d∞]|–$", cell) else f"<td>{inner}</td>"
+    return f'<td class="n">{inner}</td>' if NUMBER.match(cell) or cell == ABSENT else f"<td>{inner}</td>"

@@ -39,7 +39,7 @@ a { color: var(--link); }
 table { border-collapse: collapse; margin: .5rem 0 1rem; font-size: .9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding: .3rem 0; font-weight: 600; }
 th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid var(--soft); vertical-align: top; }
-td { min-width: 3.5rem; } td.n { text-align: right; white-space: nowrap; }
+td { min-width: 3.5rem; } .n { text-align: right; } td.n { white-space: nowrap; }
 thead th { border-bottom: 2px solid var(--pale); vertical-align: bottom; }
 tbody th { font-weight: 400; position: sticky; left: 0; background: var(--page); }
 thead button { all: unset; cursor: pointer; font-weight: 600; }

@@ -25,6 +25,7 @@ def robustness(findings: Findings) -> Section:
     return section(
         "Robustness",
         _summaries(findings.views, metric),
+        _by_present(findings),
         _bernoulli(findings),
         _steps(findings),
         _shapley(findings),
@@ -65,6 +66,13 @@ def _summaries(views: Mapping[str, View], metric: Metric) -> Table:
     ]
     caption = f"{metric.name} in the mean, in the worst case, by the number of present modalities, and in expectation"
     return table(header, rows, caption, paper=True)
+
+
+def _by_present(findings: Findings) -> Figure:
+    lines = {label: (list(view.by_present), list(view.by_present.values())) for label, view in findings.views.items()}
+    metric = findings.comparison.metric
+    svg = curves("present", lines, "modalities present", f"mean {metric.name} ({metric.unit})", whole=True)
+    return Figure("present", svg, f"Mean {metric.name} by the number of present modalities")
 
 
 def _bernoulli(findings: Findings) -> Figure:
