@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from warnings import catch_warnings, filterwarnings
 
 from matplotlib import colormaps, rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -104,7 +105,9 @@ def _plain(label: str) -> str:
 def _svg(figure: Any, name: str) -> str:
     """The figure as an ``svg`` element whose names start with ``name``, so that several can lie in one page."""
     buffer = io.StringIO()
-    with rc_context(SETTINGS):
+    with rc_context(SETTINGS), catch_warnings():
+        # Text stays text: whoever reads the page has the letters that this machine's fonts lack.
+        filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(buffer, format="svg", facecolor="none", bbox_inches="tight", metadata=NOTHING)
     text = buffer.getvalue()
     text = re.sub(r'\bid="', f'id="{name}-', text[text.index("<svg") :])

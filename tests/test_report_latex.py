@@ -31,6 +31,7 @@ ENGINE = next((found for name in ("pdflatex", "tectonic", "xelatex", "lualatex")
         ("1–3", "1--3"),
         ("a < b > c | d", r"a \textless{} b \textgreater{} c \textbar{} d"),
         ('say "x"', "say ''x''"),
+        ("a--b---c", "a-{}-b-{}-{}-c"),
         ("∞", r"$\infty$"),
         ("/home/me/data/x.bin", r"\ldots{}/x.bin"),
         ("dmrnet[alpha=1e-3]", "dmrnet[alpha=1e-3]"),

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from harness.figures import curves
 from harness.render.document import Bullets, Code, Document, Facts, Figure, Paragraph, Section, Strong, Table
 from harness.render.html import html
 from harness.render.markdown import markdown
@@ -161,6 +163,16 @@ def contrast(first: str, second: str) -> float:
 
     low, high = sorted([luminance(first), luminance(second)])
     return (high + 0.05) / (low + 0.05)
+
+
+def test_labels_stay_what_they_are_in_drawings() -> None:
+    """matplotlib hides labels with a leading underscore, reads $ as mathematics, and warns of letters that its font lacks."""
+    labels = ["_hidden", "a$b$ c_1^2", "方法", "x < y & z"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = curves("n", {label: ([0.0, 1.0], [1.0, 2.0 + at]) for at, label in enumerate(labels)}, "x", "y")
+    texts = {"".join(node.itertext()).strip("\u200b \n") for node in ET.fromstring(drawn).iter() if node.tag.endswith("}text")}
+    assert set(labels) <= texts
 
 
 # ---------------------------------------------------------------------- forms of a document

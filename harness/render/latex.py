@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from harness.render.document import Document, Strong, Table, portable
@@ -14,7 +15,9 @@ HEAD = r"""% Tables of the report; read this file by \input. The preamble needs:
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 """A table wider than the text shrinks; others keep their size."""
 
+NOTHING = "\0"
 SPECIAL = {
+    NOTHING: "{}",
     "\\": r"\textbackslash{}",
     "{": r"\{",
     "}": r"\}",
@@ -59,7 +62,9 @@ def tex(text: str) -> str:
     >>> tex("sf_md: 50 % & more")
     'sf\\_md: 50 \\% \\& more'
     """
-    return "".join(SPECIAL.get(character, character) for character in portable(text))
+    # Two hyphens would become a dash.
+    apart = re.sub(r"-(?=-)", f"-{NOTHING}", portable(text))
+    return "".join(SPECIAL.get(character, character) for character in apart)
 
 
 def _table(table: Table, title: str) -> str:
