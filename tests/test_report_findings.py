@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from harness import reference
 from harness.findings import Findings, find
 from harness.plan import Plan
 from harness.reference import Beside, Published
@@ -20,7 +21,7 @@ from harness.render.answer import answer, caveats, listed, separation
 from harness.render.comparing import differences, p_value, ranking, result
 from harness.render.console import plain_lines, show
 from harness.render.contents import contents
-from harness.render.document import Bullets, Section, Strong, Table
+from harness.render.document import Bullets, Paragraph, Section, Strong, Table
 from harness.render.published import published
 from harness.render.robust import cost, robustness
 from harness.results import read
@@ -282,6 +283,30 @@ def test_published_stands_beside_and_is_never_ranked(tmp_path: Path) -> None:
     assert cells.rows == (("accuracy", "sf_md", "thumb", "48.25", "50.00", "+1.75", "–", ""),)
     assert "the paper says nothing" in notes(published(found))
     assert [row[0] for row in only_table(ranking(found)).rows] == ["hemis", "sf_md"]
+
+
+def test_published_within_our_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeds without noise leave the test samples: scipy's interval of the mean, and values just inside and outside of it."""
+    low, high = stats.ttest_1samp(per_sample(30), 0).confidence_interval(0.95)
+    thumb = stats.ttest_1samp(100.0 * (np.arange(N) < 30), 0).confidence_interval(0.95)
+    values = {("sf_md", "average"): low + 0.01, ("sf_md", "thumb"): thumb.high + 0.01, ("hemis", "average"): 1.0}
+    lines = [f"1,digits,accuracy,{label},{combination},{value:.3f}" for (label, combination), value in values.items()]
+    (tmp_path / "paper.csv").write_text("\n".join([",".join(reference.COLUMNS), *lines]) + "\n")
+    cells = reference.load(tmp_path / "paper.csv")
+    real = reference.published
+    monkeypatch.setattr(reference, "published", lambda table, dataset: real(table, dataset, cells))
+    found = find(read(*written(tmp_path, {"sf_md": 30, "hemis": 33}, SEEDS, "published_table=1")))
+    assert [one.within for one in found.published] == [True, False, False]
+    assert found.published[0].interval == pytest.approx((low, high), abs=1e-6)
+    assert any("does not say over how many runs" in line for line in found.reservations)
+
+
+def test_a_paper_without_values_for_these_data(tmp_path: Path) -> None:
+    found = find(read(*written(tmp_path, {"sf_md": 30}, SEEDS, "published_table=1")))
+    (block,) = published(found).blocks
+    assert block == Paragraph("Table 1 of the paper has no values for digits.")
+    found.results.plan.study.published_table = None
+    assert published(found).blocks == (Paragraph("The paper has no table for this study."),)
 
 
 # ---------------------------------------------------------------------- the whole
