@@ -36,14 +36,24 @@ Colour = tuple[float, float, float, float]
 
 def heatmap(results: Results) -> bytes:
     """Methods x combinations as a PNG: means over seeds on test."""
+    return _png(heatmap_figure(results))
+
+
+def heatmap_figure(results: Results) -> Any:
+    """The same, not yet in a format."""
     comparison = results.comparison()
     labels = [_row_label(results, comparison, label) for label in comparison.labels]
     title = f"{results.plan.study.name}: {metric_sentence(results)}"
-    return draw(comparison, results.plan.combinations, labels, title)
+    return drawn(comparison, results.plan.combinations, labels, title)
 
 
 def draw(comparison: Comparison, combinations: Sequence[Combination], labels: Sequence[str], title: str) -> bytes:
-    """The PNG of a comparison, brighter is better; dots below each column say which modalities are present."""
+    """The PNG of a comparison."""
+    return _png(drawn(comparison, combinations, labels, title))
+
+
+def drawn(comparison: Comparison, combinations: Sequence[Combination], labels: Sequence[str], title: str) -> Any:
+    """The figure of a comparison, brighter is better; dots below each column say which modalities are present."""
     modalities, notes = combinations[-1].members, _notes(comparison)
     figure, above, below = _canvas(labels, modalities, len(combinations), max(1.15 * len(title), len(notes)))
     _draw_cells(above, comparison)
@@ -51,6 +61,10 @@ def draw(comparison: Comparison, combinations: Sequence[Combination], labels: Se
     left, height = above.get_position().x0, figure.get_figheight()
     figure.text(left, 1 - 0.3 / height, title, fontsize=12, color=INK, va="center", parse_math=False)
     figure.text(left, 0.35 / height, notes, fontsize=9, color=INK, va="center")
+    return figure
+
+
+def _png(figure: Any) -> bytes:
     buffer = io.BytesIO()
     # Without the default metadata, which names the matplotlib version.
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
@@ -106,6 +120,7 @@ def _canvas(labels: Sequence[str], modalities: Sequence[str], columns: int, word
     for axes, names in ((above, labels), (below, modalities)):
         axes.set(xlim=(0, span), ylim=(len(names), 0), xticks=[])
         axes.set_yticks([line + 0.5 for line in range(len(names))], names, fontsize=10, color=INK, parse_math=False)
+        axes.patch.set_visible(False)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
     return figure, above, below
@@ -133,5 +148,5 @@ def _draw_cell(axes: Any, left: float, line: int, summary: Summary, comparison: 
 def _draw_dots(axes: Any, combinations: Sequence[Combination]) -> None:
     for left, combination in enumerate(combinations):
         for line, present in enumerate(combination.mask):
-            face, edge = (INK, INK) if present else ("white", PALE)
+            face, edge = (INK, INK) if present else ("none", PALE)
             axes.scatter([left + 0.5], [line + 0.5], s=58, linewidths=1.2, facecolor=face, edgecolor=edge)

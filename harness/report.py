@@ -1,6 +1,6 @@
 """The report of a study again, from the store alone, at any time.
 
-python -m harness.report [study=NAME] [key=value ...] [--track]
+python -m harness.report [study=NAME] [key=value ...] [--track] [--watch]
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,23 +16,30 @@ from pathlib import Path
 from harness.cli import DONE, SOME_FAILED, flags, guarded
 from harness.config import DEFAULT_STUDY, load_study
 from harness.errors import UserError
+from harness.findings import Findings, find
 from harness.plan import Plan
 from harness.plots import heatmap
+from harness.render.comparing import HEATMAP
 from harness.render.console import show
-from harness.render.markdown import HEATMAP, markdown
+from harness.render.contents import contents
+from harness.render.html import html
+from harness.render.latex import latex
+from harness.render.markdown import markdown
 from harness.results import Results, dataset_name, read, verify
 from harness.store import Store, write_atomically
 from harness.tracking import Tracker
 
+WATCH_SECONDS, RELOAD_SECONDS = 5.0, 10
 NOT_IN_MLFLOW = r"[^\w\-. :/]"
 
-HELP = f"""usage: python -m harness.report [study=NAME] [key=value ...] [--track] [--help]
+HELP = f"""usage: python -m harness.report [study=NAME] [key=value ...] [--track] [--watch] [--help]
 
-Shows the table methods x combinations of a study's finished trials and writes report.md, report.csv and heatmap.png to
-<output>/<study>/. Nothing is trained. No study means study={DEFAULT_STUDY}; give the same key=value arguments as to
-python -m harness.run, whose --help lists them.
+Shows the table methods x combinations of a study's finished trials and writes report.html (one page that needs nothing
+else), report.md, report.tex, report.csv and heatmap.png to <output>/<study>/. Nothing is trained. No study means
+study={DEFAULT_STUDY}; give the same key=value arguments as to python -m harness.run, whose --help lists them.
 
   --track   mirror the whole study to MLflow again
+  --watch   while the study runs, write the report again whenever a trial ends; the page reloads itself, until the study ends
   --help    this text
 
 exit codes: 0 report written, 1 written, but a trial has failed or is damaged, 2 bad configuration, nothing to report, or
@@ -49,14 +57,21 @@ class ReportFiles:
     markdown: Path
     csv: Path
     heatmap: Path
+    html: Path
+    latex: Path
     headline: dict[str, float]
     problems: list[str]
-    results: Results
+    findings: Findings
+
+    @property
+    def results(self) -> Results:
+        """What the store held."""
+        return self.findings.results
 
     @property
     def paths(self) -> list[Path]:
         """All files."""
-        return [self.markdown, self.csv, self.heatmap]
+        return [self.markdown, self.csv, self.heatmap, self.html, self.latex]
 
     @property
     def wrong(self) -> list[str]:
@@ -65,18 +80,23 @@ class ReportFiles:
         return [*failed, *self.problems]
 
 
-def write_report(plan: Plan, store: Store, arguments: Sequence[str] = ()) -> ReportFiles:
-    """Check the store and write report.md, report.csv (the long table) and heatmap.png; the same store gives the same bytes."""
-    results, problems = read(plan, store), verify(plan, store)
-    folder = plan.study.folder
-    headline = {label: summary.mean for label, summary in results.comparison().average.items() if summary.seeds}
+def write_report(plan: Plan, store: Store, arguments: Sequence[str] = (), refresh: int | None = None) -> ReportFiles:
+    """Check the store and write the report in all its forms; the same store gives the same bytes.
+
+    With ``refresh`` the page loads itself again after so many seconds.
+    """
+    findings, problems = find(read(plan, store)), verify(plan, store)
+    results, folder = findings.results, plan.study.folder
+    document = contents(findings, problems, arguments)
     return ReportFiles(
-        _write(folder / "report.md", markdown(results, problems, arguments).encode()),
-        _write(folder / "report.csv", results.long_table.to_csv(index=False, lineterminator="\n").encode()),
-        _write(folder / HEATMAP, heatmap(results)),
-        headline,
-        problems,
-        results,
+        markdown=_write(folder / "report.md", markdown(document).encode()),
+        csv=_write(folder / "report.csv", results.long_table.to_csv(index=False, lineterminator="\n").encode()),
+        heatmap=_write(folder / HEATMAP, heatmap(results)),
+        html=_write(folder / "report.html", html(document, refresh).encode()),
+        latex=_write(folder / "report.tex", latex(document).encode()),
+        headline={label: summary.mean for label, summary in findings.comparison.average.items() if summary.seeds},
+        problems=problems,
+        findings=findings,
     )
 
 
@@ -121,11 +141,30 @@ def metric_name(metric: str, label: str) -> str:
 
 def _write_and_show(plan: Plan, store: Store, arguments: Sequence[str]) -> ReportFiles:
     files = write_report(plan, store, arguments)
-    show(files.results, f"{plan.study.output}/store")
-    print(f"report: {_short(files.markdown)}, {files.csv.name}, {files.heatmap.name}", flush=True)
+    show(files.findings, f"{plan.study.output}/store")
+    others = ", ".join(path.name for path in files.paths if path != files.html)
+    print(f"report: {_short(files.html)}, {others}", flush=True)
     for problem in files.problems:
         print(f"error: {problem}", file=sys.stderr)
     return files
+
+
+def watch(plan: Plan, store: Store, arguments: Sequence[str] = (), seconds: float = WATCH_SECONDS) -> None:
+    """Write the report whenever the store has changed, until every trial is finished or has failed."""
+    seen: object = None
+    while True:
+        results = read(plan, store)
+        waiting = [hole for hole in results.holes if hole.state != "failed"]
+        if not waiting:
+            return
+        state = [(done.trial.id, done.status) for done in results.finished], len(waiting)
+        if state != seen and results.finished:
+            files = write_report(plan, store, arguments, refresh=RELOAD_SECONDS)
+            print(f"{len(results.finished)} of {plan.size} trials, {len(waiting)} to come: {_short(files.html)}", flush=True)
+        elif state != seen:
+            print(f"no trial of {plan.size} is finished yet", flush=True)
+        seen = state
+        time.sleep(seconds)
 
 
 def _short(path: Path) -> Path:
@@ -135,12 +174,14 @@ def _short(path: Path) -> Path:
 
 def main(arguments: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    options, settings = flags(arguments, ("--track", "--help", "-h"))
+    options, settings = flags(arguments, ("--track", "--watch", "--help", "-h"))
     if options & {"--help", "-h"}:
         print(HELP)
         return DONE
     study = load_study(settings)
     plan, store = Plan(study), Store.below(study.output)
+    if "--watch" in options:
+        watch(plan, store, settings)
     if not read(plan, store).finished:
         command = shlex.join(["python", "-m", "harness.run", *settings])
         raise UserError(f"study '{study.name}' has no finished trial below {study.output}; run it first: {command}")

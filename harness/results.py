@@ -157,10 +157,12 @@ def _table_rows(plan: Plan, done: Finished, blocks: Iterable[Block]) -> Iterator
         "trial_id": trial.id,
         "status": done.status,
     }
+    # Looked up once: the registry asks every installed package for its entry points.
+    alone = trial.row.method_class.per_combination
     for shown, split, cells in blocks:
         named = {"metric": shown.name, "higher_is_better": shown.higher_is_better}
         for combination in plan.combinations:
-            if trial.row.method_class.per_combination and combination.name != trial.only:
+            if alone and combination.name != trial.only:
                 continue
             place = {"split": split, "combination": combination.name, "n_present": combination.size}
             yield common | named | place | cells[combination.name]

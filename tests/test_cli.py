@@ -78,7 +78,8 @@ def test_a_study_to_its_table_and_a_second_start_that_does_nothing(tmp_path: Pat
     first = run(*arguments)
     assert first.returncode == 0, first.stderr
     assert "\x1b" not in first.stdout and "thumb+spectrum+profile" in first.stdout
-    assert {"report.md", "report.csv", "heatmap.png", "plan.json"} <= {path.name for path in (tmp_path / "quickstart").iterdir()}
+    files = {"report.md", "report.html", "report.tex", "report.csv", "heatmap.png", "plan.json"}
+    assert files <= {path.name for path in (tmp_path / "quickstart").iterdir()}
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")}
     second = run(*arguments)
     assert second.returncode == 0 and "3 done, 0 stale, 0 failed, 0 to run" in second.stdout

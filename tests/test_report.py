@@ -27,10 +27,12 @@ from harness import PROJECT
 from harness.cli import guarded
 from harness.combinations import lattice
 from harness.errors import UserError
+from harness.findings import find
 from harness.metrics import METRICS
 from harness.plan import Plan
 from harness.plots import draw, ink_on, shade
 from harness.render.console import plain_lines, show
+from harness.render.contents import contents
 from harness.render.markdown import markdown
 from harness.report import main as report_main
 from harness.report import publish, write_report
@@ -41,6 +43,7 @@ from harness.trial import run_trial
 from tests.handmade import ENVIRONMENT, NAMES, N, ladder, planned, trial_of, write_trial
 
 ESCAPE = "\x1b"
+FILES = ("report.md", "report.csv", "heatmap.png", "report.html", "report.tex")
 BELOW = ("dataset.limit=60",)
 
 
@@ -75,7 +78,7 @@ def section(text: str, title: str) -> str:
 def test_plain_table_shows_every_number_and_its_marks(study: tuple[Plan, Store]) -> None:
     plan, store = study
     zeros = int((plan.dataset.load("test").target == 0).sum())
-    text = "\n".join(plain_lines(read(plan, store), "runs/store"))
+    text = "\n".join(plain_lines(find(read(plan, store)), "runs/store"))
     table = {line.split()[0]: re.split(r" {2,}", line) for line in text.splitlines()[2:7]}
     assert table["method"] == ["method", *NAMES, "average", "worst"]
     # sf_md: 50, 55, ... 80 % and 60, 65, ... 90 %; the standard deviation of two values 10 apart is 10 / sqrt(2).
@@ -100,7 +103,7 @@ def test_plain_table_shows_every_number_and_its_marks(study: tuple[Plan, Store])
 def test_marks_are_explained_only_where_they_stand(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "seeds=[4]", "methods=[sf_md]")
     write_trial(plan, store, "sf_md", 4, ladder(30))
-    text = "\n".join(plain_lines(read(plan, store), "x"))
+    text = "\n".join(plain_lines(find(read(plan, store)), "x"))
     assert "one seed (4): no spread can be given" in text
     assert not set("±†‡§") & set(text) and "(k/" not in text and "not in the table" not in text
 
@@ -108,13 +111,13 @@ def test_marks_are_explained_only_where_they_stand(tmp_path: Path) -> None:
 def test_checkpoint_rule_names_the_first_selectable_epoch(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "train.first_selectable=31", "train.epochs=100", "seeds=[0]")
     write_trial(plan, store, "sf_md", 0, ladder(30))
-    assert "from epoch 31 (counted from 0) on" in "\n".join(plain_lines(read(plan, store), "x"))
+    assert "from epoch 31 (counted from 0) on" in "\n".join(plain_lines(find(read(plan, store)), "x"))
 
 
 def test_rich_table_fits_a_narrow_terminal_and_loses_nothing(study: tuple[Plan, Store]) -> None:
     plan, store = study
     console = Console(file=io.StringIO(), force_terminal=True, width=60, color_system=None)
-    show(read(plan, store), "runs/store", console)
+    show(find(read(plan, store)), "runs/store", console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     table = [line for line in text.splitlines() if line.startswith(("│", "┃"))]
     assert table and max(map(len, table)) <= 60
@@ -209,7 +212,7 @@ def test_equal_remarks_of_several_seeds_are_said_once(tmp_path: Path) -> None:
     plan, store = planned(tmp_path)
     for seed in (0, 1, 2):
         write_trial(plan, store, "dmrnet", seed, ladder(30), remarks=["HCR never ran"] if seed != 1 else [])
-    text = markdown(read(plan, store), [], [])
+    text = markdown(contents(find(read(plan, store)), [], []))
     assert section(text, "Remarks of the trained models") == "- dmrnet, seeds 0, 2: HCR never ran"
 
 
@@ -221,7 +224,7 @@ def test_regenerated_files_are_identical_in_another_process_and_another_folder(s
         path.unlink()
     done = run_report(plan, {"PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo", "PYTHONIOENCODING": "ascii"})
     assert "70.0 ? 7.1" in done.stdout  # an encoding without the character is no reason to fail
-    second = [(plan.study.folder / name).read_bytes() for name in ("report.md", "report.csv", "heatmap.png")]
+    second = [(plan.study.folder / name).read_bytes() for name in FILES]
     assert first == second
     elsewhere = tmp_path / "moved" / "there"
     shutil.copytree(store.root, elsewhere / "store")
@@ -229,7 +232,7 @@ def test_regenerated_files_are_identical_in_another_process_and_another_folder(s
     files = write_report(moved, moved_store, [*arguments, f"output={elsewhere}", "executor=local", "resources.max_concurrent=1"])
     assert [path.read_bytes() for path in files.paths] == first
     assert str(tmp_path) not in first[0].decode() and str(PROJECT) not in first[0].decode()
-    assert sorted(path.name for path in files.markdown.parent.iterdir()) == ["heatmap.png", "report.csv", "report.md"]
+    assert sorted(path.name for path in files.markdown.parent.iterdir()) == sorted(FILES)
 
 
 def test_csv_is_the_long_table(study: tuple[Plan, Store]) -> None:
@@ -262,13 +265,13 @@ def test_synthetic_stands_beside_the_name_everywhere(tmp_path: Path, monkeypatch
     assert text.startswith("# quickstart on digits (synthetic)\n")
     for title in ("Data", "Result"):
         assert "digits (synthetic)" in section(text, title)
-    assert plain_lines(read(plan, store), "x")[0].startswith("quickstart: digits (synthetic), accuracy")
+    assert plain_lines(find(read(plan, store)), "x")[0].startswith("quickstart: digits (synthetic), accuracy")
 
 
 def test_reproduction_hides_folders_and_quotes_the_rest(study: tuple[Plan, Store]) -> None:
     plan, store = study
     arguments = ["methods=[sf_md,/home/me/my_method.py]", "dataset.root=/data/mine", "study=quickstart", "tracking.uri=http://x/y"]
-    text = section(markdown(read(plan, store), [], arguments), "How to reproduce")
+    text = section(markdown(contents(find(read(plan, store)), [], arguments)), "How to reproduce")
     assert text.splitlines()[1] == (
         "python -m harness.run study=quickstart 'methods=[sf_md,…/my_method.py]' dataset.root=YOUR_COPY"
     )
@@ -277,7 +280,7 @@ def test_reproduction_hides_folders_and_quotes_the_rest(study: tuple[Plan, Store
 def test_pipes_in_labels_do_not_break_the_table(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "methods=[{method: sf_md, label: 'a|b'}]", "seeds=[0]")
     write_trial(plan, store, "a|b", 0, ladder(30))
-    assert "| a\\|b   | 50.0" in markdown(read(plan, store), [], [])
+    assert "| a\\|b   | 50.0" in markdown(contents(find(read(plan, store)), [], []))
 
 
 # ---------------------------------------------------------------------- heat map
@@ -402,7 +405,7 @@ def test_track_replays_the_study_and_adds_nothing_the_second_time(tmp_path: Path
     assert summary.data.tags["trials"] == "3 of 3"
     averages = {"sf_md": 65.0, "hemis": 70.0, "dmrnet_alpha_1e-2": 75.0}
     assert summary.data.metrics == {f"test/accuracy_mean/{name}": pytest.approx(value) for name, value in averages.items()}
-    assert {file.path for file in client.list_artifacts(summary.info.run_id)} == {"report.md", "report.csv", "heatmap.png"}
+    assert {file.path for file in client.list_artifacts(summary.info.run_id)} == set(FILES)
 
 
 def test_a_dead_tracking_server_is_a_warning_at_the_end_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.render.text import Grid, Shown, hole_lines, legend, main_grid, metric_sentence
-from harness.results import Comparison, Results
+from harness.findings import Findings
+from harness.render.answer import answer, size
+from harness.render.comparing import ranks
+from harness.render.text import Grid, Shown, hole_lines, legend, main_grid, metric_sentence, number
+from harness.results import Results
+from harness.statistics import AVERAGE
 
 GAP = "  "
 
@@ -24,35 +28,50 @@ def stdout_console() -> Console:
     return Console(force_terminal=sys.stdout.isatty())
 
 
-def show(results: Results, logs: str, console: Console | None = None) -> None:
+def show(findings: Findings, logs: str, console: Console | None = None) -> None:
     """Print the comparison, what it means, and what it lacks; ``logs`` is the folder of the trials' folders."""
     console = console or stdout_console()
     if not console.is_terminal:
-        print("\n".join(plain_lines(results, logs)), file=console.file)
+        print("\n".join(plain_lines(findings, logs)), file=console.file)
         return
-    comparison = results.comparison()
-    console.print(Text(_title(results), style="bold"))
-    for table in _tables(main_grid(results, comparison), console):
+    grid = main_grid(findings.results, findings.comparison)
+    leader = findings.comparison.labels.index(findings.leader) if findings.leader is not None else None
+    console.print(Text(_title(findings.results), style="bold"))
+    for table in _tables(grid, console, leader):
         console.print(table)
-    for line in _below(results, comparison, logs):
+    for line in _below(findings, logs):
         console.print(Text(line))
 
 
-def plain_lines(results: Results, logs: str) -> list[str]:
+def plain_lines(findings: Findings, logs: str) -> list[str]:
     """The same for files and pipes: fixed-width columns, as wide as needed, no escape codes."""
-    comparison = results.comparison()
-    grid = main_grid(results, comparison)
-    return [_title(results), "", *_fixed_width(grid), "", *_below(results, comparison, logs)]
+    grid = main_grid(findings.results, findings.comparison)
+    return [_title(findings.results), "", *_fixed_width(grid), "", *_below(findings, logs)]
 
 
 def _title(results: Results) -> str:
     return f"{results.plan.study.name}: {metric_sentence(results)}"
 
 
-def _below(results: Results, comparison: Comparison, logs: str) -> list[str]:
+def _below(findings: Findings, logs: str) -> list[str]:
+    results = findings.results
     missing = hole_lines(results.holes, logs)
     head = [f"not in the table: {len(missing)} of {results.plan.size} trials"] if missing else []
-    return [*legend(results, comparison), *head, *(f"  {line}" for line in missing)]
+    lines = [*legend(results, findings.comparison), *_ranking(findings)]
+    return [*answer(findings), "", *lines, *head, *(f"  {line}" for line in missing)]
+
+
+def _ranking(findings: Findings) -> list[str]:
+    """The rows in order with their ties; nothing where they are not ranked."""
+    found, metric = findings.rankings.get(AVERAGE), findings.comparison.metric
+    if found is None or not found.differences:
+        return []
+    places = (f"{ranks(place)} {place.label} {number(place.mean, metric)} {place.letters}" for place in found.places)
+    return [
+        f"ranking by average, with tie groups (rows that share a letter are not told apart): {'; '.join(places)}",
+        f"minimum detectable difference: {size(found.detectable, metric)} (80 % power, median over pairs)",
+        *found.notes,
+    ]
 
 
 def _fixed_width(grid: Grid) -> list[str]:
@@ -70,21 +89,21 @@ def _aligned(cells: Sequence[Shown]) -> list[str]:
     return [f"{cell.number.rjust(width)} {cell.marks}".rstrip() for cell in cells]
 
 
-def _tables(grid: Grid, console: Console) -> list[Table]:
+def _tables(grid: Grid, console: Console, leader: int | None) -> list[Table]:
     """The grid as rich tables that fit the terminal: as many columns side by side as it holds, the others below."""
     tables, columns = [], list(range(len(grid.header) - 1))
     # Measured as if there were room enough: rich reports no width beyond the one it is given.
     roomy = console.options.update(width=10_000)
     while columns:
         count = len(columns)
-        while count > 1 and console.measure(_table(grid, columns[:count]), options=roomy).maximum > console.width:
+        while count > 1 and console.measure(_table(grid, columns[:count], leader), options=roomy).maximum > console.width:
             count -= 1
-        tables.append(_table(grid, columns[:count]))
+        tables.append(_table(grid, columns[:count], leader))
         columns = columns[count:]
     return tables
 
 
-def _table(grid: Grid, columns: Sequence[int]) -> Table:
+def _table(grid: Grid, columns: Sequence[int], leader: int | None) -> Table:
     table = Table()
     table.add_column(grid.header[0], overflow="fold")
     for column in columns:
@@ -92,5 +111,5 @@ def _table(grid: Grid, columns: Sequence[int]) -> Table:
         table.add_column(Text(grid.header[column + 1].replace("+", "+\n")), no_wrap=True)
     cells = [_aligned([row[column] for row in grid.rows]) for column in columns]
     for position, label in enumerate(grid.labels):
-        table.add_row(Text(label), *(Text(column[position]) for column in cells))
+        table.add_row(Text(label), *(Text(column[position]) for column in cells), style="bold" if position == leader else None)
     return table

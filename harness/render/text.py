@@ -96,7 +96,6 @@ def legend(results: Results, comparison: Comparison) -> list[str]:
         f"checkpoint: {checkpoint_rule(results)}",
         *_reference_sentences(results),
         *_mark_sentences(results, comparison),
-        "no difference is tested here, so no method is marked as best",
     ]
 
 

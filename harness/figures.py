@@ -1,0 +1,117 @@
+"""Figures of the report as SVG that lies inside a page: its ink follows the page, light or dark; equal numbers give equal bytes."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from warnings import catch_warnings, filterwarnings
+
+from matplotlib import colormaps, rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from harness.findings import Against
+from harness.metrics import Metric
+from harness.plots import INK, PALE, heatmap_figure
+from harness.results import Results
+
+SETTINGS = {"svg.hashsalt": "report", "svg.fonttype": "none"}
+"""Names inside the file are made of its contents; text stays text."""
+
+NOTHING = {"Date": None, "Creator": None, "Format": None, "Type": None}
+THEME = {INK: "var(--ink)", PALE: "var(--pale)"}
+"""What the page's colours replace."""
+
+WIDTH, HEIGHT, LINE = 7.2, 3.9, 0.3
+"""Inches of a figure, and of a row in one."""
+
+STYLES = ("-", "--", ":")
+SMALL = 9
+Lines = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+
+def heatmap_svg(results: Results) -> str:
+    """Methods x combinations."""
+    return _svg(heatmap_figure(results), "heatmap")
+
+
+def curves(name: str, lines: Lines, x: str, y: str, whole: bool = False) -> str:
+    """One line per row: label -> (x values, y values); ``whole`` numbers on the x axis only."""
+    figure, axes = _axes(HEIGHT)
+    if whole:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for at, (label, (across, up)) in enumerate(lines.items()):
+        axes.plot(across, up, color=_colour(at), linestyle=STYLES[at // 10 % len(STYLES)], linewidth=1.6, label=_plain(label))
+    axes.set_xlabel(x, color=INK, fontsize=SMALL)
+    axes.set_ylabel(y, color=INK, fontsize=SMALL, parse_math=False)
+    if lines:
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=SMALL, frameon=False, labelcolor=INK)
+    return _svg(figure, name)
+
+
+def scatter(name: str, points: Mapping[str, tuple[float, float]], front: Sequence[str], x: str, y: str) -> str:
+    """Points with their labels, cost on a logarithmic scale, and the line through a Pareto front."""
+    figure, axes = _axes(HEIGHT)
+    axes.set_xscale("log")
+    axes.plot(*zip(*(points[label] for label in front), strict=True), color=PALE, linewidth=1.5, zorder=1)
+    for at, (label, (cost, value)) in enumerate(points.items()):
+        marker = ("os" if label in front else "x+")[at // 10 % 2]
+        axes.scatter([cost], [value], color=[_colour(at)], marker=marker, s=36, zorder=2, label=_plain(label))
+    axes.set_xlabel(x, color=INK, fontsize=SMALL)
+    axes.set_ylabel(y, color=INK, fontsize=SMALL, parse_math=False)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=SMALL, frameon=False, labelcolor=INK)
+    return _svg(figure, name)
+
+
+def forest(found: Sequence[Against], other: str, metric: Metric) -> str:
+    """Differences with their intervals, one row each; filled where significant."""
+    figure, axes = _axes(1.0 + LINE * len(found), left=0.3, right=0.97)
+    axes.axvline(0, color=PALE, linewidth=1.2)
+    for line, one in enumerate(found):
+        axes.plot([one.low, one.high], [line, line], color=INK, linewidth=1.4)
+        axes.scatter([one.value], [line], s=34, zorder=3, edgecolor=INK, facecolor=INK if one.verdict else "none")
+    axes.set_yticks(range(len(found)), [one.label for one in found], parse_math=False)
+    axes.set_ylim(len(found) - 0.5, -0.5)
+    unit = "percentage points" if metric.unit == "%" else metric.name
+    axes.set_xlabel(f"minus {other}, {unit}; filled: significant", color=INK, fontsize=SMALL, parse_math=False)
+    return _svg(figure, "forest")
+
+
+def _axes(height: float, left: float = 0.1, right: float = 0.72) -> tuple[Any, Any]:
+    figure = Figure(figsize=(WIDTH, height))
+    FigureCanvasSVG(figure)
+    bottom = 0.52 / height
+    axes = figure.add_axes((left, bottom, right - left, 1 - bottom - 0.12 / height))
+    axes.patch.set_visible(False)
+    axes.tick_params(colors=INK, labelsize=SMALL, which="both")
+    axes.spines[:].set_color(PALE)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _colour(at: int) -> Any:
+    return colormaps["tab10"](at % 10)
+
+
+def _plain(label: str) -> str:
+    """A label that matplotlib neither hides (a leading underscore) nor reads as mathematics."""
+    text = label.replace("$", r"\$")
+    return f"\u200b{text}" if text.startswith("_") else text
+
+
+def _svg(figure: Any, name: str) -> str:
+    """The figure as an ``svg`` element whose names start with ``name``, so that several can lie in one page."""
+    buffer = io.StringIO()
+    with rc_context(SETTINGS), catch_warnings():
+        # Text stays text: whoever reads the page has the letters that this machine's fonts lack.
+        filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="svg", facecolor="none", bbox_inches="tight", metadata=NOTHING)
+    text = buffer.getvalue()
+    text = re.sub(r'\bid="', f'id="{name}-', text[text.index("<svg") :])
+    text = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", text)
+    for ink, variable in THEME.items():
+        text = text.replace(ink, variable)
+    return text
