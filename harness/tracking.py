@@ -30,6 +30,7 @@ from harness.tracking_artifacts import TABLES, log_dataset, log_report, log_tria
 from harness.tracking_db import connect, ensure_database, ensure_usable, is_database, sqlite_file, sqlite_uri, without_password
 from harness.tracking_facts import TrialFacts, milliseconds, read_facts
 from harness.tracking_notes import NOTE, trial_note
+from harness.tracking_rows import COLOUR, colour
 from harness.tracking_runs import find_experiment, mirror_study_run, mirror_trial_run
 from harness.tracking_study import mirror_comparison
 from harness.tracking_views import METHODS
@@ -82,8 +83,8 @@ class Tracker:
         facts = read_facts(self.study.name, trial, self.store)
         if facts is None:
             return
-        if facts.record:
-            facts = replace(facts, tags=facts.tags | {NOTE: trial_note(trial, facts.record)})
+        note = {NOTE: trial_note(trial, facts.record)} if facts.record else {}
+        facts = replace(facts, tags=facts.tags | note | {COLOUR: colour(self.plan, trial.row.label)})
         with self._connected() as (client, experiment):
             finish = partial(self._finish, client, trial, facts)
             mirror_trial_run(client, experiment, facts, self._folder / f"{trial.id}.json", self._complete, finish)

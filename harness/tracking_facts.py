@@ -130,8 +130,8 @@ def final_curves(record: Json) -> dict[str, Curve]:
 
 
 def by_present_name(metric: str) -> str:
-    """The curve over how many modalities are present, which a chart shows on its step axis."""
-    return f"robustness/{metric}_by_number_of_present_modalities"
+    """The curve over the number of present modalities, which a chart shows on its step axis."""
+    return f"by_number_present/{metric}"
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

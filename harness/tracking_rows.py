@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 
 from harness.findings import Against, Findings
-from harness.plan import Row
+from harness.plan import Plan, Row
 from harness.render.answer import interval, signed
 from harness.render.comparing import marked_difference, ranks
 from harness.render.text import devices, shown
@@ -29,7 +29,14 @@ COLOURS = (
 )
 """Lines of one chart are told apart by them; MLflow's own are drawn from a hash and repeat."""
 
+COLOUR = "mlflow.runColor"
 OF_ONE_TRIAL = ("seed", "needs.", "train.combination")
+
+
+def colour(plan: Plan, label: str) -> str:
+    """The colour of a row and its trials; a model that only serves others has the last."""
+    labels = [row.label for row in plan.rows]
+    return COLOURS[labels.index(label) % len(COLOURS)] if label in labels else COLOURS[-1]
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,6 @@ def _tags(findings: Findings, row: Row, trials: Sequence[Finished]) -> dict[str,
     spec = trials[0].trial.job.spec
     summaries = (comparison.average[row.label], comparison.worst[row.label])
     average, worst = (str(shown(summary, comparison.planned, comparison.metric)) for summary in summaries)
-    position = [one.label for one in results.plan.rows].index(row.label)
     collapsed = sorted({name for done in trials for name in done.collapsed})
     tags = {
         "kind": "row",
@@ -104,7 +110,7 @@ def _tags(findings: Findings, row: Row, trials: Sequence[Finished]) -> dict[str,
         "average": average,
         "worst_case": worst,
         "collapsed": ", ".join(collapsed),
-        "mlflow.runColor": COLOURS[position % len(COLOURS)],
+        COLOUR: colour(results.plan, row.label),
         "mlflow.source.name": f"{row.method}.py",
         "mlflow.source.type": "LOCAL",
     }

@@ -14,10 +14,11 @@ from harness.store import Json
 from harness.tracking_facts import by_present_name
 
 TAG = "mlflow.sharedViewState."
+MINUS = "minus_baseline/average"
 METHODS, DIFFERENCES, TRIALS = "harness-methods", "harness-differences", "harness-trials"
 MANY_RUNS = 100
-LETTER = 8
-"""Pixels that a letter of a column's name needs: names that are cut off do not tell combinations apart."""
+LETTER, MARGIN = 8, 24
+"""Pixels that a letter of a column's name needs, and around it: names that are cut off do not tell combinations apart."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class View:
             "datasetsFilter": [],
             "selectedColumns": list(self.columns),
             "columnOrder": list(self.columns),
-            "columnWidths": {name: max(90, LETTER * len(name)) for name in self.columns} | WIDE,
+            "columnWidths": {name: max(90, MARGIN + LETTER * (len(name) - name.index("`") - 2)) for name in self.columns} | WIDE,
             "runsHiddenMode": "SHOW_ALL",
             "viewMaximized": False,
             "runListHidden": False,
@@ -67,16 +68,22 @@ def views(metric: str, higher_is_better: bool, combinations: Sequence[str], base
     cells = [f"test/{metric}/{name}" for name in combinations]
     best_first = {"order_by": column("metrics", headline[0]), "ascending": not higher_is_better}
     texts = ["average", "worst_case", "rank", "ties", "verdict", "minus_baseline", *map(on, combinations)]
-    charts = _charts(metric, headline, cells)
     found = [
-        View(METHODS, "Methods, mean over seeds", "tags.kind = 'row'", **best_first, columns=_tags(texts), charts=charts),
+        View(
+            METHODS,
+            "Methods, mean over seeds",
+            "tags.kind = 'row'",
+            **best_first,
+            columns=_tags(texts),
+            charts=_charts(metric, headline, cells, baseline is not None),
+        ),
         View(
             TRIALS,
             "Single trials",
             "tags.kind = 'trial'",
             **best_first,
             columns=[*_tags(("label", "seed", "status")), *(column("metrics", name) for name in (*headline, *cells))],
-            charts=charts,
+            charts=_charts(metric, headline, cells, False),
         ),
     ]
     if baseline is not None:
@@ -90,7 +97,7 @@ def _differences(combinations: Sequence[str], baseline: str, ascending: bool) ->
         DIFFERENCES,
         f"Each combination, minus {baseline}",
         "tags.kind = 'row'",
-        order_by=column("metrics", "minus_baseline/average"),
+        order_by=column("metrics", MINUS),
         ascending=ascending,
         columns=_tags(("verdict", "minus_baseline", *map(difference, names[1:]))),
         charts=[(f"Minus {baseline}", [_bar(f"minus_baseline/{name}") for name in names])],
@@ -107,11 +114,11 @@ def difference(summary: str) -> str:
     return f"difference {summary}"
 
 
-def _charts(metric: str, headline: Sequence[str], cells: Sequence[str]) -> list[tuple[str, Sequence[Json]]]:
+def _charts(metric: str, headline: Sequence[str], cells: Sequence[str], minus: bool) -> list[tuple[str, Sequence[Json]]]:
     across = {"type": "PARALLEL", "selectedParams": [], "selectedMetrics": list(cells), "showAllRuns": True, "displayName": ""}
     curve = by_present_name(metric)
     return [
-        ("Which method", [*(_bar(name) for name in headline), _line(curve)]),
+        ("Which method", [_bar(headline[0]), *([_bar(MINUS)] if minus else []), _line(curve), *map(_bar, headline[1:])]),
         ("On which combination", [across, *(_bar(name) for name in cells)]),
         ("How it learned", [_line(f"val/{metric}_mean"), _line("train/loss")]),
     ]
@@ -130,7 +137,7 @@ def _tags(names: Sequence[str]) -> list[str]:
     return [column("tags", name) for name in names]
 
 
-WIDE = {column("tags", "minus_baseline"): 190, column("tags", "verdict"): 120}
+WIDE = {column("tags", "minus_baseline"): 190, column("tags", "verdict"): 120, column("tags", "label"): 150}
 
 
 def _section(at: int, title: str) -> Json:
