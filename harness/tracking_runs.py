@@ -164,7 +164,8 @@ def _set_tags(client: Any, run: Any, tags: Mapping[str, str], params: Sequence[A
     from mlflow.entities import RunTag
 
     changed = [RunTag(name, text) for name, text in tags.items() if run.data.tags.get(name) != text]
-    client.log_batch(run.info.run_id, params=params, tags=changed, synchronous=True)
+    if changed or params:
+        client.log_batch(run.info.run_id, params=params, tags=changed, synchronous=True)
 
 
 def _conclude(client: Any, run: Any, name: str, status: str, ended: int) -> None:
