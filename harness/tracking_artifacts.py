@@ -21,7 +21,7 @@ MODEL = "model"
 TABLES = "mlflow.loggedArtifacts"
 """The tag by which MLflow knows which artifacts are tables."""
 
-CONTEXT = "train, select on val, test"
+CONTEXT = "train, val, test"
 COLOURS = {"var(--ink)": INK, "var(--pale)": PALE}
 
 

@@ -10,8 +10,7 @@ from harness.plan import PlannedTrial
 from harness.render.answer import answer, caveats, signed, with_unit
 from harness.render.comparing import ranking_notes, ranks
 from harness.render.document import portable
-from harness.render.text import legend, main_grid, metric_sentence, number, pipe_table, shown
-from harness.results import dataset_name
+from harness.render.text import legend, main_grid, metric_sentence, number, shown
 from harness.statistics import AVERAGE
 from harness.store import Json
 from harness.tracking_addresses import Addresses
@@ -25,6 +24,7 @@ LONGEST = 20_000
 """Characters that an experiment's tag may have; a run's may have 8000."""
 
 LONGEST_OF_RUN = 8_000
+ROOM = "&ensp;"
 CUT = "\n\n(cut here; the report of the study's run has all)"
 
 
@@ -66,7 +66,7 @@ def row_note(findings: Findings, label: str, where: Addresses) -> str:
     ]
     parts = [
         f"**{label}** on {metric_sentence(findings.results)}: mean over seeds.",
-        "\n".join(pipe_table(header, rows)),
+        "\n".join(_narrow(header, rows)),
         f"Trials: {', '.join(trials)}. [All methods]({where.runs(METHODS)}).",
     ]
     return _fitting("\n\n".join(parts), LONGEST_OF_RUN)
@@ -88,7 +88,7 @@ def trial_note(trial: PlannedTrial, record: Json) -> str:
     return "\n\n".join(
         [
             f"**{trial.job.name}**: {head}{'' if own else f' ({where})'}, on test.",
-            "\n".join(pipe_table(["present", chosen.name], rows)),
+            "\n".join(_narrow(["present", chosen.name], rows)),
             "`model/` among the artifacts holds the weights of the selected epoch, their card, and how to load them.",
         ]
     )
@@ -112,18 +112,20 @@ def _table(findings: Findings, where: Addresses) -> str:
         *combinations, average, worst = map(str, cells[label])
         rank = f"{ranks(places[label])} {places[label].letters}" if label in places else "not ranked"
         name = f"[{label}]({where.run(where.rows[label])})" if label in where.rows else label
+        name = f"**{name}**" if label == findings.leader else name
         rows.append([name, rank, average, worst, *combinations])
     return "\n".join(_narrow(["method", "rank, ties", "average", "worst", *findings.comparison.combinations], rows))
 
 
 def _narrow(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table without padding: it is rendered, and its length is limited."""
-    return [f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rows)]
+    """A Markdown table without padding: it is rendered, its length is limited, and MLflow leaves no room between columns."""
+    padded = [[f"{cell}{ROOM}" for cell in line] for line in (header, *rows)]
+    return [f"| {' | '.join(line)} |" for line in (padded[0], ["---"] * len(header), *padded[1:])]
 
 
 def _legend(findings: Findings) -> str:
     results = findings.results
-    notes = [f"{dataset_name(results.plan.spec)}: {metric_sentence(results)}", *legend(results, findings.comparison)]
+    notes = [metric_sentence(results), *legend(results, findings.comparison)]
     if AVERAGE in findings.rankings:
         notes += ranking_notes(findings)
     return "\n".join(f"- {portable(note)}" for note in notes)

@@ -20,7 +20,7 @@ from harness.render.text import devices, shown
 from harness.results import Finished, dataset_name
 from harness.statistics import AVERAGE, WORST
 from harness.tracking_facts import TAGS_THAT_COME_AND_GO, Curve, by_present_name, finite, flattened, milliseconds
-from harness.tracking_views import difference, on
+from harness.tracking_views import PLACE, difference, on
 from harness.trial import TrialSpec
 
 COLOURS = (
@@ -81,7 +81,9 @@ def _row(findings: Findings, row: Row, at: int) -> RowFacts:
         at=at,
         tags=_tags(findings, row, trials),
         params={name: text for name, text in params.items() if not name.startswith(OF_ONE_TRIAL)},
-        metrics=finite(_values(findings, row.label) | _differences(findings, row.label) | _cost(trials)),
+        metrics=finite(
+            _values(findings, row.label) | _differences(findings, row.label) | _place(findings, row.label) | _cost(trials)
+        ),
         curves=_curves(findings, trials, row),
     )
 
@@ -158,6 +160,12 @@ def _found(findings: Findings, summary: str) -> Mapping[str, Against]:
 # ---------------------------------------------------------------------- numbers
 
 
+def _place(findings: Findings, label: str) -> dict[str, float]:
+    """By which the page of runs is sorted; a reference has none and comes last, whatever its average."""
+    order = [place.label for place in findings.rankings[AVERAGE].places] if AVERAGE in findings.rankings else []
+    return {PLACE: order.index(label) + 1.0} if label in order else {}
+
+
 def _values(findings: Findings, label: str) -> dict[str, float]:
     """Means over seeds under the names that the trials' metrics have, and standard deviations over seeds."""
     comparison, name = findings.comparison, findings.comparison.metric.name
@@ -166,8 +174,8 @@ def _values(findings: Findings, label: str) -> dict[str, float]:
     full = cells[comparison.combinations[-1]]
     headline = {"mean": average, "worst": worst, "full": full}
     return {
-        **{f"test/{name}/{combination}": cell.mean for combination, cell in cells.items()},
         **{f"test/{name}_{which}": summary.mean for which, summary in headline.items()},
+        **{f"test/{name}/{combination}": cell.mean for combination, cell in cells.items()},
         **{f"std_over_seeds/{name}_{which}": summary.std for which, summary in headline.items()},
         **{f"std_over_seeds/{name}/{combination}": cell.std for combination, cell in cells.items()},
         "seeds_finished": float(average.seeds),

@@ -13,7 +13,7 @@ from harness.store import Json, read_json, write_json
 from harness.tracking_facts import TAGS_THAT_COME_AND_GO, TrialFacts, finite, milliseconds
 from harness.tracking_rows import RowFacts
 
-POINTS_PER_CALL = 1000
+POINTS_PER_CALL, TAGS_PER_CALL = 1000, 100
 PARENT = "mlflow.parentRunId"
 Point = tuple[str, float, int, int]
 
@@ -164,8 +164,9 @@ def _set_tags(client: Any, run: Any, tags: Mapping[str, str], params: Sequence[A
     from mlflow.entities import RunTag
 
     changed = [RunTag(name, text) for name, text in tags.items() if run.data.tags.get(name) != text]
-    if changed or params:
-        client.log_batch(run.info.run_id, params=params, tags=changed, synchronous=True)
+    for start in range(0, max(len(changed), len(params)), TAGS_PER_CALL):
+        part = slice(start, start + TAGS_PER_CALL)
+        client.log_batch(run.info.run_id, params=params[part], tags=changed[part], synchronous=True)
 
 
 def _conclude(client: Any, run: Any, name: str, status: str, ended: int) -> None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.store import Json
 from harness.tracking_facts import by_present_name
 
 TAG = "mlflow.sharedViewState."
-MINUS = "minus_baseline/average"
+PLACE, MINUS = "place_by_average", "minus_baseline/average"
+LONGEST = 20_000
+"""Characters that a tag of an experiment may have."""
+
 METHODS, DIFFERENCES, TRIALS = "harness-methods", "harness-differences", "harness-trials"
 MANY_RUNS = 100
 LETTER, MARGIN = 8, 24
@@ -35,7 +38,15 @@ class View:
 
     def tag(self, created: int) -> str:
         """The value of the experiment's tag; ``created`` in milliseconds orders the list of views."""
-        return json.dumps({"name": self.name, "createdAt": created, "updatedAt": created, "state": json.dumps(self._state())})
+        text = json.dumps({"name": self.name, "createdAt": created, "updatedAt": created, "state": json.dumps(self._state())})
+        return text if len(text) <= LONGEST else self._smaller().tag(created)
+
+    def _smaller(self) -> View:
+        """Without the section that has most charts, or with half as many columns where there is none."""
+        if not self.charts:
+            return replace(self, columns=self.columns[: len(self.columns) // 2])
+        largest = max(self.charts, key=lambda section: len(section[1]))
+        return replace(self, charts=[section for section in self.charts if section is not largest])
 
     def _state(self) -> Json:
         sections = [_section(at, title) for at, (title, _) in enumerate(self.charts)]
@@ -66,14 +77,14 @@ def views(metric: str, higher_is_better: bool, combinations: Sequence[str], base
     """The views of a study: its methods, their differences from the baseline, its single trials."""
     headline = [f"test/{metric}_{which}" for which in ("mean", "worst", "full")]
     cells = [f"test/{metric}/{name}" for name in combinations]
-    best_first = {"order_by": column("metrics", headline[0]), "ascending": not higher_is_better}
     texts = ["average", "worst_case", "rank", "ties", "verdict", "minus_baseline", *map(on, combinations)]
     found = [
         View(
             METHODS,
             "Methods, mean over seeds",
             "tags.kind = 'row'",
-            **best_first,
+            order_by=column("metrics", PLACE),
+            ascending=True,
             columns=_tags(texts),
             charts=_charts(metric, headline, cells, baseline is not None),
         ),
@@ -81,7 +92,8 @@ def views(metric: str, higher_is_better: bool, combinations: Sequence[str], base
             TRIALS,
             "Single trials",
             "tags.kind = 'trial'",
-            **best_first,
+            order_by=column("metrics", headline[0]),
+            ascending=not higher_is_better,
             columns=[*_tags(("label", "seed", "status")), *(column("metrics", name) for name in (*headline, *cells))],
             charts=_charts(metric, headline, cells, False),
         ),
