@@ -117,8 +117,8 @@ def _collapse(results: Results, large: Row, best: Row, better: str | None, blind
     trials, count = results.of(large.label), len(results.plan.combinations)
     surely = "significantly" if better is not None else "not significantly"
     return answer, (
-        f"averages: {large.label} {mean:.2f}, the best other value of alpha ({_alpha(best):g}) {other:.2f}, a model that sees nothing "
-        f"{blind:.2f}: {100 * lost:.0f} % of the gain is lost, {surely}; one class is predicted for all test samples in "
+        f"averages: {large.label} {mean:.2f}, the best other value of alpha ({_alpha(best):g}) {other:.2f}, a model that sees "
+        f"nothing {blind:.2f}: {100 * lost:.0f} % of the gain is lost, {surely}; one class is predicted for all test samples in "
         f"{sum(len(done.collapsed) for done in trials)} of {len(trials) * count} cells (combinations x seeds)"
     )
 
