@@ -144,8 +144,8 @@ def _cells(findings: Findings, label: str) -> dict[str, str]:
     found = {}
     for combination in findings.results.plan.combinations:
         found[on(combination.key)] = str(shown(comparison.cells[label, combination.name], planned, comparison.metric))
-    for summary in (WORST, *findings.results.plan.combinations):
-        name, key = (summary, summary) if isinstance(summary, str) else (summary.name, summary.key)
+    names = {WORST: WORST} | {combination.name: combination.key for combination in findings.results.plan.combinations}
+    for name, key in names.items():
         one = _found(findings, name).get(label)
         if one is not None:
             found[difference(key)] = marked_difference(one, comparison.metric)
