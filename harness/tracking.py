@@ -154,7 +154,7 @@ class Tracker:
         for trial in [*self.plan.stages, *self.plan.trials]:
             for name in ("record.json", "failure.json"):
                 path = self.store.trial(trial.id) / name
-                found[f"{trial.id}/{name}"] = str(path.stat().st_mtime_ns) if path.is_file() else ""
+                found[f"{trial.row.label}/{trial.id}/{name}"] = str(path.stat().st_mtime_ns) if path.is_file() else ""
         return found
 
     @property

@@ -77,7 +77,8 @@ def views(metric: str, higher_is_better: bool, combinations: Sequence[str], base
     """The views of a study: its methods, their differences from the baseline, its single trials."""
     headline = [f"test/{metric}_{which}" for which in ("mean", "worst", "full")]
     cells = [f"test/{metric}/{name}" for name in combinations]
-    texts = ["average", "worst_case", "rank", "ties", "verdict", "minus_baseline", *map(on, combinations)]
+    minus = ["verdict", "minus_baseline"] if baseline is not None else []
+    texts = ["average", "worst_case", "rank", "ties", *minus, *map(on, combinations)]
     found = [
         View(
             METHODS,

@@ -18,6 +18,7 @@ from urllib.request import urlopen
 import pytest
 
 from harness.plan import PlannedTrial
+from harness.report import mirror, write_report
 from harness.tracking import BackgroundTracker, Tracker
 
 
@@ -152,12 +153,13 @@ def test_a_real_server_shows_the_same_and_opens_with_the_command(study: Any, mir
         served.train()
         for _ in range(2):
             served.mirror()
-            served.tracker.mirror_study([Path(__file__)], {"mean": 1.0}, {})
+            mirror(served.tracker, write_report(served.plan, served.store))
         for trial in served.plan.trials:
             here, there = mirrored.run(trial), served.run(trial)
             assert there.data.params == here.data.params
             assert there.data.metrics == here.data.metrics
-            assert there.data.tags == here.data.tags | {"study": "served"}
+            below = {"mlflow.parentRunId": there.data.tags["mlflow.parentRunId"]}
+            assert there.data.tags == here.data.tags | {"study": "served"} | below
             assert (there.info.status, there.info.start_time, there.info.end_time) == (
                 "FINISHED",
                 here.info.start_time,
@@ -165,7 +167,12 @@ def test_a_real_server_shows_the_same_and_opens_with_the_command(study: Any, mir
             )
             assert served.curve(there, "train/loss") == mirrored.curve(here, "train/loss")
             assert [file.path for file in served.client.list_artifacts(there.info.run_id)] == ["model", "record.json"]
-        assert len(served.runs("study")) == 1
+            sent = Path(served.client.download_artifacts(there.info.run_id, "model/weights.pt", str(tmp_path)))
+            assert sent.read_bytes() == (served.files(trial) / "weights.pt").read_bytes()
+        assert [len(served.runs(kind)) for kind in ("study", "row")] == [1, 2]
+        (summary,) = served.runs("study")
+        report = Path(served.client.download_artifacts(summary.info.run_id, "report.md", str(tmp_path))).read_text()
+        assert f"({uri}/#/experiments/{there.info.experiment_id}/runs/{there.info.run_id})" in report
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
