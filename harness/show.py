@@ -211,7 +211,8 @@ def show_trial(prefix: str, settings: Sequence[str]) -> str:
     trial = store.trial(found[0])
     record, failure = trial.record(), trial.failure()
     spec = read_json(trial / "spec.json") or {}
-    state = "done" if record else "failed" if failure else f"started, {len(trial.history())} epochs done"
+    validated = "validated, not evaluated on test" if trial.selection() else f"started, {len(trial.history())} epochs done"
+    state = "done" if record else "failed" if failure else validated
     cells = record["cells"]["test"] if record else {}
     names = record["combinations"] if record else []
     return _card(
