@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ def _connected(resources: ResourcesConfig, folder: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}-{os.getpid()}-"))
     # A token of our own, before Ray is imported: it would otherwise write one into the home folder, which may be read-only.
     os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ["RAY_AUTH_TOKEN"] = _token()
     import ray
 
     try:
@@ -195,6 +196,12 @@ def _connected(resources: ResourcesConfig, folder: Path) -> Iterator[Path]:
     finally:
         _disconnect()
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@cache
+def _token() -> str:
+    # Ray reads it once: the second cluster of a process has the token of the first.
+    return secrets.token_hex(32)
 
 
 def _remote(address: str, folder: Path) -> Iterator[Path]:

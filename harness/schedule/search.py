@@ -31,6 +31,7 @@ class _Open:
 
     asked: Trial
     trials: list[PlannedTrial]
+    needed: list[PlannedTrial]
 
 
 class RowSearch:
@@ -100,7 +101,7 @@ class RowSearch:
         point: Point = suggested(asked, self.subject.space.axes)
         trials = self.search.trials_of(self.subject, point)
         asked.set_user_attr(TRIALS, [trial.id for trial in trials])
-        self.open[asked.number] = _Open(asked, trials)
+        self.open[asked.number] = _Open(asked, trials, self.search.stages_of(self.subject, point))
 
     def _tell(self, point: _Open) -> bool:
         """Tell the mean when all trials are there, or why one of them failed; whether the point is over."""
@@ -124,8 +125,7 @@ class RowSearch:
 
     def _to_run(self, point: _Open) -> list[PlannedTrial]:
         """Those of a point's trials that are not done, each behind what it needs."""
-        values = self.subject.space.restricted(point.trials[0].row.hparams)
-        wanted = [*self.search.stages_of(self.subject, values), *point.trials]
+        wanted = [*point.needed, *point.trials]
         return [t for t in wanted if self.store.state(t.id, t.job.code(), test=False) in {"new", "started"}]
 
 
