@@ -70,14 +70,12 @@ def open_study(search: SearchPlan, subject: Subject, storage: Any) -> Study:
     """The Optuna study of one searched row, made if need be."""
     import optuna
 
+    name, higher = search.name(subject), metric(search.plan.spec.metric).higher_is_better
     with quietly():
-        return optuna.create_study(
-            storage=storage, study_name=search.name(subject), direction=_direction(search), load_if_exists=True
-        )
-
-
-def _direction(search: SearchPlan) -> str:
-    return "maximize" if metric(search.plan.spec.metric).higher_is_better else "minimize"
+        # Asked first: an attempt to create what is there would be one more line of the journal at every start.
+        if name in optuna.get_all_study_names(storage):
+            return optuna.load_study(study_name=name, storage=storage)
+        return optuna.create_study(study_name=name, storage=storage, direction="maximize" if higher else "minimize")
 
 
 def delete_study(search: SearchPlan, subject: Subject, storage: Any) -> None:

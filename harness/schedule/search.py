@@ -100,7 +100,8 @@ class RowSearch:
     def _begin(self, asked: Trial) -> None:
         point: Point = suggested(asked, self.subject.space.axes)
         trials = self.search.trials_of(self.subject, point)
-        asked.set_user_attr(TRIALS, [trial.id for trial in trials])
+        if TRIALS not in asked.user_attrs:
+            asked.set_user_attr(TRIALS, [trial.id for trial in trials])
         self.open[asked.number] = _Open(asked, trials, self.search.stages_of(self.subject, point))
 
     def _tell(self, point: _Open) -> bool:
