@@ -13,6 +13,7 @@ from harness import reference
 from harness.reference import Beside, Interval
 from harness.results import Comparison, Results
 from harness.robustness import Reliability, View, hurting, reliability, views
+from harness.search_results import RowFound, find_searches
 from harness.statistics import (
     AVERAGE,
     WORST,
@@ -66,6 +67,7 @@ class Findings:
     hurting: Mapping[str, Sequence[Difference]]
     published: Sequence[Beside]
     reservations: Sequence[str]
+    searches: Sequence[RowFound] = ()
 
     @cached_property
     def ranked(self) -> list[str]:
@@ -120,6 +122,7 @@ def find(results: Results) -> Findings:
         hurting={label: hurting(row, combinations, higher) for label, row in samples.items()},
         published=_published(results, samples),
         reservations=reference.reservations(results.plan) if results.plan.study.published_table else [],
+        searches=find_searches(results.plan, results.store),
     )
 
 

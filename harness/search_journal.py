@@ -5,8 +5,9 @@ Optuna is imported when it is first needed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +141,19 @@ def studies(search: SearchPlan) -> list[tuple[Subject, Study]]:
         there = set(optuna.get_all_study_names(storage))
         names = [(subject, search.name(subject)) for subject in search.subjects]
         return [(subject, optuna.load_study(study_name=name, storage=storage)) for subject, name in names if name in there]
+
+
+def importances(study: Study) -> dict[str, dict[str, float]]:
+    """Importance of each hyperparameter by two of Optuna's estimates, as shares of one; without those that it cannot compute."""
+    from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
+
+    found: dict[str, dict[str, float]] = {}
+    for name, evaluator in (("fANOVA", FanovaImportanceEvaluator(seed=0)), ("PED-ANOVA", PedAnovaImportanceEvaluator())):
+        # Too few points, or points that are all equal.
+        with quietly(), suppress(ValueError, RuntimeError):
+            shares = {axis: float(share) for axis, share in get_param_importances(study, evaluator=evaluator).items()}
+            found |= {name: shares} if all(map(math.isfinite, shares.values())) and shares else {}
+    return found
 
 
 def _told(trial: FrozenTrial) -> Told:

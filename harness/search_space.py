@@ -188,7 +188,7 @@ def _bounded(key: str, name: str, declared: Range, given: Mapping[str, Any]) -> 
         raise UserError(f"{key} needs low and high; the method declares no range of its own for it")
     if not isinstance(log, bool):
         raise UserError(f"{key}.log={log} must be true or false")
-    low, high = (declared.check(f"{key}.{bound}", value) for bound, value in (("low", low), ("high", high)))
+    low, high = (float(declared.check(f"{key}.{bound}", value)) for bound, value in (("low", low), ("high", high)))
     if not low < high or (log and low <= 0):
         raise UserError(f"{key}: low={low} must be less than high={high}{', and above 0 where log is true' if log else ''}")
     return _interval(name, declared, low, high, log)

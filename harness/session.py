@@ -15,6 +15,7 @@ from harness.report import publish
 from harness.schedule import executor, feed_executor
 from harness.schedule.search import Feed
 from harness.search_journal import is_over, told, with_winners
+from harness.search_results import find_searches, outcome_lines
 from harness.searching import SearchPlan, search_plan
 from harness.store import Store, only_holder, write_json
 from harness.tracking import BackgroundTracker, Tracker
@@ -99,6 +100,8 @@ class Session:
             run = feed_executor(study.executor)
             if not self._watched(feed.remaining, lambda watch: run(feed, study.resources, study.folder, watch), None):
                 return False
+        for sentence in outcome_lines(find_searches(search.plan, self.store)):
+            print(f"search: {sentence}", flush=True)
         self.plan = with_winners(search.plan)
         self.tracker = Tracker(study, self.plan) if study.tracking.enabled else None
         return True

@@ -59,7 +59,6 @@ def test_own_values_outside_of_the_space_are_no_point_of_it(searched: MakePlan) 
 
 
 MISTAKES = {
-    "search.trial=3": "unknown key 'search.trial'; did you mean 'search.trials'?",
     "search.trials=0": "search.trials=0 must be at least 1",
     "search.sampler=tp": "search.sampler='tp' is not a legal value; did you mean 'tpe'?",
     "search.sampler=grid": "search.sampler=grid needs lists of values, and dmrnet is searched over an interval",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.findings import Findings
-from harness.render import background, comparing, published, robust, status
+from harness.render import background, comparing, published, robust, search, status
 from harness.render.document import Document
 from harness.results import dataset_name
 
@@ -21,7 +21,7 @@ def contents(findings: Findings, problems: Sequence[str], arguments: Sequence[st
         comparing.differences(findings),
         robust.robustness(findings),
         published.published(findings),
-        status.search(),
+        search.search(findings),
         robust.cost(findings),
         background.methods(results),
         background.data(results),
