@@ -168,12 +168,12 @@ def best(points: Sequence[Told], chosen: Metric) -> Told | None:
 
 
 def winners(search: SearchPlan) -> list[Row]:
-    """The winner of each searched row whose search is over, as a row."""
-    rows = []
-    for subject, points in told(search).items():
-        winner = best(points[: subject.points], metric(search.plan.spec.metric)) if len(points) >= subject.points else None
-        rows += [subject.winner(winner.point)] if winner is not None else []
-    return rows
+    """The winner of each searched row whose search is over, as a row; one that the study has already stays what it is called."""
+    found = [(subject, points) for subject, points in told(search).items() if len(points) >= subject.points]
+    chosen = [(subject, best(points[: subject.points], metric(search.plan.spec.metric))) for subject, points in found]
+    rows = [subject.winner(point.point) for subject, point in chosen if point is not None]
+    known = [(row.kind, row.hparams) for row in search.plan.rows if row.label not in {row.label for row in rows}]
+    return [row for row in rows if (row.kind, row.hparams) not in known]
 
 
 def with_winners(plan: Plan) -> Plan:

@@ -80,6 +80,15 @@ class RowFound:
         return next((scored for scored in self.points if scored.told is found), None)
 
     @property
+    def row(self) -> str | None:
+        """The label of the row with the winner's values; None before the search is over, or when every point failed."""
+        if not self.over or self.best is None:
+            return None
+        winner = self.subject.winner(self.best.point)
+        same = [row.label for row in self.search.plan.rows if (row.kind, row.hparams) == (winner.kind, winner.hparams)]
+        return same[0] if same else winner.label
+
+    @property
     def own(self) -> Scored | None:
         """The point with the study's own values; None when it is none of the search, or not over."""
         return next((scored for scored in self.points if scored.point == self.subject.own), None)

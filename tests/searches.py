@@ -14,10 +14,29 @@ from harness.trial import Outcome
 
 TINY = ("dataset.limit=40", "train.epochs=1", "train.batch_size=20", "backbone.width=2", "seeds=[0]", "search.seeds=[100,101]")
 GRID = ("methods=[dmrnet]", "search.space.dmrnet.alpha=[1e-4,1e-3]", "search.space.dmrnet.beta=[0.3,0.7]")
-LEARNED = (
-    *("methods=[dmrnet]", "search.trials=14", "search.parallel=3", "search.seeds=[100]"),
-    *("train.epochs=6", "dataset.limit=96", "backbone.width=4"),
-)
+VARIED = ("train.epochs=6", "dataset.limit=96", "backbone.width=4")
+"""Enough for points to differ."""
+
+LEARNED = ("methods=[dmrnet]", "search.trials=14", "search.parallel=3", "search.seeds=[100]", *VARIED)
+BIASED = '''
+import torch
+
+from harness.hyperparameters import Range
+from methods.sf_md import SFMD
+
+
+class Biased(SFMD):
+    """Prefers class 3, as much as ``bias`` says."""
+
+    hyperparameters = {"bias": Range(1e3, 0.0, 1e3), "more": Range(0.0, 0.0, 1.0)}
+
+    def fuse(self, features, present, noise=None):
+        output = super().fuse(features, present, noise)
+        output.logits = output.logits + (self.bias + self.more) * torch.eye(10)[3]
+        return output
+'''
+"""A method whose own values lose: with them every sample is said to be of one class."""
+
 MakePlan = Callable[..., SearchPlan]
 
 

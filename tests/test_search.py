@@ -20,7 +20,7 @@ from harness.session import Session
 from harness.store import Store
 from harness.trial import run_trial
 from tests.processes import run
-from tests.searches import GRID, TINY, MakePlan, done, search_below
+from tests.searches import BIASED, GRID, TINY, VARIED, MakePlan, done, search_below
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def _completed(trial: PlannedTrial) -> Any:
 
 
 def test_each_point_is_told_the_mean_of_its_seeds_on_val(searched: MakePlan) -> None:
-    search = searched(*GRID, "train.epochs=2")
+    search = searched(*GRID, *VARIED)
     names = done(search)
     assert len(names) == len(set(names)) == 8 and names[0] == "dmrnet[alpha=1e-3,beta=0.7] seed 100"
     ((_, study),) = studies(search)
@@ -149,9 +149,10 @@ def test_each_point_is_told_the_mean_of_its_seeds_on_val(searched: MakePlan) -> 
     for trial in study.trials:
         assert trial.value == pytest.approx(np.mean([by_hand(search, name) for name in trial.user_attrs["trial_ids"]]), rel=1e-12)
     means = {trial.number: trial.value for trial in study.trials}
-    assert (
-        winners(search)[0].hparams["beta"] == study.trials[max(means, key=lambda number: (means[number], -number))].params["beta"]
-    )
+    assert len(set(means.values())) > 2
+    best = study.trials[max(means, key=lambda number: (means[number], -number))].params
+    assert [row.hparams | best for row in winners(search)] == [row.hparams for row in winners(search)]
+    assert len(winners(search)) == (best != search.subjects[0].own)
     assert done(search) == []  # a search that is over asks for nothing
     assert all(json.loads(line) for line in search.journal.read_text().splitlines())
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(search.journal)))
@@ -206,15 +207,28 @@ def test_what_a_methods_trials_need_is_trained_before_and_on_val_only(searched: 
 # ---------------------------------------------------------------------- the study
 
 
-def test_the_winner_is_a_row_on_fresh_seeds_beside_the_studys_own_values(searched: MakePlan) -> None:
-    search = searched(*GRID, "methods=[sf_md,dmrnet,hemis]", "hparams.dmrnet.alpha=1e-4")
-    assert Session(search.plan, Store.below(search.plan.study.output), []).run(search.plan.states(Store.below("."))) == 0
+def test_the_winner_is_a_row_on_fresh_seeds_beside_the_studys_own_values(searched: MakePlan, tmp_path: Path) -> None:
+    (tmp_path / "biased.py").write_text(BIASED)
+    rows = f"methods=[sf_md,{tmp_path / 'biased.py'},hemis]"
+    search = searched(rows, "search.space.biased.bias=[1000.0,0.0]", "train.epochs=3", "dataset.limit=96", "backbone.width=4")
+    store = Store.below(search.plan.study.output)
+    assert Session(search.plan, store, []).run(search.plan.states(store)) == 0
     plan = with_winners(search.plan)
-    assert [row.label for row in plan.rows] == ["sf_md", "dmrnet", "dmrnet[searched]", "hemis"]
-    assert plan.rows[2].hparams == winners(search)[0].hparams
+    assert [row.label for row in plan.rows] == ["sf_md", "biased", "biased[searched]", "hemis"]
+    assert plan.rows[2].hparams == {"bias": 0.0, "more": 0.0}
     assert {trial.seed for trial in plan.trials} == {0}
-    records = [Store.below(plan.study.output).trial(trial.id).record() for trial in plan.trials]
+    records = [store.trial(trial.id).record() for trial in plan.trials]
     assert all(record is not None and "test" in record["cells"] for record in records)
+
+
+def test_own_values_that_win_are_no_second_row(searched: MakePlan, tmp_path: Path) -> None:
+    (tmp_path / "biased.py").write_text(BIASED)
+    search = searched(f"methods=[{tmp_path / 'biased.py'}]", "search.space.biased.bias=[1000.0,999.0]")
+    assert winners(search) == [] and with_winners(search.plan) is search.plan
+    done(search)
+    # Both say one class for everything: equal values, and the first of equals wins.
+    assert len({point.value for point in told(search)[search.subjects[0]]}) == 1
+    assert winners(search) == [] and with_winners(search.plan) is search.plan
 
 
 def test_the_plan_is_told_before_anything_starts(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def _lines(findings: Findings) -> list[str]:
         f"each point is trained with {len(seeds)} tuning seeds ({', '.join(map(str, seeds))}) and gets the mean of their "
         f"{metric.name} on val, averaged over the combinations, at the selected epoch; its trials are not evaluated on test",
         f"the point with the {which} value wins, the earliest of equals, and is trained again on the study's own seeds: its row "
-        "is called [searched]",
+        "is called [searched], unless the study has a row with these values",
         "the best of many points looks better on val than it is; what it gains is read from test, on seeds that the search has "
         "not seen",
         _equal(found),
@@ -96,7 +96,7 @@ def _sensitivity(one: RowFound) -> list[str]:
         return []
     label, values = one.subject.row.label, _values(one, one.own)
     if one.own is one.best:
-        return [f"{label}: no point is better on val than the study's own values ({values}); nothing is lost by them"]
+        return [f"{label}: no point is better on val than the study's own values ({values}): they win, and nothing is lost by them"]
     noise = one.noise
     within = ", less than two points differ by chance" if noise is not None and one.loss < noise.detectable else ""
     return [
@@ -124,11 +124,11 @@ def _on_test(findings: Findings) -> Table | None:
     """Each searched row against the row it was searched for, on seeds that the search has not seen."""
     metric, rows = findings.comparison.metric, []
     for one in findings.searches:
-        own, winner = one.subject.row.label, f"{one.subject.row.label}[searched]"
+        own, winner = one.subject.row.label, one.row
         pair = next((against for against in findings.against(own) if against.label == winner), None)
         if pair is None:
             continue
-        means = [number(findings.comparison.average[label].mean, metric) for label in (own, winner)]
+        means = [number(findings.comparison.average[label].mean, metric) for label in (own, pair.label)]
         interval = f"{signed(pair.low, metric)} to {signed(pair.high, metric)}"
         verdict = pair.verdict or "not told apart"
         rows.append([own, *means, signed(pair.value, metric), interval, verdict])
