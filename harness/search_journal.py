@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
 
-REASON, TRIALS = "reason", "trial_ids"
-"""Attributes of a trial in the journal: why it failed; the ids of its trials in the store, seed by seed."""
+REASON, TRIALS, SEEDS = "reason", "trial_ids", "by_seed"
+"""Attributes of a point: why it failed; the ids of its trials in the store and their values, seed by seed."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,12 @@ def open_study(search: SearchPlan, subject: Subject, storage: Any) -> Study:
     with quietly():
         # Asked first: an attempt to create what is there would be one more line of the journal at every start.
         if name in optuna.get_all_study_names(storage):
-            return optuna.load_study(study_name=name, storage=storage)
-        return optuna.create_study(study_name=name, storage=storage, direction="maximize" if higher else "minimize")
+            study = optuna.load_study(study_name=name, storage=storage)
+        else:
+            study = optuna.create_study(study_name=name, storage=storage, direction="maximize" if higher else "minimize")
+        if study.metric_names is None:
+            study.set_metric_names([f"{search.plan.spec.metric} on val, mean over combinations and tuning seeds"])
+        return study
 
 
 def delete_study(search: SearchPlan, subject: Subject, storage: Any) -> None:

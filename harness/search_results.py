@@ -46,8 +46,10 @@ class Scored:
 
 @dataclass(frozen=True)
 class Noise:
-    """What tuning seeds alone do to a point: ``detectable`` is the least difference of two points' means that is significant at
-    5 % (least significant difference, not corrected for the number of points), ``p`` that of the F test that all points are equal.
+    """What tuning seeds alone do to points.
+
+    ``detectable`` is the least difference of two points' means that is significant at 5 % (least significant difference, not
+    corrected for the number of points); ``p`` is that of the F test that all points are equal.
     """
 
     detectable: float
@@ -114,9 +116,15 @@ class RowFound:
 
     @property
     def noise(self) -> Noise | None:
-        """None without at least two points that have two seeds each."""
-        values = np.array([scored.seeds for scored in self.points if scored.told.value is not None])
-        return noise(values) if values.ndim == 2 and min(values.shape) > 1 and not np.isnan(values).any() else None
+        """Of the better half of the points, as collapsed models scatter otherwise; ``p`` is that of all points.
+
+        None without at least two points that have two seeds each.
+        """
+        order = sorted(self.points, key=lambda scored: scored.mean, reverse=self.metric.higher_is_better)
+        values = np.array([scored.seeds for scored in order if scored.told.value is not None])
+        if values.ndim != 2 or min(values.shape) < 2 or np.isnan(values).any():
+            return None
+        return Noise(noise(values[: max(2, (len(values) + 1) // 2)]).detectable, noise(values).p)
 
 
 def noise(values: NDArray[np.float64]) -> Noise:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.figures import grid_surface, point_surface, search_curve
 from harness.findings import Findings
@@ -53,6 +53,8 @@ def _lines(findings: Findings) -> list[str]:
         "is called [searched], unless the study has a row with these values",
         "the best of many points looks better on val than it is; what it gains is read from test, on seeds that the search has "
         "not seen",
+        "own: the values of the row in this study, which are the published ones unless the study sets others; they are a point of "
+        "the search, the first",
         _equal(found),
         *(sentence for one in found for sentence in _about(one)),
     ]
@@ -84,10 +86,15 @@ def _about(one: RowFound) -> list[str]:
     if noise is not None:
         verdict = "the points differ by more than their seeds explain" if noise.p < 0.05 else "their seeds alone may explain it"
         lines.append(
-            f"{label}: two points differ significantly on val from {size(noise.detectable, metric)} on (5 %, not corrected for "
-            f"their number); over all points, {verdict} (F test, p = {p_value(noise.p)})"
+            f"{label}: two points differ significantly on val from {size(noise.detectable, metric)} on (5 %, by the scatter over "
+            f"seeds of the better half, not corrected for their number); over all, {verdict} (F test, {_p(noise.p)})"
         )
     return [*lines, *_sensitivity(one)]
+
+
+def _p(p: float) -> str:
+    text = p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def _sensitivity(one: RowFound) -> list[str]:
@@ -109,7 +116,7 @@ def _sensitivity(one: RowFound) -> list[str]:
 
 
 def _budgets(found: Sequence[RowFound]) -> Table:
-    header = ["row", "searched", "points", "trials", "failed points", "best", "its val", "val of the study's own", "lost by them"]
+    header = ["row", "searched", "points", "trials", "failed points", "best", "its val", "val of its own", "lost by its own"]
     rows = []
     for one in found:
         trials = f"{len(one.points) * len(one.search.config.seeds)} of {one.subject.points * len(one.search.config.seeds)}"
@@ -132,7 +139,7 @@ def _on_test(findings: Findings) -> Table | None:
         interval = f"{signed(pair.low, metric)} to {signed(pair.high, metric)}"
         verdict = pair.verdict or "not told apart"
         rows.append([own, *means, signed(pair.value, metric), interval, verdict])
-    header = ["row", "its own values", "searched", "searched minus own", "95 % interval", "searched is"]
+    header = ["row", "own values", "searched", "searched minus own", "95 % interval", "searched is"]
     caption = f"What the search gains on test, on the study's own seeds: average {metric.name} over the combinations"
     return table(header, rows, caption, paper=True) if rows else None
 
@@ -193,8 +200,8 @@ def _values(one: RowFound, scored: Scored) -> str:
 def _curve(found: Sequence[RowFound]) -> Figure:
     metric = found[0].metric
     series = {one.subject.row.label: ([scored.mean for scored in one.points], one.so_far) for one in found if one.points}
-    svg = search_curve(series, f"{metric.name} on val ({metric.unit})")
-    return Figure("search", svg, "The search: every point, and the best so far")
+    svg = search_curve(series, f"{metric.name} on val ({metric.unit})", metric.higher_is_better)
+    return Figure("search", svg, "The search: every point, and the best so far; a triangle stands for a point beyond the scale")
 
 
 def _surface(one: RowFound) -> list[Block]:
@@ -204,16 +211,17 @@ def _surface(one: RowFound) -> list[Block]:
         return []
     label, title = one.subject.row.label, f"{axes[0].name} and {axes[1].name} of {one.subject.row.label}"
     name, higher = f"surface-{_anchor(label)}", one.metric.higher_is_better
-    text = f"{title}: {one.metric.name} on val, mean ± std over tuning seeds; brighter is better"
+    text = f"{title}: {one.metric.name} on val, mean ± std over tuning seeds"
+    colours = "brighter is better, and the darkest stands for anything worse"
     if one.subject.listed:
         cells = _cells(one)
         svg = grid_surface(name, cells, (axes[0].name, axes[1].name), higher)
-        return [Figure(name, svg, text), _surface_table(one, cells, text)]
+        return [Figure(name, svg, f"{text}; {colours}"), _surface_table(one, cells, text)]
     if any(isinstance(value, str | bool) for value in one.subject.own.values()):
         return []
     dots = [(float(scored.point[axes[0].name]), float(scored.point[axes[1].name]), scored.mean) for scored in there]
     svg = point_surface(name, dots, (axes[0].name, axes[1].name), (axes[0].log, axes[1].log), higher)
-    return [Figure(name, svg, f"{title}: {one.metric.name} on val, the best point with a ring; brighter is better")]
+    return [Figure(name, svg, f"{title}: {one.metric.name} on val, the best with a ring; {colours}")]
 
 
 def _cells(one: RowFound) -> dict[tuple[str, str], tuple[float, str]]:
@@ -223,19 +231,19 @@ def _cells(one: RowFound) -> dict[tuple[str, str], tuple[float, str]]:
     found = {(first, second): (math.nan, ABSENT) for first in down for second in across}
     for scored in one.points:
         first, second = _texts(one, scored)
-        found[first, second] = (scored.mean, _told(scored, one.metric))
+        marks = ", ".join(_marks(one, scored))
+        found[first, second] = (scored.mean, _told(scored, one.metric) + (f" ({marks})" if marks else ""))
     return found
 
 
-def _surface_table(one: RowFound, cells: dict[tuple[str, str], tuple[float, str]], caption: str) -> Table:
+def _surface_table(one: RowFound, cells: Mapping[tuple[str, str], tuple[float, str]], caption: str) -> Table:
     down, across = (list(dict.fromkeys(pair[at] for pair in cells)) for at in (0, 1))
-    axes, texts = one.subject.space.axes, {pair: text for pair, (_, text) in cells.items()}
-    for scored in (scored for scored in one.points if _marks(one, scored)):
-        first, second = _texts(one, scored)
-        text = f"{texts[first, second]} ({', '.join(_marks(one, scored))})"
-        texts[first, second] = Strong(text) if scored is one.best else text
-    rows = [[row, *(texts[row, at] for at in across)] for row in down]
-    return table([f"{axes[0].name} \\ {axes[1].name}", *across], rows, caption)
+    texts = {pair: text for pair, (_, text) in cells.items()}
+    if one.best is not None:
+        first, second = _texts(one, one.best)
+        texts[first, second] = Strong(texts[first, second])
+    names = " \\ ".join(axis.name for axis in one.subject.space.axes)
+    return table([names, *across], [[row, *(texts[row, at] for at in across)] for row in down], caption)
 
 
 def _anchor(label: str) -> str:

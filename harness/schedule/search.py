@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.plan import PlannedTrial
 from harness.schedule import Observer, unmet
-from harness.search_journal import REASON, TRIALS, delete_study, open_study, quietly, sample, suggested, told, writable
+from harness.search_journal import REASON, SEEDS, TRIALS, delete_study, open_study, quietly, sample, suggested, told, writable
 from harness.search_space import Point
 from harness.searching import SearchPlan, Subject
 from harness.store import Store
@@ -117,6 +117,7 @@ class RowSearch:
         values = [float(record["val_mean"]) for record in records if record is not None]
         if len(values) < len(records):
             return False
+        point.asked.set_user_attr(SEEDS, values)
         self.study.tell(point.asked.number, sum(values) / len(values))
         return True
 
