@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness.dataset import Dataset, Split
 from harness.errors import TrialFailure
-from harness.evaluate import as_json, gather, score_cells
+from harness.evaluate import Stopwatch, as_json, gather, score_cells
 from harness.method import Method
 from harness.metrics import metric
 from harness.provenance import environment
@@ -69,19 +69,22 @@ def _conclude(run: Run, fit: Fit) -> None:
     run.model.load_state_dict(fit.best_state)
     arrays: dict[str, Tensor] = {}
     cells = {}
+    watch = Stopwatch(run.device)
     for name in ("val", "test"):
-        found, cells[name] = _evidence(run, name)
+        found, cells[name] = _evidence(run, name, watch if name == "test" else None)
         arrays |= found
     _write(run, fit, "scores.npz", arrays)
-    write_json(run.trial / "record.json", _record(run, fit, cells | {"test_last_epoch": last}, "scores.npz"))
+    took = {"samples": watch.samples, "encode_seconds": watch.encode, "fuse_seconds": watch.fuse}
+    record = _record(run, fit, cells | {"test_last_epoch": last}, "scores.npz") | {"test_evaluation": took}
+    write_json(run.trial / "record.json", record)
     for name in ("checkpoint.pt", *PARTIAL):
         (run.trial / name).unlink(missing_ok=True)
 
 
-def _evidence(run: Run, name: str) -> tuple[dict[str, Tensor], Json]:
+def _evidence(run: Run, name: str, watch: Stopwatch | None = None) -> tuple[dict[str, Tensor], Json]:
     """A split's arrays by their names in the evidence, and its cells."""
     split = run.dataset.load(name).to(run.device)
-    evidence, cells = _cells(run, split, calibration=True)
+    evidence, cells = _cells(run, split, calibration=True, watch=watch)
     arrays = {name: evidence.pop("scores")}
     arrays |= {f"{name}_{what}": array for what, array in evidence.items()} | {f"{name}_available": split.available}
     if split.target.dim() == 1:  # label maps are in the confusion counts
@@ -98,10 +101,12 @@ def _write(run: Run, fit: Fit, evidence: str, arrays: dict[str, Tensor]) -> None
     write_atomically(run.trial / "weights.pt", lambda stream: torch.save(fit.best_state, stream))
 
 
-def _cells(run: Run, split: Split, calibration: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    evidence = gather(run.model, split, run.evaluation.batch_size, run.device, calibration)
+def _cells(
+    run: Run, split: Split, calibration: bool = False, watch: Stopwatch | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    evidence = gather(run.model, split, run.evaluation.batch_size, run.device, calibration, watch)
     if not bool(evidence["scores"].isfinite().all()):
-        raise TrialFailure("test scores are not finite")
+        raise TrialFailure("scores of the selected or the last weights are not finite")
     cells = score_cells(metric(run.dataset.spec.metric), evidence["scores"], split, run.model.combinations)
     return evidence, as_json(cells)
 
