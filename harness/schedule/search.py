@@ -100,8 +100,7 @@ class RowSearch:
     def _begin(self, asked: Trial) -> None:
         point: Point = suggested(asked, self.subject.space.axes)
         trials = self.search.trials_of(self.subject, point)
-        if TRIALS not in asked.user_attrs:
-            asked.set_user_attr(TRIALS, [trial.id for trial in trials])
+        _note(asked, TRIALS, [trial.id for trial in trials])
         self.open[asked.number] = _Open(asked, trials, self.search.stages_of(self.subject, point))
 
     def _tell(self, point: _Open) -> bool:
@@ -110,14 +109,14 @@ class RowSearch:
 
         states = [self.store.state(trial.id, trial.job.code(), test=False) for trial in point.trials]
         if "failed" in states:
-            point.asked.set_user_attr(REASON, self._why(point.trials[states.index("failed")]))
+            _note(point.asked, REASON, self._why(point.trials[states.index("failed")]))
             self.study.tell(point.asked.number, state=TrialState.FAIL)
             return True
         records = [self.store.trial(trial.id).selection() for trial in point.trials]
         values = [float(record["val_mean"]) for record in records if record is not None]
         if len(values) < len(records):
             return False
-        point.asked.set_user_attr(SEEDS, values)
+        _note(point.asked, SEEDS, values)
         self.study.tell(point.asked.number, sum(values) / len(values))
         return True
 
@@ -129,6 +128,12 @@ class RowSearch:
         """Those of a point's trials that are not done, each behind what it needs."""
         wanted = [*point.needed, *point.trials]
         return [t for t in wanted if self.store.state(t.id, t.job.code(), test=False) in {"new", "started"}]
+
+
+def _note(asked: Trial, name: str, value: Any) -> None:
+    """Set an attribute of a point, unless an earlier driver has."""
+    if asked.user_attrs.get(name) != value:
+        asked.set_user_attr(name, value)
 
 
 class Feed:
