@@ -27,6 +27,9 @@ from harness.render.latex import latex
 from harness.render.markdown import markdown
 from harness.render.runs import runs
 from harness.results import Results, dataset_name, read, verify
+from harness.search_journal import is_over, with_winners
+from harness.search_results import search_problems
+from harness.searching import search_plan
 from harness.store import Store, write_atomically
 from harness.tracking import Tracker
 
@@ -76,7 +79,7 @@ class ReportFiles:
     def wrong(self) -> list[str]:
         """One sentence per trial that failed or is damaged."""
         failed = [f"{hole.name}: {hole.reason}" for hole in self.results.holes if hole.state == "failed"]
-        return [*failed, *self.problems]
+        return [*failed, *self.problems, *search_problems(self.findings.searches)]
 
 
 def write_report(plan: Plan, store: Store, arguments: Sequence[str] = (), refresh: int | None = None) -> ReportFiles:
@@ -160,9 +163,10 @@ def watch(plan: Plan, store: Store, arguments: Sequence[str] = (), seconds: floa
     """Write the report whenever the store has changed, until every trial is finished or has failed."""
     seen: object = None
     while True:
-        results = read(plan, store)
+        plan = with_winners(plan)
+        results, search = read(plan, store), search_plan(plan)
         waiting = [hole for hole in results.holes if hole.state != "failed"]
-        if not waiting:
+        if not waiting and (search is None or is_over(search)):
             return
         state = [(done.trial.id, done.status) for done in results.finished], len(waiting)
         if state != seen and results.finished:
@@ -186,7 +190,7 @@ def main(arguments: Sequence[str]) -> int:
         print(HELP)
         return DONE
     study = load_study(settings)
-    plan, store = Plan(study), Store.below(study.output)
+    plan, store = with_winners(Plan(study)), Store.below(study.output)
     if "--watch" in options:
         watch(plan, store, settings)
     if not read(plan, store).finished:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.findings import Findings
-from harness.render import background, comparing, inside, published, robust, status
+from harness.render import background, comparing, inside, published, robust, search, status
 from harness.render.document import Document, Section
 from harness.results import dataset_name
 
@@ -26,7 +26,7 @@ def contents(findings: Findings, problems: Sequence[str], arguments: Sequence[st
         inside.representations(findings),
         published.published(findings),
         inside.claims(findings),
-        status.search(),
+        search.search(findings),
         robust.cost(findings),
         background.methods(results),
         background.data(results),
