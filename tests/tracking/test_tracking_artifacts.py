@@ -1,10 +1,9 @@
-"""What lies beside the numbers in MLflow: the data as an input, deployable weights, the report's figures and tables; and links."""
+"""What lies beside a trial's numbers in MLflow: the data as an input, deployable weights; and the report's links."""
 
 from __future__ import annotations
 
 import json
 import re
-import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -18,7 +17,6 @@ from harness.render.document import Document, section, table
 from harness.render.html import html
 from harness.render.markdown import markdown
 from harness.render.runs import runs
-from harness.report import mirror, write_report
 from harness.results import read
 from harness.tracking_addresses import Addresses
 
@@ -105,27 +103,6 @@ def test_weights_can_be_left_out_and_asked_for_later(study: Any, mirrored: Any, 
         load(copy.parent)
     with pytest.raises(UserError, match=r"there is no card\.json"):
         load(tmp_path)
-
-
-def test_figures_and_tables_of_the_report_are_artifacts(study: Any, mirrored: Any, tmp_path: Path) -> None:
-    told = study("told", "methods=[sf_md,dmrnet]")
-    told.train()
-    for _ in range(2):
-        files = write_report(told.plan, told.store)
-        mirror(told.tracker, files, told.arguments)
-    (run,) = told.runs("study")
-    below = folder(run)
-    drawings = {path.stem: ET.parse(path).getroot() for path in (below / "figures").glob("*.svg")}
-    assert {"heatmap", "forest"} <= set(drawings) and all(root.tag.endswith("svg") for root in drawings.values())
-    assert not any("var(" in path.read_text() for path in (below / "figures").iterdir())
-    listed = json.loads(run.data.tags["mlflow.loggedArtifacts"])
-    assert {entry["path"] for entry in listed} == {f"tables/{path.name}" for path in (below / "tables").iterdir()}
-    result = told.client.download_artifacts(run.info.run_id, "tables/result.json", str(tmp_path))
-    found = json.loads(Path(result).read_text())
-    assert found["columns"][:2] == ["method", "thumb"] and [row[0] for row in found["data"]] == ["sf_md", "dmrnet"]
-    for row, trial in zip(found["data"], told.plan.trials, strict=True):
-        assert row[1].split()[0] == f"{told.cells(trial)[0]['thumb']:.1f}"
-    assert (below / "report.html").read_bytes() == (told.study.folder / "report.html").read_bytes()
 
 
 def test_on_a_server_the_report_links_to_runs(mirrored: Any) -> None:

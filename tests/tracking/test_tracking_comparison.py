@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pytest
 
 from harness.combinations import lattice
-from harness.report import mirror, write_report
+from harness.report import ReportFiles, mirror, write_report
 from harness.tracking_facts import final_curves, final_metrics
-from harness.tracking_runs import _set_tags
+from harness.tracking_runs import _set_tags, remove_other_rows
 from harness.tracking_views import LONGEST, views
 
 KEYS = [combination.key for combination in lattice(("thumb", "spectrum", "profile"))]
@@ -22,9 +24,11 @@ METHODS, SEEDS = ("sf_md", "dmrnet"), (0, 1)
 RUN_PAGE = re.compile(r"#/experiments/(\d+)/runs/([0-9a-f]{32})")
 
 
-def compare(study: Any) -> None:
+def compare(study: Any) -> ReportFiles:
     """What a finished run of a study does at its end."""
-    mirror(study.tracker, write_report(study.plan, study.store), study.arguments)
+    files = write_report(study.plan, study.store)
+    mirror(study.tracker, files)
+    return files
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +36,7 @@ def compared(study: Callable[..., Any], mirrored: Any) -> Any:
     """Two methods with two seeds, trained, and compared in MLflow."""
     two = study("compared", f"methods=[{','.join(METHODS)}]", "seeds=[0,1]")
     two.train()
-    compare(two)
+    two.files_of_report = compare(two)
     return two
 
 
@@ -199,7 +203,7 @@ def test_comparing_again_adds_nothing_and_keeps_every_run(compared: Any, study: 
     if lost == "offsets":
         for offset in (compared.study.folder / "tracking").glob("*/*.json"):
             offset.unlink()
-    compare(study("compared", f"methods=[{','.join(METHODS)}]", "seeds=[0,1]"))
+    mirror(study("compared", f"methods=[{','.join(METHODS)}]", "seeds=[0,1]").tracker, compared.files_of_report)
     assert compared.rows() == before
     assert {run.info.run_id for kind in ("row", "study", "trial") for run in compared.runs(kind)} == ids
 
@@ -217,9 +221,8 @@ def test_a_study_that_grows_replaces_the_runs_of_its_rows(study: Any, mirrored: 
     assert len(grown.curve(found["sf_md"], "val/accuracy_mean")) == 2
     trashed = grown.client.get_run(first.info.run_id)
     assert (trashed.info.lifecycle_stage, trashed.data.tags["kind"]) == ("deleted", "superseded")
-    shrunk = study("growing", "methods=[dmrnet]", "seeds=[0,1]")
-    compare(shrunk)
-    assert set(rows(shrunk)) == {"dmrnet"} and len(shrunk.runs("study")) == 1
+    remove_other_rows(grown.client, grown.experiment.experiment_id, ["dmrnet"])
+    assert set(rows(grown)) == {"dmrnet"} and len(grown.runs("study")) == 1
 
 
 def test_a_row_with_a_seed_to_come_is_shown_as_running(study: Any, mirrored: Any) -> None:
@@ -251,9 +254,36 @@ def test_more_tags_than_one_call_may_have(compared: Any) -> None:
     assert tags.items() <= compared.client.get_run(run.info.run_id).data.tags.items()
 
 
+def test_figures_and_tables_of_the_report_are_artifacts(compared: Any, tmp_path: Path) -> None:
+    (run,) = compared.runs("study")
+    below = Path(unquote(urlparse(run.info.artifact_uri).path))
+    drawings = {path.stem: ET.parse(path).getroot() for path in (below / "figures").glob("*.svg")}
+    assert {"heatmap", "forest"} <= set(drawings) and all(root.tag.endswith("svg") for root in drawings.values())
+    assert not any("var(" in path.read_text() for path in (below / "figures").iterdir())
+    listed = json.loads(run.data.tags["mlflow.loggedArtifacts"])
+    assert {entry["path"] for entry in listed} == {f"tables/{path.name}" for path in (below / "tables").iterdir()}
+    result = compared.client.download_artifacts(run.info.run_id, "tables/result.json", str(tmp_path))
+    found = json.loads(Path(result).read_text())
+    assert found["columns"][:2] == ["method", "thumb"] and [row[0] for row in found["data"]] == list(METHODS)
+    for label, thumb in zip(METHODS, (row[1] for row in found["data"]), strict=True):
+        assert thumb.split()[0] == f"{accuracies(compared, label)[:, 0].mean():.1f}"
+    assert (below / "report.html").read_bytes() == (compared.study.folder / "report.html").read_bytes()
+
+
 def test_the_report_names_the_runs(compared: Any) -> None:
     for name in ("report.md", "report.html"):
         text = (compared.study.folder / name).read_text()
         ids = {run for _, run in RUN_PAGE.findall(text)}
         assert ids == {run.info.run_id for kind in ("row", "trial") for run in compared.runs(kind)}
         assert str(Path(compared.output)) not in text
+
+
+def test_what_was_mirrored_is_known_until_something_else_is_asked_for(compared: Any, study: Any) -> None:
+    whole = [f"methods=[{','.join(METHODS)}]", "seeds=[0,1]"]
+    assert study("compared", *whole).tracker.up_to_date()
+    for other in (
+        [*whole, "tracking.weights=false"],
+        ["methods=[{method: sf_md, label: base},dmrnet]", "seeds=[0,1]"],
+        ["methods=[sf_md]", "seeds=[0,1]"],
+    ):
+        assert not study("compared", *other).tracker.up_to_date()
