@@ -119,7 +119,7 @@ def _table(findings: Findings, where: Addresses) -> str:
 
 def _narrow(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table without padding: it is rendered, its length is limited, and MLflow leaves no room between columns."""
-    padded = [[f"{cell}{ROOM}" for cell in line] for line in (header, *rows)]
+    padded = [[cell.replace("|", "\\|") + ROOM for cell in line] for line in (header, *rows)]
     return [f"| {' | '.join(line)} |" for line in (padded[0], ["---"] * len(header), *padded[1:])]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.store import Json
-from harness.tracking_facts import by_present_name
+from harness.tracking_facts import by_present_name, legal_name
 
 TAG = "mlflow.sharedViewState."
 PLACE, MINUS = "place_by_average", "minus_baseline/average"
@@ -76,7 +76,7 @@ class View:
 def views(metric: str, higher_is_better: bool, combinations: Sequence[str], baseline: str | None) -> list[View]:
     """The views of a study: its methods, their differences from the baseline, its single trials."""
     headline = [f"test/{metric}_{which}" for which in ("mean", "worst", "full")]
-    cells = [f"test/{metric}/{name}" for name in combinations]
+    cells = [legal_name(f"test/{metric}/{name}") for name in combinations]
     minus = ["verdict", "minus_baseline"] if baseline is not None else []
     texts = ["average", "worst_case", "rank", "ties", *minus, *map(on, combinations)]
     found = [
@@ -113,18 +113,22 @@ def _differences(combinations: Sequence[str], baseline: str, ascending: bool) ->
         order_by=column("metrics", MINUS),
         ascending=ascending,
         columns=_tags(("verdict", "minus_baseline", *map(difference, names[1:]))),
-        charts=[(f"Minus {baseline}", [_bar(f"minus_baseline/{name}") for name in names])],
+        charts=[(f"Minus {baseline}", [_bar(legal_name(f"minus_baseline/{name}")) for name in names])],
     )
 
 
 def on(combination: str) -> str:
-    """The column of a combination's value."""
-    return f"on {combination}"
+    """The column of a combination's value.
+
+    >>> on("RGB+depth (left)")
+    'on RGB.depth _left_'
+    """
+    return legal_name(f"on {combination}")
 
 
 def difference(summary: str) -> str:
     """The column of a difference from the baseline: in the worst case, or on a combination."""
-    return f"difference {summary}"
+    return legal_name(f"difference {summary}")
 
 
 def _charts(metric: str, headline: Sequence[str], cells: Sequence[str], minus: bool) -> list[tuple[str, Sequence[Json]]]:

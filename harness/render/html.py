@@ -108,7 +108,7 @@ def _row(row: Sequence[str]) -> str:
 def _cell(cell: str, at: int) -> str:
     inner = f"<strong>{text(cell)}</strong>" if isinstance(cell, Strong) else text(cell)
     if isinstance(cell, Link):
-        inner = f'<a href="{escape(cell.url)}">{inner}</a>'
+        return f'<td><a href="{escape(cell.url)}">{inner}</a></td>'
     if at == 0:
         return f'<th scope="row">{inner}</th>'
     return f'<td class="n">{inner}</td>' if NUMBER.match(cell) or cell == ABSENT else f"<td>{inner}</td>"

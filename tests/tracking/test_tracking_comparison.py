@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -13,6 +14,7 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 import pytest
 
+from harness import tracking_views
 from harness.combinations import lattice
 from harness.report import ReportFiles, mirror, write_report
 from harness.tracking_facts import final_curves, final_metrics
@@ -183,6 +185,12 @@ def test_saved_views_ask_for_what_the_runs_have(compared: Any) -> None:
         assert drawn and drawn <= there
         sections = {section["uuid"] for section in state["compareRunSections"]}
         assert {card["metricSectionId"] for card in state["compareRunCharts"]} == sections
+
+
+def test_columns_have_names_that_mlflow_accepts() -> None:
+    assert doctest.testmod(tracking_views).attempted == 2 and doctest.testmod(tracking_views).failed == 0
+    (view, *_) = views("accuracy", True, ["RGB (left).depth"], None)
+    assert "tags.`on RGB _left_.depth`" in view.columns and "`minus_baseline" not in " ".join(view.columns)
 
 
 @pytest.mark.parametrize("modalities", [4, 6])
