@@ -57,6 +57,7 @@ class TrackingConfig:
 
     uri: str | None = setting(None, "MLflow tracking URI; default: <output>/mlflow.db")
     enabled: bool = setting(True, "mirror the store to MLflow")
+    weights: bool = setting(True, "give each trial's run its weights (below <output> a second name of the file, no copy)")
 
 
 @dataclass

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from harness.findings import Findings
 from harness.render import background, comparing, inside, published, robust, search, status
-from harness.render.document import Document
+from harness.render.document import Document, Section
 from harness.results import dataset_name
 
 
-def contents(findings: Findings, problems: Sequence[str], arguments: Sequence[str]) -> Document:
-    """The report; ``problems`` are what harness.results.verify found, ``arguments`` those of the command line."""
+def contents(findings: Findings, problems: Sequence[str], arguments: Sequence[str], *more: Section) -> Document:
+    """The report; ``problems`` are what harness.results.verify found, ``arguments`` those of the command line.
+
+    ``more`` are sections that stand before the last.
+    """
     results = findings.results
     study = results.plan.study
     sections = (
@@ -35,6 +38,7 @@ def contents(findings: Findings, problems: Sequence[str], arguments: Sequence[st
         status.damaged(results, problems),
         background.machines(results),
         status.seeds(results),
+        *more,
         background.reproduce(results, arguments),
     )
     title = f"{study.name} on {dataset_name(results.plan.spec)}"
