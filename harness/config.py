@@ -36,6 +36,7 @@ class DatasetConfig:
     protocol: str | None = setting(None, "one of the dataset's protocols; default: its first")
     limit: int | None = setting(None, "at most this many samples per split", low=1)
     options: dict[str, Any] = field(default_factory=dict, metadata={"help": "the dataset's own settings, such as its input size"})
+    fingerprint: str | None = setting(None, "first characters of the fingerprint that the data must have (not a part of identity)")
     cache: str | None = setting(None, "folder of decoded arrays; default: <output>/cache (not part of a trial's identity)")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from harness.cli import DONE, INTERRUPTED, SOME_FAILED
 from harness.plan import Plan, PlannedTrial
 from harness.progress import ProgressView, preparation_view, progress_view
+from harness.recorded import remember
 from harness.report import publish
 from harness.schedule import executor
 from harness.store import Store, only_holder, write_json
@@ -55,6 +56,7 @@ class Session:
         study = self.plan.study
         with only_holder(study.folder / "lock", f"study '{study.name}' is being run by another process"):
             self._write_plan()
+            remember(self.store, self.plan.dataset)
             todo = self._to_run(states)
             if todo and not (self._prepare_data() and self._execute(todo)):
                 return INTERRUPTED

@@ -1,0 +1,309 @@
+"""From an archive into a store: everything is unpacked beside the store and checked there, then each trial enters by one rename.
+
+A trial's id must be the hash of its spec and its recorded values must follow from its scores: numbers cannot be put under another
+name, nor changed without changing the evidence. An import that was killed leaves whole trials only, and is repeated by the same
+command.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from harness.archive import unpack
+from harness.combinations import lattice
+from harness.errors import UserError
+from harness.evidence import SPLITS, different_cells
+from harness.exporting import DATASET_KEYS, RECORDS, STUDY_KEYS, finished, held
+from harness.recorded import FOLDER, description_name, spec_of
+from harness.store import (
+    ORIGIN,
+    RECORD_FORMAT,
+    WEIGHTS,
+    Json,
+    Store,
+    TrialDirectory,
+    file_sha256,
+    only_holder,
+    read_json,
+    write_atomically,
+    write_json,
+)
+from harness.trial import spec_id
+
+INCOMING = "incoming"
+OURS, THEIRS = "ours", "theirs"
+SHOWN = 5
+"""Conflicts that a sentence lists."""
+
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What code that expects a record meets in something else."""
+
+SAME = ("spec", "metric", "combinations", "selected_epoch", "val_mean", "synthetic")
+"""Entries of two records of one trial that must agree, as its values must; times, machines and code may differ."""
+
+
+@dataclass
+class Imported:
+    """What became of an archive's trials, by id, and the study files that were written."""
+
+    sha256: str
+    by: str
+    added: list[str] = field(default_factory=list)
+    there: list[str] = field(default_factory=list)
+    completed: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
+    studies: list[Path] = field(default_factory=list)
+
+    def lines(self) -> dict[str, list[str]]:
+        """What there is to say, trials by what became of them; what hardly ever happens only where it did."""
+        always = {"added": self.added, "already there with the same results": self.there}
+        seldom = {
+            "completed (weights, or the part on test)": self.completed,
+            "replaced by theirs, ours set aside in superseded/": self.replaced,
+            "here with other results, ours kept": self.kept,
+            "left out, in use by another process; import again when it has ended": self.busy,
+        }
+        return always | {what: trials for what, trials in seldom.items() if trials}
+
+
+def take_in(path: Path, store: Store, studies: Path, keep: str | None = None) -> Imported:
+    """Import an archive into a store; its studies become files in the folder ``studies``.
+
+    A trial that is there with other results is a UserError before anything is written, unless ``keep`` says whose stays: ``ours``,
+    or ``theirs``, and then ours is set aside.
+    """
+    with (
+        only_holder(store.root / "locks" / "import", f"another archive is being imported into {store.root}"),
+        _incoming(store) as folder,
+    ):
+        manifest = unpack(path, folder)
+        found = Imported(file_sha256(path), str(manifest.get("by", "")))
+        descriptions = _descriptions(path, folder)
+        bodies = {file.stem: _study(path, file) for file in sorted((folder / "studies").glob("*.yaml"))}
+        unpacked = [TrialDirectory(one) for one in sorted((folder / "trials").glob("*"))]
+        trials = [_checked(path, one, manifest, found.sha256, descriptions) for one in unpacked]
+        conflicts = [sentence for one in trials if (sentence := _conflict(one, store))]
+        if conflicts and keep is None:
+            raise UserError(_refusal(path, conflicts))
+        for name, description in descriptions.items():
+            if not (store.root / FOLDER / name).is_file():
+                write_json(store.root / FOLDER / name, description)
+        for one in trials:
+            _enter(one, store, keep, found)
+        found.studies = [_write_study(studies, path, found.sha256, *each, len(bodies) == 1) for each in bodies.items()]
+        return found
+
+
+@contextmanager
+def _incoming(store: Store) -> Iterator[Path]:
+    """The folder beside the trials in which an archive is unpacked; what a killed import left in it goes first."""
+    folder = store.root / INCOMING
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# ---------------------------------------------------------------------- is it what it says it is?
+
+
+def _refused(path: Path, why: str) -> UserError:
+    return UserError(f"{path.name}: {why}; nothing was imported")
+
+
+def _descriptions(path: Path, folder: Path) -> dict[str, Json]:
+    """The descriptions of the data by their file names, each readable and named by its facts."""
+    found = {}
+    for file in sorted((folder / FOLDER).glob("*.json")):
+        try:
+            description = read_json(file) or {}
+            spec_of(description["spec"])
+            named = description_name(description) == file.name and all(int(n) >= 0 for n in description["counts"].values())
+        except UNREADABLE as error:
+            raise _refused(path, f"data/{file.name} does not describe data ({error})") from error
+        if not named:
+            raise _refused(path, f"data/{file.name} is not named by the facts that it holds")
+        found[file.name] = description
+    return found
+
+
+def _study(path: Path, file: Path) -> Json:
+    """A study of the archive; only what decides trials may be in it: no folder of another machine, nothing to write to."""
+    try:
+        body = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise _refused(path, f"studies/{file.name} is not a readable study") from error
+    own = body.get("dataset") if isinstance(body, dict) else None
+    if not isinstance(own, dict) or not set(body) <= set(STUDY_KEYS) or not set(own) <= set(DATASET_KEYS):
+        raise _refused(path, f"studies/{file.name} has keys that no exported study has")
+    return body  # type: ignore[no-any-return]
+
+
+def _checked(path: Path, trial: TrialDirectory, manifest: Json, sha256: str, descriptions: dict[str, Json]) -> TrialDirectory:
+    """A trial of the archive, with its origin written down; UserError when it contradicts itself."""
+    name = trial.path.name
+    try:
+        record = next(body for body in map(read_json, (trial / file for file in RECORDS)) if body is not None)
+        lacking = sorted(file for file in record["files"] if not (trial / file).is_file())
+        write_json(trial / ORIGIN, {"left_out": lacking, "archives": _archives(path, manifest, sha256, name)})
+        why = _contradiction(trial, record, lacking, descriptions)
+        trial.history()
+    except StopIteration as error:
+        raise _refused(path, f"trial {name} has no record") from error
+    except UNREADABLE as error:
+        raise _refused(path, f"the record of trial {name} cannot be read ({type(error).__name__}: {error})") from error
+    if why:
+        raise _refused(path, f"trial {name} {why}")
+    return trial
+
+
+def _archives(path: Path, manifest: Json, sha256: str, name: str) -> list[Json]:
+    """The way of a trial: the archives that the exporter had it from, then this one."""
+    earlier = [dict(one) for one in manifest["trials"][name]["archives"]]
+    return [
+        *earlier,
+        {"archive": path.name, "sha256": sha256, "by": str(manifest["by"]), "environment": dict(manifest["environment"])},
+    ]
+
+
+def _contradiction(trial: TrialDirectory, record: Json, lacking: Sequence[str], descriptions: dict[str, Json]) -> str:
+    """What in a trial cannot be; empty when all agrees."""
+    spec = read_json(trial / "spec.json") or {}
+    identity = spec_id(record["spec"])
+    if record["format"] != RECORD_FORMAT:
+        return f"has a record of format {record['format']}, and this version of the harness reads {RECORD_FORMAT}; update"
+    if not trial.path.name == record["trial_id"] == identity:
+        return f"is called so, but its spec has the id {identity}: trials cannot be renamed"
+    if {key: value for key, value in spec.items() if key != "label"} != record["spec"]:
+        return "has a spec.json and a record.json that tell of different trials"
+    if set(lacking) - {WEIGHTS} or finished(trial) is None:
+        return f"lacks files that its record names: {', '.join(lacking) or 'not of the recorded size'}"
+    if changed := trial.corrupted(record):
+        return f"has other bytes in {' and '.join(changed)} than its record says (sha256)"
+    return _wrong_data(record, descriptions) or _wrong_values(trial, record)
+
+
+def _wrong_data(record: Json, descriptions: dict[str, Json]) -> str:
+    facts = record["spec"]["dataset"]
+    description = descriptions.get(description_name({"facts": facts}))
+    if description is None:
+        return "is on data that the archive does not describe"
+    spec = spec_of(description["spec"])
+    told = (spec.name, spec.synthetic, spec.metric, [c.name for c in lattice(spec.names)], description["counts"])
+    recorded = (facts["name"], facts["synthetic"], record["metric"], record["combinations"], record["counts"])
+    if told != recorded or record["synthetic"] != facts["synthetic"]:
+        return "and the description of its data do not agree"
+    return ""
+
+
+def _wrong_values(trial: TrialDirectory, record: Json) -> str:
+    """Whether the recorded values follow from the evidence; those of the last epoch cannot be checked, its evidence is not kept."""
+    splits = [split for split in SPLITS if split in record["cells"]]
+    different = different_cells(trial, record, lattice(record["combinations"][-1].split("+")), splits)
+    return f"has values that its evidence contradicts: {different}" if different else ""
+
+
+# ---------------------------------------------------------------------- is it the same as ours?
+
+
+def _conflict(theirs: TrialDirectory, store: Store) -> str:
+    """How a trial differs from the one of this store, in words; empty when they agree, or when there is none."""
+    own = finished(store.trial(theirs.path.name))
+    other = finished(theirs)
+    if own is None or other is None or not (unlike := different(own, other)):
+        return ""
+    label = (read_json(theirs / "spec.json") or {}).get("label", "")
+    made = [f"{r['environment']['device_name']}, torch {r['environment']['torch']}" for r in (own, other)]
+    where = f" (made on {made[0]} here, {made[1]} there)" if made[0] != made[1] else ""
+    return f"{label} seed {own['spec']['seed']} (trial {theirs.path.name}): {unlike}{where}"
+
+
+def different(own: Json, other: Json) -> str:
+    """In what two records of one trial disagree that must be the same wherever it ran; empty when they agree.
+
+    A record may have its part on val only: what both have is compared.
+    """
+    common = [split for split in own["cells"] if split in other["cells"]]
+    for split in reversed(common):
+        if own["cells"][split] != other["cells"][split]:
+            return f"average on {split} {_average(own, split):.4f} here, {_average(other, split):.4f} there"
+    unlike = [key for key in SAME if own[key] != other[key]]
+    unlike += [name for name in own["files"] if name in other["files"] and own["files"][name] != other["files"][name]]
+    return f"the same values, but not the same {' and '.join(unlike)}" if unlike else ""
+
+
+def _average(record: Json, split: str) -> float:
+    values: list[float] = [cell["value"] for cell in record["cells"][split].values() if cell["value"] is not None]
+    return sum(values) / len(values)
+
+
+def _refusal(path: Path, conflicts: Sequence[str]) -> str:
+    more = f"; and {len(conflicts) - SHOWN} more" if len(conflicts) > SHOWN else ""
+    return (
+        f"{path.name}: {len(conflicts)} of its trials are here with other results (another machine or version gives other last "
+        f"digits, or one of the two was changed): {'; '.join(conflicts[:SHOWN])}{more}; nothing was imported: keep=ours leaves "
+        "those out, keep=theirs sets ours aside"
+    )
+
+
+# ---------------------------------------------------------------------- entering
+
+
+def _enter(theirs: TrialDirectory, store: Store, keep: str | None, found: Imported) -> None:
+    """Let one trial in while nobody else can touch it."""
+    name = theirs.path.name
+    with held(store, name) as mine:
+        ours, other = store.trial(name), finished(theirs)
+        own = finished(ours) if mine else None
+        if not mine or other is None:
+            found.busy.append(name)
+        elif own is None:
+            _move(theirs, store, found.added)
+        elif different(own, other):
+            found.kept.append(name) if keep != THEIRS else _move(theirs, store, found.replaced)
+        elif set(other["cells"]) > set(own["cells"]):
+            _move(theirs, store, found.completed)
+        elif ours.lacks(WEIGHTS) and not theirs.lacks(WEIGHTS):
+            (theirs / WEIGHTS).replace(ours / WEIGHTS)
+            found.completed.append(name)
+        else:
+            found.there.append(name)
+
+
+def _move(theirs: TrialDirectory, store: Store, names: list[str]) -> None:
+    """One rename: a trial is in the store with all its files, or not at all."""
+    name = theirs.path.name
+    if store.trial(name).path.exists():
+        store.set_aside(name)
+    theirs.path.rename(store.root / name)
+    _sync(store.root)
+    names.append(name)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_study(folder: Path, path: Path, sha256: str, name: str, body: Json, alone: bool) -> Path:
+    """The study's file, named after the archive; another archive's of that name is left as it is."""
+    text = yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=120).encode()
+    stem = (path.stem if alone else f"{path.stem}-{name}").replace(",", "_")
+    target = folder / f"{stem}.yaml"
+    if target.is_file() and target.read_bytes() != text:
+        target = folder / f"{stem}-{sha256[:6]}.yaml"
+    write_atomically(target, lambda stream: stream.write(text))
+    return target
