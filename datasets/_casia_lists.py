@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from harness.errors import UserError
+from harness.errors import UserError, shown
 
 WORDS = {"color": "rgb", "depth": "depth", "ir": "ir"}
 """The word in a file's path -> the modality's name, in the order of the distributed lists."""
@@ -17,7 +17,6 @@ ARCHIVES = {"train": "Training", "val": "Val", "test": "Testing"}
 LIVE, ATTACK = 1, 0
 PARTS = {"real_part": LIVE, "fake_part": ATTACK}
 LABELS = {"0": ATTACK, "1": LIVE, "0.0": ATTACK, "1.0": LIVE}
-SHOWN = 3
 
 _TRAINING = re.compile(r"(?P<key>Training/(?P<part>[^/]+)/(?P<subject>[^/]+)/(?P<session>[^/]+))/(?P<word>[a-z]+)/(?P<frame>[^/]+)")
 _BLOCK = re.compile(r"(?P<key>(?:Val|Testing)/[^/]+/\d+)-(?P<word>[a-z]+)(?P<frame>\.[a-zA-Z]+)")
@@ -88,18 +87,12 @@ def read_list(path: Path, split: str) -> Listing:
             reordered.append(f"line {number}")
     for kind, (what, way_out) in TRAPS.items():
         if kind in trapped:
-            raise UserError(f"{path}: {count(len(trapped[kind]), 'line')} {what}: {some(trapped[kind])}; {way_out}")
+            raise UserError(f"{path}: {count(len(trapped[kind]), 'line')} {what}: {shown(trapped[kind])}; {way_out}")
     _refuse_duplicates(path, samples)
     remarks: tuple[str, ...] = ()
     if reordered:
-        remarks = (f"{path.name} does not name color, depth and ir in this order in {some(reordered)}; files were told by name",)
+        remarks = (f"{path.name} does not name color, depth and ir in this order in {shown(reordered)}; files were told by name",)
     return Listing(tuple(sample for _, sample in samples), remarks)
-
-
-def some(items: Sequence[str]) -> str:
-    """The first three, and how many more there are."""
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(items[:SHOWN]) + more
 
 
 def count(number: int, noun: str) -> str:
@@ -160,4 +153,4 @@ def _refuse_duplicates(path: Path, samples: Sequence[tuple[int, Sample]]) -> Non
     again = {files for files, times in seen.items() if times > 1}
     if again:
         lines = [f"line {number} ({sample.files[0]})" for number, sample in samples if sample.files in again]
-        raise UserError(f"{path}: {count(len(again), 'sample')} listed more than once: {some(lines)}; leave each in one line only")
+        raise UserError(f"{path}: {count(len(again), 'sample')} listed more than once: {shown(lines)}; leave each in one line only")

@@ -7,10 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from datasets._casia_lists import ATTACK, LIVE, ON_REQUEST, Sample, count, read_list, some
-from harness.errors import UserError
+from datasets._casia_lists import ATTACK, LIVE, ON_REQUEST, Sample, count, read_list
+from datasets._tables import spread
+from harness.errors import UserError, shown
 
 LISTS = {"train": "train_list.txt", "val": "val_private_list.txt", "test": "test_private_list.txt"}
+LAYOUT = f"Training/, Val/, Testing/ and {', '.join(LISTS.values())} as they are distributed"
 PUBLISHED = {"train": (29_266, 8_942), "val": (9_608, 2_994), "test": (57_710, 17_458)}
 """Split -> samples, and live ones among them, of the lists as they are distributed."""
 
@@ -27,16 +29,11 @@ def read_lists(root: Path, protocol: str) -> tuple[Splits, list[str]]:
     missing = [LISTS[split] for split in needed if not (root / LISTS[split]).is_file()]
     if "train_list.txt" in missing:
         deeper = "".join(f"; {path.parent} has one" for path in sorted(root.glob("*/train_list.txt"))[:1])
-        raise UserError(f"{root / 'train_list.txt'} does not exist; dataset.root must be the folder that holds {layout()}{deeper}")
+        raise UserError(f"{root / 'train_list.txt'} does not exist; dataset.root must be the folder that holds {LAYOUT}{deeper}")
     if missing:
         raise UserError(f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} not in {root}; {ON_REQUEST}")
     listings = {split: read_list(root / LISTS[split], split) for split in needed}
     return {split: listing.samples for split, listing in listings.items()}, [r for x in listings.values() for r in x.remarks]
-
-
-def layout() -> str:
-    """What lies at the root, in words."""
-    return f"Training/, Val/, Testing/ and {', '.join(LISTS.values())} as they are distributed"
 
 
 def unlike_published(lists: Splits) -> list[str]:
@@ -89,11 +86,7 @@ def limited(samples: Sequence[Sample], limit: int | None) -> tuple[Sample, ...]:
         return tuple(samples)
     live, attacks = ([n for n, sample in enumerate(samples) if sample.label == label] for label in (LIVE, ATTACK))
     share = min(max(round(limit * len(live) / len(samples)), 1), limit - 1) if limit > 1 else 0
-    return tuple(samples[n] for n in sorted([*_spread(live, share), *_spread(attacks, limit - share)]))
-
-
-def _spread(items: Sequence[int], number: int) -> list[int]:
-    return [items[i * len(items) // number] for i in range(number)]
+    return tuple(samples[n] for n in sorted([*spread(live, share), *spread(attacks, limit - share)]))
 
 
 def sizes(root: Path, found: Mapping[str, Sequence[Sample]]) -> list[int]:
@@ -103,7 +96,7 @@ def sizes(root: Path, found: Mapping[str, Sequence[Sample]]) -> list[int]:
     gone = [file for file, size in zip(files, seen, strict=True) if size is None]
     if gone:
         raise UserError(
-            f"{count(len(gone), 'file')} of {len(files):,} that the lists name cannot be found in {root}: {some(gone)}; "
+            f"{count(len(gone), 'file')} of {len(files):,} that the lists name cannot be found in {root}: {shown(gone)}; "
             f"{_remedy(root, gone)}"
         )
     return [size for size in seen if size is not None]

@@ -16,10 +16,9 @@ from datasets._audio import FRONT_ENDS, FrontEnd, front_end, is_pointer
 from datasets._frames import evenly, read_frame, read_video
 from datasets._synthetic import is_synthetic
 from datasets._tables import digest
-from harness._prepared_table import shown
 from harness.augment import ResizedCropFlip
 from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
-from harness.errors import UserError
+from harness.errors import UserError, shown
 from harness.hyperparameters import Range
 from harness.prepared import Prepared, Table, opened, prepare
 
@@ -68,12 +67,12 @@ class ClipDataset(Dataset):
     """Base of datasets with the modalities ``audio`` (spectrogram) and ``visual`` (one frame), both always there.
 
     Training shows a random frame, cropped and mirrored at random, ImageNet's mean and deviation; evaluation the middle frame,
-    resized. An author writes ``_listing``, ``_spec``, ``needs`` (the layout that the root must have), and ``published_seconds``
-    where a front-end had another length on these data.
+    resized. An author writes ``_listing``, ``_spec``, ``layout``, and ``published_seconds`` where a front-end had another length on
+    these data.
     """
 
     options: ClassVar[Mapping[str, Range]] = OPTIONS
-    needs: ClassVar[str] = ""
+    sampled = True
     published_seconds: ClassVar[Mapping[str, float]] = {}
 
     @abstractmethod
@@ -143,26 +142,11 @@ class ClipDataset(Dataset):
 
     @cached_property
     def _found(self) -> Listing:
-        listing = self._listing(self._existing_root())
+        listing = self._listing(self.folder)
         empty = [name for name in SPLITS if not listing.splits[name]]
         if empty:
-            raise UserError(f"{self.root} has no clips for {', '.join(empty)}; {self.needs}")
+            raise UserError(f"{self.root} has no clips for {', '.join(empty)}; it must hold {self.layout}")
         return Listing({name: few(listing.splits[name], self.limit) for name in SPLITS}, listing.remarks)
-
-    def _existing_root(self) -> Path:
-        name = self._name
-        if self.root is None:
-            raise UserError(
-                f"dataset {name} needs your copy: dataset.root=DIR or the variable {self.root_variable} names its folder; "
-                f"{self.needs}. To try everything without it: python -m datasets.sample {name} DIR writes a synthetic one"
-            )
-        if not self.root.is_dir():
-            raise UserError(f"dataset.root={self.root} is not a folder; {self.needs}")
-        return self.root
-
-    @property
-    def _name(self) -> str:
-        return type(self).__module__.rpartition(".")[2]
 
     @cached_property
     def _clips(self) -> tuple[Clip, ...]:
@@ -218,9 +202,9 @@ class ClipDataset(Dataset):
         video = self._clips[0].video is not None
         way = f"video -> {self._at_most} frames" if video else f"picture, at most {self._at_most} per clip"
         return (
-            Table(f"{self._name}-audio", what.shape, "float16", what.describe(), sounds, self._read_sound, ("numpy", "scipy")),
+            Table(f"{self.name}-audio", what.shape, "float16", what.describe(), sounds, self._read_sound, ("numpy", "scipy")),
             Table(
-                f"{self._name}-visual",
+                f"{self.name}-visual",
                 (3, height, width),
                 "uint8",
                 f"{way} -> RGB, Pillow bilinear with low-pass {height}x{width}",
@@ -242,7 +226,7 @@ class ClipDataset(Dataset):
     @property
     def _cache(self) -> Path:
         if self.cache is None:
-            raise UserError(f"dataset {self._name} needs a folder for its prepared arrays: dataset.cache=DIR")
+            raise UserError(f"dataset {self.name} needs a folder for its prepared arrays: dataset.cache=DIR")
         return self.cache
 
     @cached_property

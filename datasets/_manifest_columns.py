@@ -15,10 +15,10 @@ from datasets._audio import FRONT_ENDS, FrontEnd, front_end
 from datasets._formats import TO_16_BITS, Header, Kind, Layout, Size, arranged, array, picture, sides
 from datasets._manifest_csv import Sheet, rows_named
 from datasets._manifest_headers import Scan
-from harness._prepared_table import Item
 from harness.dataset import Modality
 from harness.errors import UserError, unknown
 from harness.hyperparameters import Value
+from harness.prepared import Item
 
 LONGEST_SIDE = 256
 DIVISOR = 32

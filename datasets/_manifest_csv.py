@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from datasets._formats import kind_of
-from harness._prepared_table import shown
 from harness.dataset import SPLITS
-from harness.errors import UserError, nearest, unknown
+from harness.errors import UserError, nearest, shown, unknown
 
 LABELS = ("label", "label_path")
 RESERVED = ("split", *LABELS)

@@ -13,9 +13,8 @@ import numpy as np
 
 from datasets._formats import Header, label_map, read_header
 from datasets._manifest_csv import Sheet, rows_named
-from harness._prepared_table import digest, shown
-from harness.errors import UserError
-from harness.prepared import Unreadable
+from harness.errors import UserError, shown
+from harness.prepared import Unreadable, digest
 from harness.store import read_json, write_json
 
 THREADS = 8

@@ -13,12 +13,11 @@ import numpy as np
 from datasets._formats import Size, label_map, nearest
 from datasets._manifest_csv import Row, Sheet, rows_named
 from datasets._manifest_headers import Scan
-from harness._prepared_table import Item, shown
 from harness.dataset import VOID
-from harness.errors import UserError
+from harness.errors import UserError, shown
 from harness.errors import nearest as nearest_name
 from harness.hyperparameters import Value
-from harness.prepared import Unreadable
+from harness.prepared import Item, Unreadable
 
 ATTACK = ("attack", "spoof")
 LIVE = ("live", "bonafide", "bona fide", "bona_fide", "genuine")

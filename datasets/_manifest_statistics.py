@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness._prepared_table import Table, digest
 from harness.errors import UserError
-from harness.prepared import opened
+from harness.prepared import Table, digest, opened
 from harness.store import read_json, write_json
 
 BLOCK = 256

@@ -14,9 +14,8 @@ from torch import Tensor
 from datasets._manifest_columns import Column
 from datasets._manifest_csv import Row
 from datasets._manifest_labels import class_map
-from harness._prepared_table import Item, Table
 from harness.errors import UserError
-from harness.prepared import opened
+from harness.prepared import Item, Table, opened
 
 LABEL = "label"
 LIBRARIES = ("numpy", "pillow", "scipy")

@@ -8,20 +8,14 @@ from datasets._nyuv2_layouts import Copy, PictureCopy, find_layout
 from datasets._nyuv2_mat import MAT, MatCopy
 from harness.errors import UserError
 
-SETTING = "dataset.root=FOLDER or the environment variable NYUV2_ROOT"
 FORMS = (
     f"{MAT} with splits.mat and classMapping40.mat, or the layout of ESANet (train/rgb, train/depth, train/labels_40, train.txt), "
     "of nicr-scene-analysis-datasets (train/semantic_40) or of nyuv2-python-toolkit (image/train, seg40/train)"
 )
-SAMPLE = "python -m datasets.sample nyuv2 DIR writes a small synthetic copy"
 
 
-def find_copy(root: Path | None, classes: int, raw: bool) -> Copy:
+def find_copy(root: Path, classes: int, raw: bool) -> Copy:
     """The copy below ``root`` with the labels of ``classes`` classes and refined or raw depth; UserError where there is none."""
-    if root is None:
-        raise UserError(f"dataset nyuv2 is read from your own copy: set {SETTING}; it holds {FORMS}. {SAMPLE}")
-    if not root.is_dir():
-        raise UserError(f"{root} is not a folder; set {SETTING}")
     layout = find_layout(root)
     if (root / MAT).is_file():
         copy = MatCopy(root, classes, raw)
@@ -29,5 +23,5 @@ def find_copy(root: Path | None, classes: int, raw: bool) -> Copy:
             copy.remarks.append(f"both {MAT} and the layout of {layout.name} are there; the first was read")
         return copy
     if layout is None:
-        raise UserError(f"{root} has none of NYUv2's layouts: {FORMS}. {SAMPLE}")
+        raise UserError(f"{root} has none of NYUv2's layouts; dataset.root must hold {FORMS}")
     return PictureCopy(root, layout, classes, raw)

@@ -13,9 +13,8 @@ from PIL import Image, UnidentifiedImageError
 
 from datasets._nyuv2_labels import without_offset
 from datasets._nyuv2_split import check_ids, read_ids
-from harness._prepared_table import shown
 from harness.dataset import VOID
-from harness.errors import UserError
+from harness.errors import UserError, shown
 from harness.images import read_image
 from harness.prepared import Unreadable
 

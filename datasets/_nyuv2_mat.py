@@ -15,7 +15,7 @@ from datasets._nyuv2_labels import RAW_LABELS, without_offset
 from datasets._nyuv2_layouts import Array, Copy, Kind, Size
 from datasets._nyuv2_split import check_ids
 from harness.errors import UserError
-from harness.images import _bilinear, _nearest
+from harness.images import bilinear, nearest
 from harness.prepared import Unreadable
 
 MAT = "nyu_depth_v2_labeled.mat"
@@ -90,16 +90,16 @@ class MatCopy(Copy):
         return self.root / MAT
 
     def rgb(self, image: int, size: Size) -> Array:
-        return _sized(self._read("rgb", image).transpose(2, 1, 0), size, _bilinear)
+        return _sized(self._read("rgb", image).transpose(2, 1, 0), size, bilinear)
 
     def depth(self, image: int, size: Size) -> Array:
-        return _sized(self._read("depth", image).T[:, :, None], size, _nearest)
+        return _sized(self._read("depth", image).T[:, :, None], size, nearest)
 
     def target(self, image: int, size: Size) -> Array:
         labels = self._read("label", image)
         if labels.max() > RAW_LABELS:
             raise UserError(f"image {image} of {MAT} has the label {labels.max()}, and raw labels end at {RAW_LABELS}")
-        return without_offset(_sized(self._mapping[labels].T[:, :, None], size, _nearest)[0])
+        return without_offset(_sized(self._mapping[labels].T[:, :, None], size, nearest)[0])
 
     def _read(self, kind: Kind, image: int) -> Array:
         try:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from harness._prepared_table import shown
-from harness.errors import UserError
+from harness.errors import UserError, shown
 
 LISTS = "nyud"
 """Folder below the root with the published train.txt and val.txt."""
@@ -131,10 +130,3 @@ def check_official(ids: Mapping[str, Sequence[int]]) -> None:
                 f"the first {name} images are {shown(ids[name][:6])} (original, 1-based), officially they are {shown(start)}; "
                 f"the names are shifted or the lists are others; {way_out}"
             )
-
-
-def spread(images: tuple[int, ...], limit: int | None) -> tuple[int, ...]:
-    """At most ``limit`` images, evenly spaced."""
-    if limit is None or limit >= len(images):
-        return images
-    return tuple(images[i * len(images) // limit] for i in range(limit))

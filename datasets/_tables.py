@@ -1,11 +1,11 @@
-"""Helpers shared by datasets that fit in memory."""
+"""Helpers shared by datasets: splits, standardisation, evenly spaced choices, fingerprints."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from sklearn.model_selection import train_test_split
 from harness.dataset import Split
 
 Array = np.ndarray[Any, np.dtype[Any]]
+T = TypeVar("T")
 
 
 def stratified_splits(labels: Array, test: float, val: float, seed: int) -> dict[str, Array]:
@@ -27,6 +28,12 @@ def standardised(values: Array, train: Array, axis: int | None = None) -> Array:
     """(N, ...) shifted and scaled by the training samples' mean and standard deviation: one of all, or one per feature (axis 0)."""
     mean, std = values[train].mean(axis=axis), values[train].std(axis=axis)
     return np.asarray((values - mean) / std, dtype=np.float32)
+
+
+def spread(items: Sequence[T], limit: int | None) -> tuple[T, ...]:
+    """At most ``limit`` of the items, evenly spaced, the first of them included."""
+    number = len(items) if limit is None else min(limit, len(items))
+    return tuple(items[i * len(items) // number] for i in range(number))
 
 
 def as_split(inputs: Mapping[str, Array], labels: Array, index: Array) -> Split:

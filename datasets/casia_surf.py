@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,17 +10,16 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import Tensor
 
-from datasets._casia_lists import LIVE, Sample, count, some
-from datasets._casia_protocols import HELD_OUT, Splits, layout, limited, read_lists, sizes, splits, unlike_published
+from datasets._casia_lists import LIVE, Sample, count
+from datasets._casia_protocols import HELD_OUT, LAYOUT, Splits, limited, read_lists, sizes, splits, unlike_published
 from datasets._synthetic import is_synthetic
 from harness.augment import RotateCropFlip
 from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
-from harness.errors import UserError
+from harness.errors import UserError, shown
 from harness.hyperparameters import Range
 from harness.images import read_image
-from harness.prepared import Item, Prepared, Table, opened, prepare
+from harness.prepared import Item, Prepared, Table, digest, opened, prepare
 
-VARIABLE = "CASIA_SURF_ROOT"
 NAMES = ("rgb", "depth", "ir")
 DESCRIPTIONS = ("colour picture of the face", "depth as grey levels", "infrared picture")
 STORED = 144 / 112
@@ -40,7 +37,9 @@ class CasiaSurf(Dataset):
 
     protocols: ClassVar[tuple[str, ...]] = ("paper", *HELD_OUT)
     summary = "faces, live or attacked, in RGB, depth and infrared; your own copy in dataset.root (gated, never downloaded)"
-    root_variable = VARIABLE
+    root_variable = "CASIA_SURF_ROOT"
+    layout = LAYOUT
+    sampled = True
     options = {
         "size": Range(112, limits=(16, 512), help="side of what networks see; training pictures are stored 144/112 times larger"),
         "unreadable": Range(
@@ -71,20 +70,9 @@ class CasiaSurf(Dataset):
 
     # ------------------------------------------------------------------ samples
 
-    @property
-    def _folder(self) -> Path:
-        if self.root is None:
-            raise UserError(
-                f"casia_surf needs your copy of the data: set dataset.root (or the environment variable {VARIABLE}) to the folder "
-                f"that holds {layout()}, or try `python -m datasets.sample casia_surf DIR` and dataset.root=DIR"
-            )
-        if not self.root.is_dir():
-            raise UserError(f"dataset.root={self.root} is not a folder; it must be the one that holds {layout()}")
-        return self.root
-
     @cached_property
     def _lists(self) -> tuple[Splits, list[str]]:
-        lists, remarks = read_lists(self._folder, self.protocol)
+        lists, remarks = read_lists(self.folder, self.protocol)
         unlike = unlike_published(lists)
         if unlike and self.values["counts"] == "fatal" and not is_synthetic(self.root):
             raise UserError(f"{'; '.join(unlike)}: take the distributed lists, or go on with dataset.options.counts=report")
@@ -97,8 +85,8 @@ class CasiaSurf(Dataset):
     def fingerprint(self) -> str:
         rows = {name: [[*sample.files, sample.label] for sample in samples] for name, samples in self._samples.items()}
         operations = [table.operation for name in SPLITS for table in self._tables[name]]
-        facts = [self.protocol, self.limit, self.values, operations, rows, sizes(self._folder, self._samples)]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        facts = [self.protocol, self.limit, self.values, operations, rows, sizes(self.folder, self._samples)]
+        return digest(facts)[:16]
 
     def counts(self) -> dict[str, int]:
         return {name: len(samples) - len(self._left_out(name)) for name, samples in self._samples.items()}
@@ -119,7 +107,7 @@ class CasiaSurf(Dataset):
         return {name: [self._table(name, number, sides[name]) for number in range(len(NAMES))] for name in SPLITS}
 
     def _table(self, split: str, number: int, side: int) -> Table:
-        sources = tuple(self._folder / sample.files[number] for sample in self._samples[split])
+        sources = tuple(self.folder / sample.files[number] for sample in self._samples[split])
         return Table(
             name=f"casia_surf-{split}-{NAMES[number]}",
             shape=(3, side, side),
@@ -146,7 +134,7 @@ class CasiaSurf(Dataset):
     def _exclusions(self) -> list[str]:
         left_out = {name: list(self._left_out(name).values()) for name in SPLITS}
         return [
-            f"{name}: {count(len(reasons), 'sample')} left out, because a file cannot be read: {some(reasons)}; all are named in "
+            f"{name}: {count(len(reasons), 'sample')} left out, because a file cannot be read: {shown(reasons)}; all are named in "
             f"casia_surf-{name}-*.json in {self._cache}"
             for name, reasons in left_out.items()
             if reasons

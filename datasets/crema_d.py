@@ -10,9 +10,8 @@ from typing import ClassVar
 
 from datasets._clips import Clip, ClipDataset, Listing, place
 from datasets._frames import numbered, require_video
-from harness._prepared_table import shown
 from harness.dataset import DataSpec, Modality, Progress
-from harness.errors import UserError
+from harness.errors import UserError, shown
 
 EMOTIONS = {"NEU": "neutral", "HAP": "happy", "SAD": "sad", "FEA": "fearful", "DIS": "disgusted", "ANG": "angry"}
 """In the order of OGM-GE's and DMRNet's class indices; one that sorts names has another order, so compare by name."""
@@ -52,8 +51,8 @@ class CremaD(ClipDataset):
     protocols: ClassVar[tuple[str, ...]] = ("ogm", "actor")
     summary = "7,442 clips of acted emotions, sound and face, 6 classes; your copy"
     root_variable = "CREMA_D_ROOT"
-    needs = (
-        "it must have AudioWAV/ID.wav, Image-01-FPS/ID/NUMBER.jpg (or VideoFlash/ID.flv and the extra `video`), and for protocol "
+    layout = (
+        "AudioWAV/ID.wav, Image-01-FPS/ID/NUMBER.jpg (or VideoFlash/ID.flv and the extra `video`), and for protocol "
         "ogm the lists train.csv and test.csv that OGM-GE published (GeWu-Lab/OGM-GE_CVPR2022, data/CREMAD)"
     )
 
@@ -71,7 +70,7 @@ class CremaD(ClipDataset):
         )
 
     def prepare(self, progress: Progress) -> list[str]:
-        root = self._existing_root()
+        root = self.folder
         if not (root / FRAMES).is_dir():
             require_video(root, FRAMES)
         return super().prepare(progress)
@@ -79,7 +78,7 @@ class CremaD(ClipDataset):
     def _listing(self, root: Path) -> Listing:
         sounds = {path.stem: path for path in sorted((root / "AudioWAV").glob("*.wav"))}
         if not sounds:
-            raise UserError(f"{root} has no AudioWAV/*.wav; {self.needs}")
+            raise UserError(f"{root} has no AudioWAV/*.wav; it must hold {self.layout}")
         strange = [name for name in sounds if not ID.fullmatch(name)]
         known = {name: path for name, path in sounds.items() if name not in strange}
         remarks = [f"left out, because their names are no ids: {len(strange)} sound files: {shown(strange)}"] if strange else []

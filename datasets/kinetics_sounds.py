@@ -11,9 +11,8 @@ from typing import ClassVar
 from datasets._clips import OPTIONS, Clip, ClipDataset, Listing, place
 from datasets._frames import numbered
 from datasets._kinetics_classes import CLASSES, OWN, class_names, class_of
-from harness._prepared_table import shown
 from harness.dataset import DataSpec, Modality
-from harness.errors import UserError
+from harness.errors import UserError, shown
 from harness.hyperparameters import Range
 
 SIDES = {"train": (("train_img", "train"), ("train",)), "test": (("val_img", "val", "test_img", "test"), ("test", "val"))}
@@ -58,8 +57,8 @@ class KineticsSounds(ClipDataset):
     published_seconds: ClassVar[Mapping[str, float]] = {"A": 10.0}
     summary = "ten-second clips of actions, sound and picture, 31 to 34 classes; your copy"
     root_variable = "KINETICS_SOUNDS_ROOT"
-    needs = (
-        "it must have audio/{train,test}/CLASS/VIDEO.wav and visual/{train_img,val_img}/Image-01-FPS/CLASS/VIDEO/NUMBER.jpg; the "
+    layout = (
+        "audio/{train,test}/CLASS/VIDEO.wav and visual/{train_img,val_img}/Image-01-FPS/CLASS/VIDEO/NUMBER.jpg; the "
         "videos are Kinetics-400's (github.com/cvdfoundation/kinetics-dataset)"
     )
 
@@ -85,14 +84,16 @@ class KineticsSounds(ClipDataset):
     def _listing(self, root: Path) -> Listing:
         top = next((root / prefix for prefix in PREFIXES if (root / prefix / "audio").is_dir()), None)
         if top is None:
-            raise UserError(f"{root} has no folder audio; {self.needs}")
+            raise UserError(f"{root} has no folder audio; it must hold {self.layout}")
         remarks: list[str] = []
         index = {name: n for n, name in enumerate(self._classes)}
         parts = {name: _part(top, name, index, remarks) for name in SIDES}
         lists = {name: path for name in SIDES if (path := _list_file(root, name)) is not None}
         clips = {name: _listed(_paired(name, parts[name], remarks), lists.get(name), remarks) for name in SIDES}
         if not clips["train"] and not clips["test"]:
-            raise UserError(f"{top} has no clip with sound and frames of the class list {self.values['classes']}; {self.needs}")
+            raise UserError(
+                f"{top} has no clip with sound and frames of the class list {self.values['classes']}; it must hold {self.layout}"
+            )
         remarks += _absent(clips, self._classes)
         remarks += truncated("the clips of train", [clip.id.partition("/")[2] for clip in clips["train"]])
         return Listing(_splits(clips, remarks), tuple(remarks))
@@ -149,7 +150,7 @@ def _part(top: Path, name: str, index: dict[str, int], remarks: list[str]) -> _P
 def _first(folder: Path, names: Iterable[str]) -> Path:
     found = next((folder / name for name in names if (folder / name).is_dir()), None)
     if found is None:
-        raise UserError(f"{folder} has none of the folders {', '.join(names)}; {KineticsSounds.needs}")
+        raise UserError(f"{folder} has none of the folders {', '.join(names)}; the root must hold {KineticsSounds.layout}")
     return found
 
 

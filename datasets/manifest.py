@@ -18,10 +18,9 @@ from datasets._manifest_options import OPTIONS, as_declared
 from datasets._manifest_splits import Splits, require_both, splits
 from datasets._manifest_statistics import save, saved
 from datasets._manifest_tables import LABEL, Arrays
-from harness._prepared_table import digest, shown
 from harness.dataset import SPLITS, Dataset, DataSpec, Modality, Progress, Split
-from harness.errors import UserError
-from harness.prepared import prepare
+from harness.errors import UserError, shown
+from harness.prepared import digest, prepare
 
 MARKERS = ("SYNTHETIC.md", "SYNTHETIC.json")
 METRIC = {"classification": "accuracy", "anti_spoofing": "acer", "segmentation": "miou"}
@@ -44,16 +43,9 @@ class Manifest(Dataset):
     summary = "your own pictures, sounds and arrays, described by one CSV (dataset.manifest=PATH)"
     options = OPTIONS
 
-    def __init__(
-        self,
-        root: Path | None = None,
-        manifest: Path | None = None,
-        protocol: str | None = None,
-        limit: int | None = None,
-        options: Mapping[str, Any] | None = None,
-        cache: Path | None = None,
-    ) -> None:
-        super().__init__(root, manifest, protocol, limit, as_declared(options or {}), cache)
+    @classmethod
+    def declared(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        return as_declared(options)
 
     # ------------------------------------------------------------------ what is inferred
 
@@ -218,5 +210,4 @@ class Manifest(Dataset):
 
 
 def _few(values: tuple[float, ...]) -> str:
-    more = f" and {len(values) - 3} more channels" if len(values) > 3 else ""
-    return ", ".join(f"{value:.4g}" for value in values[:3]) + more
+    return shown(f"{value:.4g}" for value in values)

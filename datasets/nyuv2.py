@@ -10,17 +10,16 @@ from typing import ClassVar, Literal, cast
 
 import torch
 
-from datasets._nyuv2_copy import find_copy
+from datasets._nyuv2_copy import FORMS, find_copy
 from datasets._nyuv2_labels import CLASSES, millimetres, told_unit
 from datasets._nyuv2_layouts import KINDS, Array, Copy, Kind
-from datasets._nyuv2_split import Selection, check_official, selection, spread
+from datasets._nyuv2_split import Selection, check_official, selection
 from datasets._synthetic import is_synthetic
-from datasets._tables import digest
-from harness._prepared_table import shown
+from datasets._tables import digest, spread
 from harness.augment import HsvJitter, ScaleCropFlip
 from harness.class_weights import median_frequency
 from harness.dataset import SPLITS, VOID, Augmentation, Dataset, DataSpec, Modality, Progress, Split
-from harness.errors import UserError
+from harness.errors import UserError, shown
 from harness.hyperparameters import Range
 from harness.prepared import Prepared, Table, Unreadable, opened, prepare
 
@@ -45,6 +44,8 @@ class NYUv2(Dataset):
 
     summary = "1,449 real RGB-D pictures of rooms, 40 or 13 classes; your copy (the .mat or a prepared layout)"
     root_variable = "NYUV2_ROOT"
+    layout = FORMS
+    sampled = True
     options: ClassVar[dict[str, Range]] = {
         "classes": Range(40, choices=(40, 13), help="label set"),
         "height": Range(480, low=32, high=480, limits=(16, 1024), help="of pictures and labels; 480 as published"),
@@ -98,7 +99,7 @@ class NYUv2(Dataset):
 
     @cached_property
     def _copy(self) -> Copy:
-        copy = find_copy(self.root, self._classes, self._raw)
+        copy = find_copy(self.folder, self._classes, self._raw)
         if self.values["counts"] == "official" and not is_synthetic(self.root):
             check_official(copy.ids)
         return copy

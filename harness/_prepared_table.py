@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import UserError
+from harness.errors import UserError, shown
 
 Item = np.ndarray[Any, np.dtype[Any]]
-SHOWN = 3
 
 
 class Unreadable(Exception):
@@ -121,13 +120,6 @@ class Facts:
 def digest(value: object) -> str:
     """sha256 of plain data, in hex."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def shown(paths: Iterable[object]) -> str:
-    """The first three, and how many more there are."""
-    items = [str(path) for path in paths]
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(items[:SHOWN]) + more
 
 
 def vanished(name: str, paths: list[Path]) -> UserError:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -36,18 +35,6 @@ class Geometry(ABC):
     def apply(self, x: Tensor, theta: Tensor, size: Size, mode: Mode = "bilinear", fill: float = 0) -> Tensor:
         """:func:`warp`, with this geometry's rule for what lies outside the stored image."""
         return warp(x, theta, size, mode, fill, self.outside)
-
-    def apply_all(self, images: Mapping[str, Tensor], theta: Tensor, size: Size) -> dict[str, Tensor]:
-        """:meth:`apply` (bilinear) for several modalities (B, C, H, W); those stored alike are interpolated together."""
-        alike: dict[object, list[str]] = {}
-        for name, x in images.items():
-            alike.setdefault((x.shape[2:], x.dtype), []).append(name)
-        moved: dict[str, Tensor] = {}
-        for names in alike.values():
-            channels = [images[name].shape[1] for name in names]
-            together = self.apply(torch.cat([images[name] for name in names], 1), theta, size)
-            moved |= zip(names, torch.split(together, channels, 1), strict=True)
-        return {name: moved[name] for name in images}
 
     def describe(self) -> str:
         """Name and parameters: ``RotateCropFlip(degrees=30, canvas=0.8, flip=0.5)``."""

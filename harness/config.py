@@ -68,6 +68,10 @@ class Study:
     published_table: int | None = setting(
         None, "table of the DMRNet paper that the report shows beside the measured values", low=1, high=7
     )
+    views: bool = setting(
+        False,
+        "measure sigma^2 and the distances between features of all trained models for the report (harness.views)",
+    )
     methods: list[Any] = field(
         default_factory=list,
         metadata={"help": "NAME, NAME:variant, ./file.py or {method, variant, hparams, label}"},
@@ -97,7 +101,7 @@ class Study:
 
 
 NAMED_BLOCKS = ("dataset", "backbone")
-OWN_KEYS = ("description", "published_table")
+OWN_KEYS = ("description", "published_table", "views")
 """What a study does not take over from its base: they say what one study asks and what it is compared with."""
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from harness.augment import Geometry, HsvJitter, Mode, resize
+from harness.errors import UserError
 from harness.hyperparameters import Range, Value, resolve
 
 VOID = 255
@@ -246,7 +247,8 @@ class Dataset(ABC):
     """A source of train, val and test splits.
 
     Class attributes an author sets: ``protocols``, ``summary``, ``options`` (declared settings, ``dataset.options.NAME`` in a
-    study), ``root_variable`` (the environment variable that names the root when the study does not).
+    study), and where the data are the user's, ``root_variable`` (the environment variable that names the root when the study does
+    not), ``layout`` (what the root holds, in words) and ``sampled`` (``python -m datasets.sample`` writes a synthetic copy).
 
     Args:
         root: folder of the user's copy; None for embedded data.
@@ -261,6 +263,8 @@ class Dataset(ABC):
     summary: ClassVar[str] = ""
     options: ClassVar[Mapping[str, Range]] = {}
     root_variable: ClassVar[str | None] = None
+    layout: ClassVar[str] = ""
+    sampled: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -275,8 +279,31 @@ class Dataset(ABC):
         self.manifest = manifest
         self.protocol = protocol or self.protocols[0]
         self.limit = limit
-        self.values: dict[str, Value] = resolve("option", self.options, options or {}, "dataset.options")
+        self.values: dict[str, Value] = resolve("option", self.options, self.declared(options or {}), "dataset.options")
         self.cache = cache
+
+    @classmethod
+    def declared(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The study's options in the types that ``options`` declares; a dataset that takes lists or tables turns them into text."""
+        return options
+
+    @property
+    def name(self) -> str:
+        """As it is registered: the name of its file."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def folder(self) -> Path:
+        """The root, which is there; UserError with the ways to give one."""
+        if self.root is None:
+            sample = f"; without it, `python -m datasets.sample {self.name} DIR` writes a synthetic one" if self.sampled else ""
+            raise UserError(
+                f"dataset {self.name} needs your copy of the data: dataset.root=DIR or the environment variable "
+                f"{self.root_variable} names the folder that holds {self.layout}{sample}"
+            )
+        if not self.root.is_dir():
+            raise UserError(f"dataset.root={self.root} is not a folder; it must be the one that holds {self.layout}")
+        return self.root
 
     @property
     @abstractmethod

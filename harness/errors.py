@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 MANY = 25
+SHOWN = 3
 
 
 class UserError(Exception):
@@ -14,6 +15,13 @@ class UserError(Exception):
 
 class TrialFailure(Exception):
     """Training cannot go on (a loss that is not a number, say): the trial is failed with this reason, the study goes on."""
+
+
+def shown(items: Iterable[object], most: int = SHOWN) -> str:
+    """The first ones, and how many more there are: ``a, b, c and 5 more``."""
+    names = [str(item) for item in items]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ Evidence is what metrics are computed from and what the store keeps: scores (C, 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,6 +31,30 @@ class Cell:
     collapsed: bool
 
 
+@dataclass
+class Stopwatch:
+    """What evaluation costs: seconds of encoding each modality once and of fusing every combination, and of how many samples.
+
+    A GPU is waited for at each reading, so that work is counted where it is done. The first batch, which pays for starting up, does
+    not count where there are more.
+    """
+
+    device: torch.device
+    encode: float = 0.0
+    fuse: float = 0.0
+    samples: int = 0
+
+    def now(self) -> float:
+        """Seconds on a clock that only goes forward."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def restart(self) -> None:
+        """Forget what was counted."""
+        self.encode, self.fuse, self.samples = 0.0, 0.0, 0
+
+
 class NotSeparable(RuntimeError):
     """A method's cached features do not give what its plain forward pass gives."""
 
@@ -40,13 +65,21 @@ def predict(model: Method, split: Split, batch_size: int, device: torch.device) 
 
 
 @torch.no_grad()
-def gather(model: Method, split: Split, batch_size: int, device: torch.device, calibration: bool = False) -> dict[str, Tensor]:
+def gather(
+    model: Method,
+    split: Split,
+    batch_size: int,
+    device: torch.device,
+    calibration: bool = False,
+    watch: Stopwatch | None = None,
+) -> dict[str, Tensor]:
     """``scores``: the evidence; of a segmentation also ``calibration`` (C, N, 15, 3) if asked for. All on the CPU.
 
     Each modality of each sample is encoded once. On the first batch one combination is compared with the plain forward pass;
     they must agree bit for bit (NotSeparable otherwise). A segmentation's logits are counted batch by batch and combination by
-    combination; TrialFailure when they are not finite, or when a target is neither a class nor void.
+    combination; TrialFailure when they are not finite, or when a target is neither a class nor void. ``watch`` is set going.
     """
+    watch = watch or Stopwatch(torch.device("cpu"))
     training = model.training
     model.eval()
     masks = [torch.tensor(combination.mask, device=device) for combination in model.combinations]
@@ -55,15 +88,22 @@ def gather(model: Method, split: Split, batch_size: int, device: torch.device, c
         index = torch.arange(start, min(start + batch_size, len(split)))
         loaded, target = split.batch(index)
         inputs = {name: x.to(device) for name, x in loaded.items()}
+        begun = watch.now()
         cache = model.prepare(model.encode_all(inputs))
+        watch.encode += watch.now() - begun
         kept = []
         for position, mask in enumerate(masks):
+            begun = watch.now()
             logits = model.combine(cache, mask.expand(len(index), -1)).logits
+            watch.fuse += watch.now() - begun
             kept.append(counted(logits, target.to(device), calibration) if logits.dim() == 4 else {"scores": logits.float()})
             if start == 0 and position == len(masks) // 2:
                 compared = logits
         if start == 0:
             _check_separable(model, inputs, masks[len(masks) // 2], compared)
+        watch.samples += len(index)
+        if start == 0 and len(index) < len(split):
+            watch.restart()
         batches.append({name: torch.stack([part[name] for part in kept]) for name in kept[0]})
     model.train(training)
     return _checked({name: torch.cat([batch[name] for batch in batches], 1).cpu() for name in batches[0]}, model.combinations)

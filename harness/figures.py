@@ -66,6 +66,21 @@ def scatter(name: str, points: Mapping[str, tuple[float, float]], front: Sequenc
     return _svg(figure, name)
 
 
+def bars(name: str, names: Sequence[str], groups: Mapping[str, Sequence[tuple[float, bool]]], y: str) -> str:
+    """Groups of bars: label -> (height, whether it is hatched) for each name on the x axis."""
+    figure, axes = _axes(HEIGHT)
+    width = 0.8 / max(len(groups), 1)
+    for at, (label, values) in enumerate(groups.items()):
+        left = [place + (at - (len(groups) - 1) / 2) * width for place in range(len(names))]
+        drawn = axes.bar(left, [height for height, _ in values], width, color=_colour(at), label=_plain(label))
+        for bar, (_, hatched) in zip(drawn, values, strict=True):
+            bar.set(hatch="///" if hatched else "", edgecolor=INK, linewidth=0.4)
+    axes.set_xticks(range(len(names)), names, parse_math=False, rotation=30, ha="right")
+    axes.set_ylabel(y, color=INK, fontsize=SMALL, parse_math=False)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=SMALL, frameon=False, labelcolor=INK)
+    return _svg(figure, name)
+
+
 def forest(found: Sequence[Against], other: str, metric: Metric) -> str:
     """Differences with their intervals, one row each; filled where significant."""
     figure, axes = _axes(1.0 + LINE * len(found), left=0.3, right=0.97)

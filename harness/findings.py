@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
 from harness import reference
+from harness.claims import Claim, claims
 from harness.reference import Beside, Interval
 from harness.results import Comparison, Results
 from harness.robustness import Reliability, View, hurting, reliability, views
@@ -26,7 +28,7 @@ from harness.statistics import (
     ranking,
     row_samples,
 )
-from harness.views import mean_variances
+from harness.views import Array, histograms, mean_variances, views_table
 
 SUMMARIES = (AVERAGE, WORST)
 
@@ -66,6 +68,9 @@ class Findings:
     hurting: Mapping[str, Sequence[Difference]]
     published: Sequence[Beside]
     reservations: Sequence[str]
+    viewed: pd.DataFrame
+    distances: Mapping[str, Array]
+    claims: Sequence[Claim]
 
     @cached_property
     def ranked(self) -> list[str]:
@@ -108,6 +113,7 @@ def find(results: Results) -> Findings:
     samples = row_samples(results)
     found = differences(results, rows=samples)
     rankings, unranked = _rankings(results, found)
+    viewed = views_table(results)
     combinations, higher = results.plan.combinations, results.metric.higher_is_better
     return Findings(
         results=results,
@@ -118,8 +124,11 @@ def find(results: Results) -> Findings:
         views=views(results),
         reliability=reliability(results),
         hurting={label: hurting(row, combinations, higher) for label, row in samples.items()},
-        published=_published(results, samples),
+        published=_published(results, samples, viewed),
         reservations=reference.reservations(results.plan) if results.plan.study.published_table else [],
+        viewed=viewed,
+        distances=histograms(results),
+        claims=claims(results, viewed, found),
     )
 
 
@@ -137,12 +146,12 @@ def _turned(one: Difference, other: str) -> Against:
     return Against(one.second, other, -one.value, -one.high, -one.low, one)
 
 
-def _published(results: Results, samples: Mapping[str, RowSamples]) -> list[Beside]:
+def _published(results: Results, samples: Mapping[str, RowSamples], viewed: pd.DataFrame) -> list[Beside]:
     number = results.plan.study.published_table
     if number is None:
         return []
     cells = reference.published(number, results.plan.spec.name)
-    return reference.beside(cells, results.comparison(), _intervals(results, samples), mean_variances(results))
+    return reference.beside(cells, results.comparison(), _intervals(results, samples), mean_variances(viewed))
 
 
 def _intervals(results: Results, samples: Mapping[str, RowSamples]) -> dict[tuple[str, str], Interval | None]:

@@ -39,7 +39,7 @@ def read_image(path: Path, mode: Mode, size: tuple[int, int] | None = None) -> I
     except DAMAGE as error:
         raise Unreadable(path, str(error) or type(error).__name__) from error
     if size is not None and pixels.shape[:2] != size:
-        pixels = _nearest(pixels, size) if mode == "index" else _bilinear(pixels, size)
+        pixels = nearest(pixels, size) if mode == "index" else bilinear(pixels, size)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
@@ -57,7 +57,8 @@ def _pixels(path: Path, picture: Image.Image, mode: Mode) -> Item:
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def _bilinear(pixels: Item, size: tuple[int, int]) -> Item:
+def bilinear(pixels: Item, size: tuple[int, int]) -> Item:
+    """(H, W, C) at another (height, width), bilinear without low-pass and with half-pixel centres, rounded to its own type."""
     # Rows, then columns, in numpy: it runs in as many threads as call it and starts none of its own.
     values = pixels.astype(np.float32)
     for axis, side in enumerate(size):
@@ -72,7 +73,8 @@ def _bilinear(pixels: Item, size: tuple[int, int]) -> Item:
     return np.rint(values).astype(pixels.dtype)
 
 
-def _nearest(pixels: Item, size: tuple[int, int]) -> Item:
+def nearest(pixels: Item, size: tuple[int, int]) -> Item:
+    """(H, W, ...) at another (height, width), each pixel the one that its centre lies in."""
     rows, columns = (
         ((np.arange(side) + 0.5) * length / side).astype(np.int64) for side, length in zip(size, pixels.shape, strict=False)
     )

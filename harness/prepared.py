@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from harness._prepared_build import FORMAT, Build, Files, Progress
-from harness._prepared_table import Facts, Item, Table, Unreadable, shown
-from harness.errors import UserError
+from harness._prepared_table import Facts, Item, Table, Unreadable, digest
+from harness.errors import UserError, shown
 from harness.store import Json, exclusive, file_sha256, read_json
 
-__all__ = ["Item", "Prepared", "Table", "Unreadable", "opened", "prepare"]
+__all__ = ["Item", "Prepared", "Table", "Unreadable", "digest", "opened", "prepare"]
 
 Say = Callable[[str], None]
 

@@ -13,10 +13,12 @@ from harness.plan import Plan, PlannedTrial
 from harness.progress import ProgressView, preparation_view, progress_view
 from harness.recorded import remember
 from harness.report import publish
+from harness.results import read
 from harness.schedule import executor
 from harness.store import Store, only_holder, write_json
 from harness.tracking import BackgroundTracker, Tracker
 from harness.trial import Outcome
+from harness.views import measure_all, unmeasured
 
 
 def describe(plan: Plan, states: dict[str, str]) -> str:
@@ -62,6 +64,8 @@ class Session:
                 return INTERRUPTED
             if self.tracker is not None and self.tracker.up_to_date():
                 self.tracker = None
+            if study.views:
+                self._measure_views()
             failed = publish(self.plan, self.store, self.arguments, self.tracker)
             return SOME_FAILED if failed else DONE
 
@@ -76,6 +80,11 @@ class Session:
         for sentence in found:
             print(f"data: {sentence}", flush=True)
         return True
+
+    def _measure_views(self) -> None:
+        results = read(self.plan, self.store)
+        if unmeasured(results) and self._prepare_data():
+            measure_all(results, lambda text: print(text, flush=True))
 
     def _to_run(self, states: dict[str, str]) -> list[PlannedTrial]:
         """The trials to run, what they replace set aside."""

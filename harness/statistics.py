@@ -17,7 +17,7 @@ from harness._statistics_bootstrap import estimate_resampled, resampled, worst
 from harness._statistics_groups import datasets_needed, holm, letters, rank_test
 from harness._statistics_influence import sample_values
 from harness._statistics_intervals import LEVEL, Calibration, Estimate, calibration, coverage, estimate
-from harness.errors import UserError
+from harness.errors import UserError, shown
 from harness.evidence import stored_evidence
 from harness.results import Finished, Results
 from harness.store import file_sha256
@@ -273,8 +273,7 @@ def _require_whole(results: Results) -> None:
     ]
     holes = [*missing, *damaged]
     if holes:
-        more = f" and {len(holes) - 3} more" if len(holes) > 3 else ""
-        raise Unranked(f"a table with holes is not ranked; missing: {', '.join(holes[:3])}{more}; run the study again to fill them")
+        raise Unranked(f"a table with holes is not ranked; missing: {shown(holes)}; run the study again to fill them")
 
 
 def ranked(means: dict[str, float], found: Sequence[Difference], summary: str, higher_is_better: bool) -> Ranking:

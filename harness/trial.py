@@ -24,7 +24,7 @@ from torch import Tensor
 from harness.backbones import Backbone
 from harness.dataset import Dataset, Split
 from harness.errors import TrialFailure
-from harness.evaluate import NotSeparable, as_json, gather, score_cells
+from harness.evaluate import NotSeparable, Stopwatch, as_json, gather, score_cells
 from harness.method import Method
 from harness.metrics import metric
 from harness.provenance import code_hash, environment
@@ -220,8 +220,9 @@ def _evaluate(run: _Run, fit: Fit) -> None:
     run.model.load_state_dict(fit.best_state)
     arrays: dict[str, Tensor] = {}
     cells = {}
+    watch = Stopwatch(run.device)
     for name, split in (("val", val), ("test", test)):
-        evidence, cells[name] = _cells(run, split, calibration=True)
+        evidence, cells[name] = _cells(run, split, calibration=True, watch=watch if name == "test" else None)
         arrays[name] = evidence.pop("scores")
         arrays |= {f"{name}_{what}": array for what, array in evidence.items()} | {f"{name}_available": split.available}
         if split.target.dim() == 1:  # label maps are in the confusion counts
@@ -233,18 +234,20 @@ def _evaluate(run: _Run, fit: Fit) -> None:
         run.trial / "scores.npz", lambda stream: np.savez(stream, allow_pickle=False, **{n: a.numpy() for n, a in arrays.items()})
     )
     write_atomically(run.trial / "weights.pt", lambda stream: torch.save(fit.best_state, stream))
-    write_json(run.trial / "record.json", _record(run, fit, cells | {"test_last_epoch": last}))
+    write_json(run.trial / "record.json", _record(run, fit, cells | {"test_last_epoch": last}, watch))
 
 
-def _cells(run: _Run, split: Split, calibration: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    evidence = gather(run.model, split, run.evaluation.batch_size, run.device, calibration)
+def _cells(
+    run: _Run, split: Split, calibration: bool = False, watch: Stopwatch | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    evidence = gather(run.model, split, run.evaluation.batch_size, run.device, calibration, watch)
     if not bool(evidence["scores"].isfinite().all()):
         raise TrialFailure("test scores are not finite")
     cells = score_cells(metric(run.dataset.spec.metric), evidence["scores"], split, run.model.combinations)
     return evidence, as_json(cells)
 
 
-def _record(run: _Run, fit: Fit, cells: dict[str, Any]) -> Json:
+def _record(run: _Run, fit: Fit, cells: dict[str, Any], watch: Stopwatch) -> Json:
     spec, data = run.job.spec, run.dataset.spec
     return {
         "format": RECORD_FORMAT,
@@ -264,6 +267,7 @@ def _record(run: _Run, fit: Fit, cells: dict[str, Any]) -> Json:
         "remarks": [*run.network_remarks, *fit.remarks, *run.model.remarks(fit.epoch + 1)],
         "train_seconds": round(fit.seconds, 3),
         "seconds": round(time.perf_counter() - run.started, 3),
+        "test_evaluation": {"samples": watch.samples, "encode_seconds": watch.encode, "fuse_seconds": watch.fuse},
         "peak_memory_bytes": _peak_memory(run.device),
         "environment": environment(run.device.type),
         "files": run.trial.describe_files("scores.npz", "weights.pt"),

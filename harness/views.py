@@ -8,7 +8,7 @@ Measured on val with the selected weights of finished trials, in evaluation mode
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -131,7 +131,7 @@ def trained(job: Job, store: Store) -> Method:
     for name, needed in spec.needs.items():
         model.adopt(name, store.trial(needed).weights())
     model.load_state_dict(store.trial(spec.id).weights())
-    return model.to(torch.device(job.device))
+    return model
 
 
 # ---------------------------------------------------------------------- keeping
@@ -169,11 +169,25 @@ def view_trial(done: Finished, store: Store) -> Views:
     found = stored(trial, done.record)
     if found is None:
         with deterministic(job.device):
-            device = torch.device(job.device)
+            # A cluster's driver may have no GPU; numbers of another device differ by rounding alone.
+            device = torch.device(job.device if torch.cuda.is_available() else "cpu")
             split = job.open_dataset().load(SPLIT).to(device)
-            found = measure(trained(job, store), split, int(job.spec.evaluation["batch_size"]), device)
+            found = measure(trained(job, store).to(device), split, int(job.spec.evaluation["batch_size"]), device)
         _keep(trial, done.record, found)
     return found
+
+
+def unmeasured(results: Results) -> list[Finished]:
+    """The finished trials whose views are not there yet."""
+    return [done for done in _viewed(results) if stored(results.store.trial(done.trial.id), done.record) is None]
+
+
+def measure_all(results: Results, say: Callable[[str], None]) -> None:
+    """The views of every finished trial, where they are not there yet; ``say`` hears of each one that is measured."""
+    missing = unmeasured(results)
+    for number, done in enumerate(missing, 1):
+        view_trial(done, results.store)
+        say(f"views of {done.trial.job.name} measured, {number} of {len(missing)}")
 
 
 # ---------------------------------------------------------------------- reading
@@ -211,9 +225,18 @@ def _lines(results: Results, done: Finished) -> list[tuple[object, ...]]:
     return [*variances, *((*who, DISTANCE, of, v, None, None) for of, v in views.distance.items())]
 
 
-def mean_variances(results: Results) -> dict[tuple[str, str, str], Summary]:
-    """(``sigma2``, label, combination or ``average``) -> over seeds, for the published table that has them (harness.reference)."""
-    table = views_table(results)
+def histograms(results: Results) -> dict[str, Array]:
+    """Label -> share of the inter-channel distances in each of ``BINS`` bins over [0, 2] (Figure 1), of all pairs and seeds."""
+    sums: dict[str, Array] = {}
+    for done in _viewed(results):
+        views = stored(results.store.trial(done.trial.id), done.record)
+        for counts in views.histogram.values() if views is not None else ():
+            sums[done.trial.row.label] = sums.get(done.trial.row.label, 0) + counts
+    return {label: counts / counts.sum() for label, counts in sums.items()}
+
+
+def mean_variances(table: pd.DataFrame) -> dict[tuple[str, str, str], Summary]:
+    """(``sigma2``, label, combination or ``average``) -> over seeds, from ``views_table``; one published table has them."""
     chosen = table[table["view"] == SIGMA2]
     cells = {(str(label), str(of)): group for (label, of), group in chosen.groupby(["label", "of"])["value"]}
     average = {str(label): group.groupby("seed")["value"].mean() for label, group in chosen.groupby("label")}
@@ -240,8 +263,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"study '{plan.study.name}' has no finished trial below {plan.study.output}; run it first")
     with preparation_view() as progress:
         plan.dataset.prepare(progress)
-    for done in _viewed(results):
-        view_trial(done, results.store)
+    measure_all(results, lambda text: print(text, flush=True))
     table, path = views_table(results), plan.study.folder / "views.csv"
     write_atomically(path, lambda stream: stream.write(table.to_csv(index=False, lineterminator="\n").encode()))
     means = table.groupby(["view", "label", "of"], sort=False)["value"].mean().reset_index()

@@ -105,6 +105,7 @@ def write_trial(
         "remarks": [],
         "train_seconds": 1.5,
         "seconds": 2.0,
+        "test_evaluation": {"samples": 100, "encode_seconds": 0.2, "fuse_seconds": 2.1},
         "peak_memory_bytes": 100 * 2**20,
         "environment": ENVIRONMENT,
         "files": folder.describe_files("scores.npz", "weights.pt"),

@@ -86,21 +86,6 @@ def test_a_sample_is_the_same_in_every_batch(geometry: Geometry) -> None:
         assert torch.equal(geometry.apply(images[rows], theta[rows], (64, 64)), whole[rows])
 
 
-@pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_modalities_moved_together_are_those_moved_one_by_one(geometry: Geometry) -> None:
-    images = {
-        "a": smooth(5, 3, 80, 80),
-        "b": smooth(5, 1, 40, 60, 1),
-        "c": smooth(5, 1, 80, 80, 2),
-        "d": smooth(5, 2, 80, 80).float(),
-    }
-    theta = geometry.draw(5, (80, 80), (64, 64), stream())
-    moved = geometry.apply_all(images, theta, (64, 64))
-    assert list(moved) == list(images)
-    for name, x in images.items():
-        assert torch.equal(moved[name], geometry.apply(x, theta, (64, 64)))
-
-
 @pytest.mark.parametrize("draw", [*(g.draw for g in GEOMETRIES)])
 def test_draws_come_from_the_generator_alone(draw: object) -> None:
     torch.manual_seed(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness._conformance import synthetic_spec, synthetic_split
 from harness.backbones.small import Small
 from harness.dataset import Split
-from harness.evaluate import NotSeparable, as_json, mean_value, predict, score_cells
+from harness.evaluate import NotSeparable, Stopwatch, as_json, gather, mean_value, predict, score_cells
 from harness.method import Method
 from harness.metrics import metric
 from harness.registry import METHODS
@@ -116,6 +117,28 @@ def flops(function: Callable[[], Any]) -> tuple[int, Any]:
     with counter:
         result = function()
     return counter.get_total_flops(), result
+
+
+def test_encoding_and_fusing_are_timed_apart_and_the_first_batch_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that encoding moves by 5 s and fusing by 1 s; 50 samples in batches of 16, 16, 16 and 2."""
+    model, clock = model_of(METHODS.get("sf_md")), [0.0]
+
+    def costing(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            clock[0] += seconds
+            return function(*given)
+
+        return call
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(model, "encode_all", costing(model.encode_all, 5.0))
+    monkeypatch.setattr(model, "combine", costing(model.combine, 1.0))
+    watch = Stopwatch(CPU)
+    gather(model, SPLIT, 16, CPU, watch=watch)
+    assert (watch.samples, watch.encode, watch.fuse) == (34, 15.0, 21.0)
+    watch = Stopwatch(CPU)
+    gather(model, SPLIT, 50, CPU, watch=watch)
+    assert (watch.samples, watch.encode, watch.fuse) == (50, 5.0, 7.0)
 
 
 def test_a_method_whose_features_depend_on_the_mask_is_refused() -> None:

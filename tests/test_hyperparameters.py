@@ -10,7 +10,7 @@ import torch
 
 from harness._conformance import synthetic_spec
 from harness.backbones.small import Small
-from harness.errors import UserError
+from harness.errors import UserError, shown
 from harness.hyperparameters import Range, resolve
 from harness.registry import METHODS
 from methods.dmrnet import DMRNet
@@ -95,3 +95,10 @@ def test_every_method_refuses_an_unknown_hyperparameter(name: str) -> None:
     cls = METHODS.get(name)
     with pytest.raises(UserError, match=f"unknown hyperparameter '{cls.__name__}.no_such'"):
         cls(Small(synthetic_spec(2, 2)), hparams={"no_such": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("items", "said"), [("", ""), ("abc", "a, b, c"), ("abcd", "a, b, c and 1 more"), ("abcdefgh", "a, b, c and 5 more")]
+)
+def test_many_things_are_shown_as_the_first_three_and_a_number(items: str, said: str) -> None:
+    assert shown(items) == said

@@ -33,14 +33,14 @@ def refused(root: Path | None, match: str, **options: Any) -> None:
 
 
 def test_without_a_root_the_sentence_says_what_to_set() -> None:
-    refused(None, r"dataset\.root=FOLDER.*NYUV2_ROOT.*train/labels_40.*python -m datasets\.sample nyuv2 DIR")
+    refused(None, r"dataset\.root=DIR.*NYUV2_ROOT.*train/labels_40.*python -m datasets\.sample nyuv2 DIR")
     assert NYUv2().spec.names == ("rgb", "depth") and len(NYUv2().spec.classes) == 40
 
 
 def test_an_unknown_folder(tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere", "is not a folder")
+    refused(tmp_path / "nowhere", r"dataset\.root=.*nowhere is not a folder.*train/labels_40")
     (tmp_path / "other").mkdir()
-    refused(tmp_path / "other", r"none of NYUv2's layouts: nyu_depth_v2_labeled\.mat.*semantic_40.*seg40")
+    refused(tmp_path / "other", r"none of NYUv2.s layouts.*dataset\.root must hold nyu_depth_v2_labeled\.mat.*semantic_40.*seg40")
 
 
 def test_two_layouts_in_one_folder(root: Path, content: Content) -> None:

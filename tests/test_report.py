@@ -190,7 +190,7 @@ def test_report_says_everything_a_reader_must_know(study: tuple[Plan, Store]) ->
     remarks = section(text, "Remarks of the trained models").splitlines()
     assert remarks[0] == "- sf_md, seed 1: a phase never ran"
     assert remarks[1].startswith("- hemis, seed 0: 4 times an encoder had fewer than two samples")
-    assert re.search(r"\| dmrnet +\| 23,994 +\| 22,874 +\| 1\.5 +\| 100 ", section(text, "Cost"))
+    assert re.search(r"\| dmrnet +\| 23,994 +\| 22,874 +\| 1\.5 +\| 2\.000 +\| 3\.000 +\| 100 ", section(text, "Cost"))
     methods = section(text, "Methods: provenance and deviations")
     assert "ECCV 2024" in methods and "MICCAI 2016" in methods and "Eq. 6 prints log sigma" in methods
     assert "alpha=0.001, beta=0.7" in methods and "none declared" in methods

@@ -118,7 +118,7 @@ def test_the_mined_set_is_the_one_the_report_names(output: Path, tmp_path: Path)
         hard = of_trial[of_trial["mined"].eq(True)]
         assert f": {', '.join(hard['of'])}" in " ".join(done.record["remarks"]) and len(hard) == 3
         assert hard["mined_variance"].min() >= of_trial[of_trial["mined"].eq(False)]["mined_variance"].max()
-    means = views.mean_variances(results)
+    means = views.mean_variances(views.views_table(results))
     values = [
         table[(table["label"] == "dmrnet") & (table["view"] == "sigma2") & (table["seed"] == s)]["value"].mean() for s in (0, 1)
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import UserError
+from harness.errors import UserError, shown
 from harness.hyperparameters import Value
+from harness.store import file_sha256
 
 PREFIXES = ("module.", "encoder.")
 CLASSIFIER = "fc."
@@ -57,7 +57,7 @@ class Pretrained:
         missing = [name for name in needed if name not in given]
         unlike = [name for name in given if given[name].shape != own[name].shape]
         if missing or unlike:
-            what = f"lacks {_some(missing)}" if missing else f"has other shapes in {_some(unlike)}"
+            what = f"lacks {shown(missing, SHOWN)}" if missing else f"has other shapes in {shown(unlike, SHOWN)}"
             raise UserError(f"backbone.pretrained={self.path} {what} for the {owner}; check backbone.encoder and backbone.width")
         module.load_state_dict(given, strict=False)
         self.used |= given.keys()
@@ -66,14 +66,15 @@ class Pretrained:
         """Which file the encoders started from, and what of it nobody asked for."""
         spare = sorted(self.weights.keys() - self.used)
         unexpected = [name for name in spare if not name.startswith(CLASSIFIER) and not name.endswith("num_batches_tracked")]
-        report = f"names in it that no encoder has: {_some(unexpected)}" if unexpected else "all names in it but fc.* were used"
+        report = (
+            f"names in it that no encoder has: {shown(unexpected, SHOWN)}" if unexpected else "all names in it but fc.* were used"
+        )
         return f"encoders started from local pretrained weights (sha256 {self.sha256}); none was missing, {report}"
 
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise UserError(f"backbone.pretrained={path} cannot be read ({error.strerror}); give a local file, or none") from error
 
@@ -93,7 +94,3 @@ def _bare(name: str) -> str:
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return name
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.findings import Findings
-from harness.render import background, comparing, published, robust, status
+from harness.render import background, comparing, inside, published, robust, status
 from harness.render.document import Document
 from harness.results import dataset_name
 
@@ -20,7 +20,9 @@ def contents(findings: Findings, problems: Sequence[str], arguments: Sequence[st
         comparing.result(findings),
         comparing.differences(findings),
         robust.robustness(findings),
+        inside.representations(findings),
         published.published(findings),
+        inside.claims(findings),
         status.search(),
         robust.cost(findings),
         background.methods(results),

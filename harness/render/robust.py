@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from harness.figures import curves, scatter
 from harness.findings import Findings
@@ -160,11 +161,20 @@ def cost(findings: Findings) -> Section:
     """Parameters, time and memory of each row, and which rows no other one beats on value and parameters together."""
     results = findings.results
     rows = [[row.label, *_costs(results.of(row.label))] for row in results.plan.rows]
-    header = ["method", "parameters in training", "at inference", "train seconds (mean)", "peak memory in MiB (largest)"]
+    header = [
+        "method",
+        "parameters in training",
+        "at inference",
+        "train seconds (mean)",
+        "encode, ms a sample",
+        "fuse, ms a sample and combination",
+        "peak memory in MiB (largest)",
+    ]
     notes = [
         "train seconds: epochs with their validation, without the final evaluation",
         "peak memory: of the GPU, or, on a CPU, of the whole process, which may have run other trials before",
-        "times of encoding and of fusing are not in the records",
+        "encode: all modalities of a sample, once; fuse: one combination of them; medians over seeds, on the test set, as the "
+        "trial's machine was then loaded",
         *_front(findings),
     ]
     return section("Cost", table(header, rows, "What each row costs", paper=True), bullets(notes), _pareto(findings))
@@ -172,12 +182,24 @@ def cost(findings: Findings) -> Section:
 
 def _costs(trials: Sequence[Finished]) -> list[str]:
     if not trials:
-        return [ABSENT] * 4
+        return [ABSENT] * 6
     records = [done.record for done in trials]
     parameters = records[0]["parameters"]
     seconds = sum(record["train_seconds"] for record in records) / len(records)
     memory = max(record["peak_memory_bytes"] for record in records) / 2**20
-    return [f"{parameters['training']:,}", f"{parameters['inference']:,}", f"{seconds:.1f}", f"{memory:.0f}"]
+    times = [f"{milliseconds:.3f}" if milliseconds is not None else ABSENT for milliseconds in evaluation_times(trials)]
+    return [f"{parameters['training']:,}", f"{parameters['inference']:,}", f"{seconds:.1f}", *times, f"{memory:.0f}"]
+
+
+def evaluation_times(trials: Sequence[Finished]) -> tuple[float | None, float | None]:
+    """Milliseconds of encoding a sample, and of fusing one combination of it: medians over seeds, None where none was measured."""
+    encode, fuse = [], []
+    for done in trials:
+        measured = done.record.get("test_evaluation", {"samples": 0})
+        if measured["samples"]:
+            encode.append(1000 * measured["encode_seconds"] / measured["samples"])
+            fuse.append(1000 * measured["fuse_seconds"] / measured["samples"] / len(done.record["combinations"]))
+    return (median(encode), median(fuse)) if encode else (None, None)
 
 
 def _points(results: Results, findings: Findings) -> dict[str, tuple[float, float]]:
