@@ -104,25 +104,26 @@ def _opened(path: Path) -> Iterator[ZipFile]:
         with ZipFile(path) as archive:
             yield archive
     except UNREADABLE as error:
-        raise _refused(path, f"it is not an archive, or was cut off or changed ({error})") from error
+        raise refused(path, f"it is not an archive, or was cut off or changed ({error})") from error
 
 
-def _refused(path: Path, why: str) -> UserError:
+def refused(path: Path, why: str) -> UserError:
+    """Why an archive is not imported."""
     return UserError(f"{path.name}: {why}; nothing was imported")
 
 
 def _manifest(path: Path, archive: ZipFile) -> Json:
     infos = [info for info in archive.infolist() if info.filename == MANIFEST]
     if len(infos) != 1 or infos[0].file_size > LARGEST_MANIFEST:
-        raise _refused(path, f"it has no {MANIFEST}; it is not an archive that `python -m harness.share export` made")
+        raise refused(path, f"it has no {MANIFEST}; it is not an archive that `python -m harness.share export` made")
     with archive.open(infos[0]) as stream:
         manifest = json.loads(stream.read(LARGEST_MANIFEST))
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
-        raise _refused(path, f"its {MANIFEST} is not one of {KIND}")
+        raise refused(path, f"its {MANIFEST} is not one of {KIND}")
     if manifest.get("format") != FORMAT:
-        raise _refused(path, f"it has format {manifest.get('format')}, and this version of the harness reads {FORMAT}; update")
+        raise refused(path, f"it has format {manifest.get('format')}, and this version of the harness reads {FORMAT}; update")
     if not _listing(manifest.get("files")):
-        raise _refused(path, f"its {MANIFEST} does not list files with their sizes and sha256")
+        raise refused(path, f"its {MANIFEST} does not list files with their sizes and sha256")
     return manifest
 
 
@@ -148,7 +149,7 @@ def _allowed(path: Path, archive: ZipFile, listed: Json) -> dict[str, ZipInfo]:
     }
     for what, found in wrong.items():
         if found:
-            raise _refused(path, f"it has {what}: {', '.join(map(repr, sorted(set(found))[:3]))}")
+            raise refused(path, f"it has {what}: {', '.join(map(repr, sorted(set(found))[:3]))}")
     return {info.filename: info for info in infos}
 
 
@@ -161,7 +162,7 @@ def _require_room(path: Path, folder: Path, listed: Json) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     needed, free = sum(facts["bytes"] for facts in listed.values()), shutil.disk_usage(folder).free
     if needed > free:
-        raise _refused(path, f"it needs {needed / 1e9:.1f} GB below {folder}, and {free / 1e9:.1f} GB are free")
+        raise refused(path, f"it needs {needed / 1e9:.1f} GB below {folder}, and {free / 1e9:.1f} GB are free")
 
 
 def _extract(path: Path, archive: ZipFile, info: ZipInfo, target: Path, facts: Json) -> None:
@@ -176,4 +177,4 @@ def _extract(path: Path, archive: ZipFile, info: ZipInfo, target: Path, facts: J
         stream.flush()
         os.fsync(stream.fileno())
     if size != facts["bytes"] or sha.hexdigest() != facts["sha256"]:
-        raise _refused(path, f"{info.filename} is not what the manifest says it is (size or sha256): it was damaged or changed")
+        raise refused(path, f"{info.filename} is not what the manifest says it is (size or sha256): it was damaged or changed")

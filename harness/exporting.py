@@ -25,7 +25,8 @@ OWN = {ORIGIN, "failure.json", "log.txt", "checkpoint.pt"}
 """Files of a trial that say how it went on this machine, not what came out."""
 
 STUDY_KEYS = (
-    *("description", "published_table", "methods", "seeds", "dataset", "backbone", "train", "missing", "evaluation", "search"),
+    *("description", "published_table", "views", "methods", "seeds", "dataset", "backbone"),
+    *("train", "missing", "evaluation", "search"),
 )
 """What of a study decides its trials and their report; where and how it runs is everybody's own."""
 
@@ -101,6 +102,7 @@ def resolved(plan: Plan) -> Json:
     every: Json = {
         "description": study.description,
         "published_table": study.published_table,
+        "views": study.views or None,
         "methods": [_entry(row) for row in plan.rows],
         "seeds": list(study.seeds),
         "dataset": {key: facts[key] for key in DATASET_KEYS},

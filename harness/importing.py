@@ -16,15 +16,12 @@ from pathlib import Path
 
 import yaml
 
+from harness._import_checks import checked, descriptions, study
 from harness.archive import unpack
-from harness.combinations import lattice
 from harness.errors import UserError
-from harness.evidence import SPLITS, different_cells
-from harness.exporting import DATASET_KEYS, RECORDS, STUDY_KEYS, finished, held
-from harness.recorded import FOLDER, description_name, spec_of
+from harness.exporting import finished, held
+from harness.recorded import FOLDER
 from harness.store import (
-    ORIGIN,
-    RECORD_FORMAT,
     WEIGHTS,
     Json,
     Store,
@@ -35,15 +32,11 @@ from harness.store import (
     write_atomically,
     write_json,
 )
-from harness.trial import spec_id
 
 INCOMING = "incoming"
 OURS, THEIRS = "ours", "theirs"
 SHOWN = 5
 """Conflicts that a sentence lists."""
-
-UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
-"""What code that expects a record meets in something else."""
 
 SAME = ("spec", "metric", "combinations", "selected_epoch", "val_mean", "synthetic")
 """Entries of two records of one trial that must agree, as its values must; times, machines and code may differ."""
@@ -87,14 +80,14 @@ def take_in(path: Path, store: Store, studies: Path, keep: str | None = None) ->
     ):
         manifest = unpack(path, folder)
         found = Imported(file_sha256(path), str(manifest.get("by", "")))
-        descriptions = _descriptions(path, folder)
-        bodies = {file.stem: _study(path, file) for file in sorted((folder / "studies").glob("*.yaml"))}
+        described = descriptions(path, folder)
+        bodies = {file.stem: study(path, file) for file in sorted((folder / "studies").glob("*.yaml"))}
         unpacked = [TrialDirectory(one) for one in sorted((folder / "trials").glob("*"))]
-        trials = [_checked(path, one, manifest, found.sha256, descriptions) for one in unpacked]
+        trials = [checked(path, one, manifest, found.sha256, described) for one in unpacked]
         conflicts = [sentence for one in trials if (sentence := _conflict(one, store))]
         if conflicts and keep is None:
             raise UserError(_refusal(path, conflicts))
-        for name, description in descriptions.items():
+        for name, description in described.items():
             if not (store.root / FOLDER / name).is_file():
                 write_json(store.root / FOLDER / name, description)
         for one in trials:
@@ -112,105 +105,6 @@ def _incoming(store: Store) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-# ---------------------------------------------------------------------- is it what it says it is?
-
-
-def _refused(path: Path, why: str) -> UserError:
-    return UserError(f"{path.name}: {why}; nothing was imported")
-
-
-def _descriptions(path: Path, folder: Path) -> dict[str, Json]:
-    """The descriptions of the data by their file names, each readable and named by its facts."""
-    found = {}
-    for file in sorted((folder / FOLDER).glob("*.json")):
-        try:
-            description = read_json(file) or {}
-            spec_of(description["spec"])
-            named = description_name(description) == file.name and all(int(n) >= 0 for n in description["counts"].values())
-        except UNREADABLE as error:
-            raise _refused(path, f"data/{file.name} does not describe data ({error})") from error
-        if not named:
-            raise _refused(path, f"data/{file.name} is not named by the facts that it holds")
-        found[file.name] = description
-    return found
-
-
-def _study(path: Path, file: Path) -> Json:
-    """A study of the archive; only what decides trials may be in it: no folder of another machine, nothing to write to."""
-    try:
-        body = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        raise _refused(path, f"studies/{file.name} is not a readable study") from error
-    own = body.get("dataset") if isinstance(body, dict) else None
-    if not isinstance(own, dict) or not set(body) <= set(STUDY_KEYS) or not set(own) <= set(DATASET_KEYS):
-        raise _refused(path, f"studies/{file.name} has keys that no exported study has")
-    return body  # type: ignore[no-any-return]
-
-
-def _checked(path: Path, trial: TrialDirectory, manifest: Json, sha256: str, descriptions: dict[str, Json]) -> TrialDirectory:
-    """A trial of the archive, with its origin written down; UserError when it contradicts itself."""
-    name = trial.path.name
-    try:
-        record = next(body for body in map(read_json, (trial / file for file in RECORDS)) if body is not None)
-        lacking = sorted(file for file in record["files"] if not (trial / file).is_file())
-        write_json(trial / ORIGIN, {"left_out": lacking, "archives": _archives(path, manifest, sha256, name)})
-        why = _contradiction(trial, record, lacking, descriptions)
-        trial.history()
-    except StopIteration as error:
-        raise _refused(path, f"trial {name} has no record") from error
-    except UNREADABLE as error:
-        raise _refused(path, f"the record of trial {name} cannot be read ({type(error).__name__}: {error})") from error
-    if why:
-        raise _refused(path, f"trial {name} {why}")
-    return trial
-
-
-def _archives(path: Path, manifest: Json, sha256: str, name: str) -> list[Json]:
-    """The way of a trial: the archives that the exporter had it from, then this one."""
-    earlier = [dict(one) for one in manifest["trials"][name]["archives"]]
-    return [
-        *earlier,
-        {"archive": path.name, "sha256": sha256, "by": str(manifest["by"]), "environment": dict(manifest["environment"])},
-    ]
-
-
-def _contradiction(trial: TrialDirectory, record: Json, lacking: Sequence[str], descriptions: dict[str, Json]) -> str:
-    """What in a trial cannot be; empty when all agrees."""
-    spec = read_json(trial / "spec.json") or {}
-    identity = spec_id(record["spec"])
-    if record["format"] != RECORD_FORMAT:
-        return f"has a record of format {record['format']}, and this version of the harness reads {RECORD_FORMAT}; update"
-    if not trial.path.name == record["trial_id"] == identity:
-        return f"is called so, but its spec has the id {identity}: trials cannot be renamed"
-    if {key: value for key, value in spec.items() if key != "label"} != record["spec"]:
-        return "has a spec.json and a record.json that tell of different trials"
-    if set(lacking) - {WEIGHTS} or finished(trial) is None:
-        return f"lacks files that its record names: {', '.join(lacking) or 'not of the recorded size'}"
-    if changed := trial.corrupted(record):
-        return f"has other bytes in {' and '.join(changed)} than its record says (sha256)"
-    return _wrong_data(record, descriptions) or _wrong_values(trial, record)
-
-
-def _wrong_data(record: Json, descriptions: dict[str, Json]) -> str:
-    facts = record["spec"]["dataset"]
-    description = descriptions.get(description_name({"facts": facts}))
-    if description is None:
-        return "is on data that the archive does not describe"
-    spec = spec_of(description["spec"])
-    told = (spec.name, spec.synthetic, spec.metric, [c.name for c in lattice(spec.names)], description["counts"])
-    recorded = (facts["name"], facts["synthetic"], record["metric"], record["combinations"], record["counts"])
-    if told != recorded or record["synthetic"] != facts["synthetic"]:
-        return "and the description of its data do not agree"
-    return ""
-
-
-def _wrong_values(trial: TrialDirectory, record: Json) -> str:
-    """Whether the recorded values follow from the evidence; those of the last epoch cannot be checked, its evidence is not kept."""
-    splits = [split for split in SPLITS if split in record["cells"]]
-    different = different_cells(trial, record, lattice(record["combinations"][-1].split("+")), splits)
-    return f"has values that its evidence contradicts: {different}" if different else ""
 
 
 # ---------------------------------------------------------------------- is it the same as ours?
