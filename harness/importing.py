@@ -127,8 +127,7 @@ def different(own: Json, other: Json) -> str:
 
     A record may have its part on val only: what both have is compared.
     """
-    common = [split for split in own["cells"] if split in other["cells"]]
-    for split in reversed(common):
+    for split in sorted({*own["cells"]} & {*other["cells"]}):
         if own["cells"][split] != other["cells"][split]:
             return f"average on {split} {_average(own, split):.4f} here, {_average(other, split):.4f} there"
     unlike = [key for key in SAME if own[key] != other[key]]

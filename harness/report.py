@@ -20,7 +20,8 @@ from harness.findings import Findings, find
 from harness.merging import load_studies
 from harness.plan import Plan
 from harness.plots import heatmap
-from harness.recorded import plan_of
+from harness.recorded import Recorded, plan_of
+from harness.render.background import ABSENT_DATA
 from harness.render.comparing import HEATMAP
 from harness.render.console import show
 from harness.render.contents import contents
@@ -149,6 +150,8 @@ def metric_name(metric: str, label: str) -> str:
 def _write_and_show(plan: Plan, store: Store, arguments: Sequence[str]) -> ReportFiles:
     files = write_report(plan, store, arguments)
     show(files.findings, f"{plan.study.output}/store")
+    if isinstance(plan.dataset, Recorded):
+        print(f"note: {ABSENT_DATA}")
     others = ", ".join(path.name for path in files.paths if path != files.html)
     print(f"report: {short(files.html)}, {others}", flush=True)
     for problem in files.problems:
