@@ -115,7 +115,7 @@ def refused(path: Path, why: str) -> UserError:
 def _manifest(path: Path, archive: ZipFile) -> Json:
     infos = [info for info in archive.infolist() if info.filename == MANIFEST]
     if len(infos) != 1 or infos[0].file_size > LARGEST_MANIFEST:
-        raise refused(path, f"it has no {MANIFEST}; it is not an archive that `python -m harness.share export` made")
+        raise refused(path, f"it has no {MANIFEST}: it was cut off, or is no archive that `python -m harness.share export` made")
     with archive.open(infos[0]) as stream:
         manifest = json.loads(stream.read(LARGEST_MANIFEST))
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:

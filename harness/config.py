@@ -100,6 +100,7 @@ class Study:
         return Path(self.output).resolve() / self.name
 
 
+HEX = "dataset.fingerprint"
 NAMED_BLOCKS = ("dataset", "backbone")
 OWN_KEYS = ("description", "published_table", "views")
 """What a study does not take over from its base: they say what one study asks and what it is compared with."""
@@ -139,11 +140,17 @@ def _arguments(arguments: Sequence[str]) -> Layer:
             hint = f"; did you mean study={argument}?" if argument in study_files() else ""
             raise UserError(f"'{argument}' is not of the form key=value{hint}")
         try:
-            layer = OmegaConf.to_container(OmegaConf.from_dotlist([argument]), resolve=False)
+            layer = OmegaConf.to_container(OmegaConf.from_dotlist([_quoted(argument)]), resolve=False)
         except (OmegaConfBaseException, YAMLError, ValueError) as error:
             raise UserError(f"cannot read the value of '{argument}': {_first_line(error)}") from error
         parsed = _merge(parsed, _shorthand(layer))
     return parsed
+
+
+def _quoted(argument: str) -> str:
+    """Hexadecimal digits are text, also where they look like a number: 0012 or 12e4."""
+    key, _, value = argument.partition("=")
+    return f"{key}='{value}'" if key == HEX and value != "null" else argument
 
 
 def _find_study(name: str) -> tuple[str, Path]:

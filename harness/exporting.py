@@ -87,8 +87,7 @@ def _record(trial: TrialDirectory, name: str) -> Json | None:
 def _studies(plans: Sequence[Plan]) -> Iterator[Entry]:
     data = {}
     for plan in plans:
-        text = yaml.safe_dump(resolved(plan), sort_keys=False, allow_unicode=True, width=120)
-        yield f"studies/{plan.study.name}.yaml", text.encode()
+        yield f"studies/{plan.study.name}.yaml", as_yaml(resolved(plan))
         description = described(plan.dataset)
         data[description_name(description)] = description
     for name, description in data.items():
@@ -113,6 +112,25 @@ def resolved(plan: Plan) -> Json:
         "search": dict(study.search),
     }
     return {key: every[key] for key in STUDY_KEYS if every[key] not in (None, {})}
+
+
+class _Text(str):
+    """A text that is quoted, because it may look like a number."""
+
+    __slots__ = ()
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that OmegaConf reads as it was meant."""
+
+
+_Dumper.add_representer(_Text, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'"))
+
+
+def as_yaml(study: Json) -> bytes:
+    """A study as a file; the fingerprint is quoted: 12e4 is a number to some readers."""
+    body = study | {"dataset": study["dataset"] | {"fingerprint": _Text(study["dataset"].get("fingerprint", ""))}}
+    return yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120).encode()
 
 
 def _entry(row: Row) -> Json:

@@ -14,12 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from harness._import_checks import checked, descriptions, study
 from harness.archive import unpack
 from harness.errors import UserError
-from harness.exporting import finished, held
+from harness.exporting import as_yaml, finished, held
 from harness.recorded import FOLDER
 from harness.store import (
     WEIGHTS,
@@ -193,7 +191,7 @@ def _sync(folder: Path) -> None:
 
 def _write_study(folder: Path, path: Path, sha256: str, name: str, body: Json, alone: bool) -> Path:
     """The study's file, named after the archive; another archive's of that name is left as it is."""
-    text = yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=120).encode()
+    text = as_yaml(body)
     stem = (path.stem if alone else f"{path.stem}-{name}").replace(",", "_")
     target = folder / f"{stem}.yaml"
     if target.is_file() and target.read_bytes() != text:

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
 from harness.config import Study
-from harness.dataset import Dataset, DataSpec, Modality, Split
+from harness.dataset import SPLITS, Dataset, DataSpec, Modality, Split
 from harness.errors import UserError
 from harness.plan import Plan, dataset_facts, open_dataset
 from harness.registry import DATASETS
@@ -40,7 +40,7 @@ class Recorded(Dataset):
         return str(self.description["facts"]["fingerprint"])
 
     def counts(self) -> dict[str, int]:
-        return dict(self.description["counts"])
+        return {split: self.description["counts"][split] for split in SPLITS if split in self.description["counts"]}
 
     def load(self, split: str) -> Split:
         self._refuse()
@@ -156,4 +156,4 @@ def _chosen(study: Study, found: list[Json]) -> Json:
 
 def _told(description: Json) -> list[str]:
     synthetic = ["synthetic"] if description["facts"]["synthetic"] else []
-    return [*synthetic, *(f"{split} {count}" for split, count in description["counts"].items())]
+    return [*synthetic, *(f"{split} {count}" for split, count in Recorded(description).counts().items())]

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -59,7 +60,8 @@ class Registry(Generic[T]):
         return found
 
     def _entry_points(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self.group)}
+        # By where packages are looked for: a plan asks for hundreds of names, and each look reads all that is installed.
+        return _installed(self.group, tuple(sys.path))
 
     def _from_entry_point(self, point: EntryPoint) -> type[T]:
         try:
@@ -82,6 +84,11 @@ class Registry(Generic[T]):
         if len(found) != 1:
             raise UserError(f"{name} must define exactly one public subclass of {self.base.__name__}, and defines {len(found)}")
         return found[0]
+
+
+@cache
+def _installed(group: str, _places: tuple[str, ...]) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=group)}
 
 
 def _load_file(path: Path, kind: str) -> ModuleType:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness import PROJECT, share
 from harness.cli import guarded
+from harness.config import load_study
 from harness.errors import UserError
 from harness.exporting import export
 from harness.importing import take_in
 from harness.plan import Plan
 from harness.report import write_report
-from harness.store import Store, file_sha256, read_json, write_atomically, write_json
+from harness.results import verify
+from harness.store import Store, file_sha256, only_holder, read_json, write_atomically, write_json
 from harness.trial import run_trial
 from tests.archives import contents, snapshot
 from tests.conftest import MakeStudy
@@ -141,8 +143,6 @@ def test_an_archive_goes_on_with_its_way(source: Source, elsewhere: Store, tmp_p
 def test_the_study_of_an_archive_plans_the_same_trials(
     source: Source, elsewhere: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from harness.config import load_study
-
     imported(source.archive, elsewhere)
     file = elsewhere.root.parent / "imported" / "shared.yaml"
     assert f"study={file}" in capsys.readouterr().out
@@ -228,7 +228,7 @@ def test_without_weights_a_trial_is_done_and_says_what_it_lacks(source: Source, 
     imported(bare, elsewhere)
     plan, _ = planned(elsewhere.root.parent, *ARGUMENTS)
     assert set(plan.states(elsewhere).values()) == {"done"}
-    assert not write_report(plan, elsewhere).problems
+    assert not verify(plan, elsewhere)
     trial = elsewhere.trial(plan.trials[0].id)
     with pytest.raises(UserError, match="was imported without its weights; import an archive that has them"):
         trial.weights()
@@ -277,8 +277,6 @@ def test_a_trial_that_test_was_not_asked_of_travels_as_it_is(source: Source, els
     trial = store.trial(write_trial(plan, store, "sf_md", 0, ladder(20)).id)
     record = read_json(trial / "record.json") or {}
     target = plan.dataset.load("val").target.numpy()
-    import numpy as np
-
     arrays = {"val": scores(target, ladder(20)), "val_target": target, "val_available": np.ones((60, 3), dtype=bool)}
     write_atomically(trial / "val.npz", lambda stream: np.savez(stream, **arrays))
     part = {"cells": {"val": record["cells"]["val"]}, "files": trial.describe_files("val.npz", "weights.pt")}
@@ -306,10 +304,11 @@ def test_a_trial_that_test_was_not_asked_of_travels_as_it_is(source: Source, els
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+import torchmetrics.functional.classification  # once here, not in each child
 from harness.importing import take_in
 from harness.store import Store
 
-archive, output, calls = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+archive, output = Path(sys.argv[1]), Path(sys.argv[2])
 
 def killing(owner, name, at):
     real, count = getattr(owner, name), [0]
@@ -320,39 +319,38 @@ def killing(owner, name, at):
         return real(*arguments)
     setattr(owner, name, call)
 
-for at in range(1, calls):
-    for owner, name in ((os, "fsync"), (Path, "rename")):
-        folder = output / f"{name}{at}"
-        child = os.fork()
-        if not child:
-            killing(owner, name, at)
-            take_in(archive, Store.below(folder), folder)
-            os._exit(0)
-        status = os.waitpid(child, 0)[1]
-        print(name, at, os.WTERMSIG(status) if os.WIFSIGNALED(status) else "ended", flush=True)
+for point in sys.argv[3:]:
+    owner, name, at = os if point[0] == "f" else Path, point.rstrip("0123456789"), int(point.lstrip("fsyncrenam"))
+    folder = output / point
+    child = os.fork()
+    if not child:
+        killing(owner, name, at)
+        take_in(archive, Store.below(folder), folder)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    print(point, os.WTERMSIG(status) if os.WIFSIGNALED(status) else "ended", flush=True)
 """
 
 
+ENTERED = {"fsync3": 0, "fsync25": 0, "rename1": 0, "rename2": 1, "rename4": 3}
+"""Where the process is killed, in unpacking, checking, or just before a rename, and how many trials are in the store by then."""
+
+
 def test_an_import_that_is_killed_leaves_whole_trials_only(source: Source, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(source.archive), str(tmp_path), "6"],
-        cwd=PROJECT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    lines = [line.split() for line in done.stdout.splitlines()]
-    killed = {(name, int(at)) for name, at, how in lines if how == "9"}
+    command = [sys.executable, "-c", KILLED, str(source.archive), str(tmp_path), *ENTERED, "rename5"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     # Four trials enter by four renames; a fifth one never happens.
-    assert killed == {("fsync", at) for at in range(1, 6)} | {("rename", at) for at in range(1, 5)}, done.stderr
-    for name, at in killed:
-        store = Store.below(tmp_path / f"{name}{at}")
-        whole = [trial_id for trial_id in store.ids() if store.trial(trial_id).record() is not None]
-        assert whole == store.ids() and len(whole) == (at - 1 if name == "rename" else 0)
-        found = take_in(source.archive, store, tmp_path / "studies")
-        assert (len(found.added), len(found.there)) == (4 - len(whole), len(whole))
-        assert not (store.root / "incoming").exists()
-        expected = {key: body for key, body in snapshot(source.store).items() if not key.endswith("log.txt")}
-        expected = {key: body for key, body in expected.items() if not key.startswith("data/")}
-        own = {key: body for key, body in snapshot(store).items() if not key.startswith("data/") and "origin.json" not in key}
-        assert own == expected
+    assert done.stdout.splitlines() == [*(f"{point} 9" for point in ENTERED), "rename5 ended"], done.stderr
+    for point, entered in ENTERED.items():
+        store = Store.below(tmp_path / point)
+        assert [trial_id for trial_id in store.ids() if store.trial(trial_id).record() is not None] == store.ids()
+        assert len(store.ids()) == entered
+    again = Store.below(tmp_path / "rename2")
+    assert (again.root / "incoming").exists()
+    found = take_in(source.archive, again, tmp_path / "studies")
+    assert (len(found.added), len(found.there)) == (3, 1) and not (again.root / "incoming").exists()
+    whole = snapshot(Store.below(tmp_path / "rename5"))
+    assert snapshot(again) == whole and len([name for name in whole if name.endswith("record.json")]) == 4
 
 
 # ---------------------------------------------------------------------- the command
@@ -382,10 +380,7 @@ def test_a_mistake_is_one_sentence(
 
 
 def test_help_and_a_second_import_at_the_same_time(source: Source, elsewhere: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    from harness.store import only_holder
-
     assert main("--help") == 0 and "usage: python -m harness.share export" in capsys.readouterr().out
     with only_holder(elsewhere.root / "locks" / "import", "x"):
         assert imported(source.archive, elsewhere) == 2
     assert "another archive is being imported" in capsys.readouterr().err
-    shutil.rmtree(elsewhere.root)
