@@ -28,6 +28,7 @@ BASELINE = "sf_md"
 COLLAPSING = 0.1
 """The alpha of which Table 6 says that training collapses."""
 
+HALF = 0.5
 TABLE = 1
 LEVEL = 0.95
 
@@ -41,17 +42,18 @@ class Claim:
     evidence: tuple[str, ...]
 
 
-def claims(results: Results, views: pd.DataFrame, differences: Sequence[Difference]) -> list[Claim]:
+def claims(results: Results, views: pd.DataFrame, differences: Sequence[Difference], blind: float) -> list[Claim]:
     """All questions.
 
     Args:
         results: of the study.
         views: ``harness.views.views_table`` of it; empty where nothing was measured.
         differences: ``harness.statistics.differences`` of it.
+        blind: the metric of a model that sees nothing.
     """
     return [
         variance_falls(results, views),
-        largest_alpha_collapses(results, differences),
+        largest_alpha_collapses(results, differences, blind),
         mined_are_worst(results, views),
         diversity_rises(results, views),
         same_order(results, differences),
@@ -84,8 +86,12 @@ def variance_falls(results: Results, views: pd.DataFrame) -> Claim:
     return Claim(question, _together(answers), tuple(evidence))
 
 
-def largest_alpha_collapses(results: Results, differences: Sequence[Difference]) -> Claim:
-    """Table 6: the row with alpha = 0.1 against the best other one of its axis, and how often it predicts a single class."""
+def largest_alpha_collapses(results: Results, differences: Sequence[Difference], blind: float) -> Claim:
+    """Table 6: the row with alpha = 0.1 against the best other one of its axis.
+
+    Collapse: it is significantly worse, and more than half of what the other one gains over a model that sees nothing is lost;
+    ``partly``: significantly worse, and less is lost.
+    """
     question = f"Does alpha = {COLLAPSING:g} collapse (Table 6)?"
     axes = [rows for rows in _alpha_axes(results.plan.rows) if any(_alpha(row) == COLLAPSING for row in rows)]
     if not axes:
@@ -93,19 +99,28 @@ def largest_alpha_collapses(results: Results, differences: Sequence[Difference])
     answers, evidence = [], []
     for rows in axes:
         large = next(row for row in rows if _alpha(row) == COLLAPSING)
-        trials = results.of(large.label)
-        cells = len(trials) * len(results.plan.combinations)
-        collapsed = sum(len(done.collapsed) for done in trials)
-        worse = [one for row in rows if row is not large for one in _between(differences, large.label, row.label)]
-        lost = sum(one.better is not None and one.better != large.label for one in worse)
-        if not trials or not worse:
-            return Claim(question, UNASKED, (f"{large.label} has no finished trial to compare",))
-        answers.append(YES if collapsed == cells else PARTLY if collapsed else NO)
-        evidence.append(
-            f"{large.label}: one class for all test samples in {collapsed} of {cells} cells (combinations x seeds); its average is "
-            f"significantly worse than that of {lost} of {len(worse)} other values of alpha"
-        )
+        best = _best([row for row in rows if row is not large and results.of(row.label)], results)
+        found = _between(differences, large.label, best.label) if best is not None else []
+        if best is None or not found:
+            return Claim(question, UNASKED, (f"{large.label} or all other values of alpha have no finished trial",))
+        answer, told = _collapse(results, large, best, found[0].better, blind)
+        answers.append(answer)
+        evidence.append(told)
     return Claim(question, _together(answers), tuple(evidence))
+
+
+def _collapse(results: Results, large: Row, best: Row, better: str | None, blind: float) -> tuple[str, str]:
+    """The answer for one axis, and its evidence; ``better`` is the significantly better row."""
+    mean, other = (results.comparison().average[row.label].mean for row in (large, best))
+    lost = (other - mean) / (other - blind)
+    answer = NO if better == large.label else OPEN if better is None else YES if lost > HALF else PARTLY
+    trials, count = results.of(large.label), len(results.plan.combinations)
+    surely = "significantly" if better is not None else "not significantly"
+    return answer, (
+        f"averages: {large.label} {mean:.2f}, the best other value of alpha ({_alpha(best):g}) {other:.2f}, a model that sees "
+        f"nothing {blind:.2f}: {100 * lost:.0f} % of the gain is lost, {surely}; one class is predicted for all test samples in "
+        f"{sum(len(done.collapsed) for done in trials)} of {len(trials) * count} cells (combinations x seeds)"
+    )
 
 
 # ---------------------------------------------------------------------- hard combinations (Figure 3)
@@ -144,7 +159,7 @@ def mined_are_worst(results: Results, views: pd.DataFrame) -> Claim:
 
 def _mined(views: pd.DataFrame, trial_id: str) -> set[str]:
     chosen = views[(views["trial_id"] == trial_id) & (views["view"] == SIGMA2)]
-    return {str(of) for of, hard in zip(chosen["of"], chosen["mined"], strict=True) if hard is True}
+    return {str(of) for of in chosen[chosen["mined"].eq(True)]["of"]}
 
 
 def _correlation(views: pd.DataFrame, trial_id: str, values: Mapping[str, float], higher_is_better: bool) -> float:
@@ -245,6 +260,11 @@ def _alpha_axes(rows: Iterable[Row]) -> list[list[Row]]:
 
 def _alpha(row: Row) -> float:
     return float(row.hparams["alpha"])
+
+
+def _best(rows: Sequence[Row], results: Results) -> Row | None:
+    sign = 1 if results.metric.higher_is_better else -1
+    return max(rows, key=lambda row: sign * results.comparison().average[row.label].mean, default=None)
 
 
 def _between(differences: Sequence[Difference], first: str, second: str) -> list[Difference]:

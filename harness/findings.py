@@ -118,7 +118,7 @@ def find(results: Results) -> Findings:
     samples = row_samples(results)
     found = differences(results, rows=samples)
     rankings, unranked = _rankings(results, found)
-    viewed = views_table(results)
+    viewed, seen = views_table(results), views(results)
     combinations, higher = results.plan.combinations, results.metric.higher_is_better
     return Findings(
         results=results,
@@ -126,14 +126,14 @@ def find(results: Results) -> Findings:
         rankings=rankings,
         unranked=unranked,
         differences=found,
-        views=views(results),
+        views=seen,
         reliability=reliability(results),
         hurting={label: hurting(row, combinations, higher) for label, row in samples.items()},
         published=_published(results, samples, viewed),
         reservations=reference.reservations(results.plan) if results.plan.study.published_table else [],
         viewed=viewed,
         distances=histograms(results),
-        claims=claims(results, viewed, found),
+        claims=claims(results, viewed, found, next((view.blind for view in seen.values()), math.nan)),
     )
 
 

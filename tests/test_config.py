@@ -91,7 +91,7 @@ def test_each_mistake_is_one_sentence(argument: str) -> None:
 
 @pytest.mark.parametrize("name", study_files())
 def test_every_shipped_study_loads_and_plans(name: str, tmp_path: Path) -> None:
-    given = [f"study={name}", *([f"dataset.manifest={classification(tmp_path)}"] if name == "own_data" else [])]
+    given = [f"study={name}", *([f"dataset.manifest={classification(tmp_path)}"] if name.startswith("own_") else [])]
     study = load_study(given)
     assert study.description
     plan = Plan(study)

@@ -314,7 +314,8 @@ def test_a_paper_without_values_for_these_data(tmp_path: Path) -> None:
 
 def test_contents_stand_in_their_order(tmp_path: Path) -> None:
     titles = [section.title for section in contents(findings_of(tmp_path, {"sf_md": 30, "hemis": 33}), [], []).sections]
-    order = ["Answer", "Ranking", "Result", "Differences", "Robustness", "Paper beside measured", "Search", "Cost"]
+    order = ["Answer", "Ranking", "Result", "Differences", "Robustness", "Representations", "Paper beside measured"]
+    order += ["The paper's claims, asked here", "Search", "Cost"]
     order += ["Methods: provenance and deviations", "Data", "Protocol"]
     assert titles[: len(order)] == order and titles[-1] == "How to reproduce"
     assert titles.index("Versions and hardware") < titles.index("Seeds and trials") < titles.index("How to reproduce")

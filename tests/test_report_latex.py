@@ -51,7 +51,7 @@ def test_a_table_with_booktabs() -> None:
     start = lines.index(r"\begin{table}")
     assert lines[start + 1 :] == [
         r"\centering",
-        r"\caption{a\_b: What it shows}",
+        r"\caption{a\_b: What it shows}\smallskip",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         r"\begin{tabular}{lrl}",
         r"\toprule",

@@ -85,8 +85,10 @@ def _list(lines: Sequence[str]) -> str:
 def _table(table: Table) -> str:
     head = "".join(_head(table, at) for at in range(len(table.header)))
     body = "\n".join(f"<tr>{_row(row)}</tr>" for row in table.rows)
-    caption = f"<caption>{text(table.caption)}</caption>" if table.caption else ""
-    found = f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
+    # Not a <caption>: that would scroll away with a table wider than a phone.
+    caption = f"<figcaption>{text(table.caption)}</figcaption>" if table.caption else ""
+    inner = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+    found = f'<figure class="table">{caption}<div class="scroll">{inner}</div></figure>'
     if len(table.rows) <= LONG:
         return found
     return f"<details><summary>{text(table.caption or 'Table')}: {len(table.rows)} rows</summary>\n{found}</details>"
@@ -95,7 +97,8 @@ def _table(table: Table) -> str:
 def _head(table: Table, at: int) -> str:
     numeric = at > 0 and any(NUMBER.match(row[at]) for row in table.rows)
     kind = ' class="n"' if numeric else ""
-    return f'<th scope="col"{kind}><button type="button">{text(table.header[at])}</button></th>'
+    name = text(table.header[at]).replace("+", "+<wbr>")
+    return f'<th scope="col"{kind}><button type="button">{name}</button></th>'
 
 
 def _row(row: Sequence[str]) -> str:

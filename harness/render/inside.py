@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.figures import bars, curves
 from harness.findings import Findings
-from harness.render.document import Figure, Paragraph, Section, Table, bullets, section, table
+from harness.render.document import Facts, Figure, Paragraph, Section, Table, bullets, section, table
 from harness.render.text import ABSENT
 from harness.views import BINS, DISTANCE, SIGMA2, SPLIT, Array
 
@@ -43,9 +43,9 @@ def representations(findings: Findings) -> Section:
 
 def claims(findings: Findings) -> Section:
     """Question, answer and evidence."""
-    asked = [[claim.question, claim.answer, "; ".join(claim.evidence)] for claim in findings.claims]
+    asked = [Facts(f"{claim.question} {claim.answer.capitalize()}.", claim.evidence) for claim in findings.claims]
     text = "Answers from this study's own trained models and data; they say nothing about the paper's data unless these are they."
-    return section("The paper's claims, asked here", Paragraph(text), table(["question", "answer", "evidence"], asked))
+    return section("The paper's claims, asked here", Paragraph(text), *asked)
 
 
 # ---------------------------------------------------------------------- values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from textwrap import wrap
 
 from harness.render.document import Document, Strong, Table, portable
 
@@ -15,6 +16,10 @@ HEAD = r"""% Tables of the report; read this file by \input. The preamble needs:
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 """A table wider than the text shrinks; others keep their size."""
 
+HEADING = 12
+"""Letters of a heading's line."""
+
+BREAK = r"\\"
 NOTHING = "\0"
 SPECIAL = {
     NOTHING: "{}",
@@ -72,11 +77,11 @@ def _table(table: Table, title: str) -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{tex(f'{title}: {table.caption}' if table.caption else title)}}}",
+        rf"\caption{{{tex(f'{title}: {table.caption}' if table.caption else title)}}}\smallskip",
         FIT,
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        _row(table.header),
+        " & ".join(_heading(name, column) for name, column in zip(table.header, columns, strict=True)) + r" \\",
         r"\midrule",
         *map(_row, table.rows),
         r"\bottomrule",
@@ -84,6 +89,16 @@ def _table(table: Table, title: str) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _heading(name: str, side: str) -> str:
+    r"""A column's name, on several lines where it is long, so that the table does not shrink for it.
+
+    >>> _heading("thumb+spectrum+profile", "r")
+    '\\shortstack[r]{thumb+\\\\spectrum+\\\\profile}'
+    """
+    lines = [line.replace("+ ", "+") for line in wrap(name.replace("+", "+ "), HEADING, break_long_words=False)]
+    return tex(name) if len(lines) < 2 else rf"\shortstack[{side}]{{{BREAK.join(map(tex, lines))}}}"
 
 
 def _row(cells: Sequence[str]) -> str:

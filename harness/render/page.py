@@ -30,14 +30,14 @@ STYLE = """
   :root { --ink: #e6e6e6; --pale: #6a6a6a; --page: #16181c; --soft: #22262c; --link: #8ab4f8; }
 }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 76rem; padding: 1rem; background: var(--page); color: var(--ink);
+body { margin: 0 auto; max-width: 84rem; padding: 1rem; background: var(--page); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; border-bottom: 1px solid var(--pale); }
 a { color: var(--link); }
 #answer p { font-size: 1.1rem; background: var(--soft); border-left: 4px solid var(--link); padding: .8rem 1rem; }
 .scroll { overflow-x: auto; max-width: 100%; }
 table { border-collapse: collapse; margin: .5rem 0 1rem; font-size: .9rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding: .3rem 0; font-weight: 600; }
+figure.table figcaption { font-weight: 600; }
 th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid var(--soft); vertical-align: top; }
 td { min-width: 3.5rem; } .n { text-align: right; } td.n { white-space: nowrap; }
 thead th { border-bottom: 2px solid var(--pale); vertical-align: bottom; }
