@@ -78,14 +78,15 @@ def write_together(
     if not parts:
         raise UserError(f"none of {', '.join(empty)} has a finished trial below {store.root.parent}; run them first")
     document = together(folder.name, parts, empty, arguments)
-    paths = [
-        write(folder / "report.html", html(document, refresh).encode()),
-        write(folder / "report.md", markdown(document).encode()),
-        write(folder / "report.csv", _table(parts).to_csv(index=False, lineterminator="\n").encode()),
-        write(folder / "report.tex", latex(document).encode()),
-    ]
-    pictures = [write(folder / numbered(HEATMAP, at), heatmap(part.findings.results)) for at, part in enumerate(parts, 1)]
-    return Together(parts, [*paths, *pictures])
+    pictures = {numbered(HEATMAP, at): heatmap(part.findings.results) for at, part in enumerate(parts, 1)}
+    files = {
+        "report.html": html(document, refresh).encode(),
+        "report.md": markdown(document).encode(),
+        "report.csv": _table(parts).to_csv(index=False, lineterminator="\n").encode(),
+        **pictures,
+        "report.tex": latex(document).encode(),
+    }
+    return Together(parts, [write(folder / name, content) for name, content in files.items()])
 
 
 def _parts(groups: Sequence[Group], store: Store) -> tuple[list[Part], list[str]]:

@@ -86,8 +86,8 @@ def test_two_copies_of_the_data_ask_which(trained: Path, tmp_path: Path, capsys:
     assert "the store has trials on 2 copies of them" in error and "say which with dataset.fingerprint=..." in error
     for count, fingerprint in prints.items():
         assert f"{fingerprint[:8]} (train {count}, val 6, test 8)" in error
-        assert guarded(report.main, [*STUDY, f"output={runs}", f"dataset.fingerprint={fingerprint[:8]}"]) == 0
-        assert f"train {count}, val 6, test 8" in (runs / "own_data" / "report.md").read_text()
+        chosen = load_study([*STUDY, f"output={runs}", f"dataset.fingerprint={fingerprint[:8]}"])
+        assert plan_of(chosen, Store.below(runs)).dataset.counts() == {"train": count, "val": 6, "test": 8}
 
 
 def copies(runs: Path) -> list[tuple[int, str]]:
@@ -145,7 +145,12 @@ def test_a_description_is_written_once_and_read_as_it_was(tmp_path: Path) -> Non
 def test_every_study_spelled_out_plans_the_same_trials(name: str, tmp_path: Path) -> None:
     study = load_study([f"study={name}"])
     told = Plan(study)
-    facts = {"name": told.spec.name, "fingerprint": "0012345678912e45", "protocol": told.dataset.protocol, "limit": told.dataset.limit}
+    facts = {
+        "name": told.spec.name,
+        "fingerprint": "0012345678912e45",
+        "protocol": told.dataset.protocol,
+        "limit": told.dataset.limit,
+    }
     facts |= {"options": dict(told.dataset.values), "synthetic": told.spec.synthetic}
     data = Recorded({"facts": facts, "spec": asdict(told.spec), "counts": {"train": 1, "val": 1, "test": 1}})
     plan = Plan(study, data)

@@ -14,7 +14,20 @@ from harness.render.answer import answer, interval, signed
 from harness.render.background import command
 from harness.render.comparing import p_value
 from harness.render.contents import contents
-from harness.render.document import Block, Code, Document, Figure, Paragraph, Section, Table, bullets, section, table
+from harness.render.document import (
+    Block,
+    Bullets,
+    Code,
+    Document,
+    Facts,
+    Figure,
+    Paragraph,
+    Section,
+    Table,
+    bullets,
+    section,
+    table,
+)
 from harness.render.text import number
 from harness.results import dataset_name
 from harness.statistics import LEVEL
@@ -38,20 +51,48 @@ class Part:
 
 def together(name: str, parts: Sequence[Part], empty: Sequence[str], arguments: Sequence[str]) -> Document:
     """The report of all groups under one name; ``empty`` are the studies without a finished trial."""
-    documents = [contents(part.findings, part.problems, arguments) for part in parts]
+    documents = [_own(part, arguments) for part in parts]
     studies = [plan.study for part in parts for plan in part.group.plans]
     last = section(REPRODUCE, *(Code(command(word, arguments)) for word in _words(arguments)))
     if len(parts) == 1:
-        kept = [each for each in documents[0].sections if each.title != REPRODUCE]
-        sections = [kept[0], _studies(parts, empty), *kept[1:], last]
-        return replace(documents[0], title=documents[0].title.replace(parts[0].name, name, 1), sections=tuple(sections))
-    own = [
-        _of_group(each, at, part)
-        for at, (part, document) in enumerate(zip(parts, documents, strict=True), 1)
+        first, *others = documents[0].sections
+        title = documents[0].title.replace(parts[0].name, name, 1)
+        return replace(documents[0], title=title, sections=(first, _studies(parts, empty), *others, last))
+    own = [_of_group(each, at, part) for at, part in enumerate(parts, 1) for each in documents[at - 1].sections]
+    head = [_answers(parts), _studies(parts, empty), _apart(parts), over_datasets(across([part.findings for part in parts]))]
+    return Document(name, described_together(studies), (*head, *own, last))
+
+
+def _own(part: Part, arguments: Sequence[str]) -> Document:
+    """A group's report without the command that repeats it; commands for one study name each of its studies."""
+    document = contents(part.findings, part.problems, arguments)
+    sections = [
+        Section(each.title, tuple(_for_each(block, part) for block in each.blocks))
         for each in document.sections
+        if each.title != REPRODUCE
     ]
-    head = [_answers(parts), _studies(parts, empty), _apart(parts), _across(across([part.findings for part in parts]))]
-    return Document(name, described_together(studies), (*head, *(each for each in own if each is not None), last))
+    return replace(document, sections=tuple(sections))
+
+
+def _for_each(block: Block, part: Part) -> Block:
+    first, *others = part.group.names
+    each = f"study={first}" + (f" (and study={', '.join(others)})" if others else "")
+
+    def changed(text: str) -> str:
+        # As it is, emphasis included, where there is nothing to change.
+        return text.replace(f"study={part.name}", each) if f"study={part.name}" in text else text
+
+    match block:
+        case Paragraph():
+            return Paragraph(changed(block.text))
+        case Bullets():
+            return bullets([changed(line) for line in block.lines])
+        case Table():
+            return replace(block, rows=tuple(tuple(changed(cell) for cell in row) for row in block.rows))
+        case Facts():
+            return replace(block, lines=tuple(map(changed, block.lines)), below=tuple(map(changed, block.below)))
+        case _:
+            return block
 
 
 def _words(arguments: Sequence[str]) -> list[str]:
@@ -110,7 +151,8 @@ def _apart(parts: Sequence[Part]) -> Section:
 # ---------------------------------------------------------------------- over datasets
 
 
-def _across(found: Across | str) -> Section:
+def over_datasets(found: Across | str) -> Section:
+    """Values, ranks, and a rank test or each dataset's own gaps; or why there is nothing to say."""
     title = "Across datasets"
     if isinstance(found, str):
         return section(title, Paragraph(f"Nothing is said over datasets: {found}."))
@@ -159,10 +201,8 @@ def _across_notes(found: Across) -> list[str]:
 # ---------------------------------------------------------------------- each group's own report
 
 
-def _of_group(own: Section, at: int, part: Part) -> Section | None:
+def _of_group(own: Section, at: int, part: Part) -> Section:
     """A section of a group's report, told from those of other groups by its title, captions, and names of figures."""
-    if own.title == REPRODUCE:
-        return None
     return Section(f"Group {at}, {part.name}: {own.title}", tuple(_renamed(block, at, part) for block in own.blocks))
 
 
