@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import yaml
 
 from harness.archive import refused
 from harness.combinations import lattice
+from harness.errors import TrialFailure
 from harness.evidence import SPLITS, different_cells
 from harness.exporting import DATASET_KEYS, RECORDS, STUDY_KEYS, finished
 from harness.recorded import FOLDER, description_name, spec_of
 from harness.store import ORIGIN, RECORD_FORMAT, WEIGHTS, Json, TrialDirectory, read_json, write_json
 from harness.trial import spec_id
+from harness.views import FILE as VIEWS
+from harness.views import stored
 
-UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
-"""What code that expects a record meets in something else."""
+UNREADABLE = (
+    *(KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, AssertionError),
+    *(EOFError, BadZipFile, zlib.error, TrialFailure),
+)
+"""What code that expects a record, a curve or an array meets in something else."""
+
+SHAPE: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("spec", "cells", "counts", "parameters", "environment", "files"), dict),
+    **dict.fromkeys(("remarks", "combinations"), list),
+    **dict.fromkeys(("train_seconds", "seconds", "val_mean", "peak_memory_bytes"), (int, float)),
+    **dict.fromkeys(("epochs", "selected_epoch", "starved_encoder_batches"), int),
+    **dict.fromkeys(("code", "metric", "trial_id"), str),
+}
+"""What a report takes from a record without asking."""
 
 
 def descriptions(path: Path, folder: Path) -> dict[str, Json]:
@@ -54,8 +71,7 @@ def checked(path: Path, trial: TrialDirectory, manifest: Json, sha256: str, desc
         record = next(body for body in map(read_json, (trial / file for file in RECORDS)) if body is not None)
         lacking = sorted(file for file in record["files"] if not (trial / file).is_file())
         write_json(trial / ORIGIN, {"left_out": lacking, "archives": _archives(path, manifest, sha256, name)})
-        why = _contradiction(trial, record, lacking, descriptions)
-        trial.history()
+        why = _shapeless(trial, record) or _contradiction(trial, record, lacking, descriptions)
     except StopIteration as error:
         raise refused(path, f"trial {name} has no record") from error
     except UNREADABLE as error:
@@ -63,6 +79,20 @@ def checked(path: Path, trial: TrialDirectory, manifest: Json, sha256: str, desc
     if why:
         raise refused(path, f"trial {name} {why}")
     return trial
+
+
+def _shapeless(trial: TrialDirectory, record: Json) -> str:
+    """What in a record, its curve or its views is not of the kind that a report expects; empty when all is."""
+    wrong = [key for key, kind in SHAPE.items() if not isinstance(record.get(key), kind)]
+    wrong += [key for key in ("training", "inference") if not isinstance(record["parameters"].get(key), int)]
+    wrong += [key for key in ("device", "device_name", "torch") if not isinstance(record["environment"].get(key), str)]
+    if not all(isinstance(remark, str) for remark in record["remarks"]):
+        wrong.append("remarks")
+    if not all(isinstance(line["step"], int) and isinstance(line["values"], dict) for line in trial.history()):
+        wrong.append("metrics.jsonl")
+    if (trial / VIEWS).is_file():
+        stored(trial, record)
+    return f"has no usable {', '.join(wrong)}" if wrong else ""
 
 
 def _archives(path: Path, manifest: Json, sha256: str, name: str) -> list[Json]:

@@ -26,7 +26,7 @@ OWN = {ORIGIN, "failure.json", "log.txt", "checkpoint.pt"}
 
 STUDY_KEYS = (
     *("description", "published_table", "views", "methods", "seeds", "dataset", "backbone"),
-    *("train", "missing", "evaluation", "search"),
+    *("train", "missing", "evaluation"),
 )
 """What of a study decides its trials and their report; where and how it runs is everybody's own."""
 
@@ -95,7 +95,10 @@ def _studies(plans: Sequence[Plan]) -> Iterator[Entry]:
 
 
 def resolved(plan: Plan) -> Json:
-    """A study with every row, hyperparameter and setting spelled out, so that no default of another version matters; no paths."""
+    """A study with every row, hyperparameter and setting spelled out, so that no default of another version matters; no paths.
+
+    Rows that a search has found are rows like the others; the search itself is not part of it.
+    """
     study = plan.study
     facts = described(plan.dataset)["facts"]
     every: Json = {
@@ -109,9 +112,8 @@ def resolved(plan: Plan) -> Json:
         "train": asdict(study.train),
         "missing": asdict(study.missing),
         "evaluation": asdict(study.evaluation),
-        "search": dict(study.search),
     }
-    return {key: every[key] for key in STUDY_KEYS if every[key] not in (None, {})}
+    return {key: every[key] for key in STUDY_KEYS if every[key] is not None}
 
 
 class _Text(str):

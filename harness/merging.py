@@ -182,6 +182,7 @@ def _merged_study(studies: Sequence[Study]) -> Study:
         description=described_together(studies),
         seeds=seeds[0] if all(each == seeds[0] for each in seeds) else sorted({seed for each in seeds for seed in each}),
         published_table=tables.pop() if len(tables) == 1 else None,
+        search=type(studies[0].search)(),
     )
 
 

@@ -15,9 +15,6 @@ from harness.errors import UserError, unknown
 
 one_thread()
 
-SHORT = 12
-"""Digits of a sha256 that people compare."""
-
 HELP = """usage: python -m harness.share export [study=NAME] [key=value ...] FILE [by=TEXT] [--no-weights]
        python -m harness.share import FILE [output=runs] [keep=ours|theirs]
 
@@ -98,7 +95,7 @@ def _import(path: Path, settings: Sequence[str], _: bool) -> int:
         raise UserError(f"keep={keep} must be {OURS} or {THEIRS}")
     output = output or Study().output
     found = take_in(path, Store.below(output), Path(output) / "imported", keep)
-    print(f"{path.name} (sha256 {found.sha256[:SHORT]}{f', by {found.by}' if found.by else ''}) into {output}/store:")
+    print(f"{path.name}{f', by {found.by}' if found.by else ''}, into {output}/store; sha256 {found.sha256}")
     for what, trials in found.lines().items():
         print(f"  {what}: {len(trials)}")
     for study in found.studies:
