@@ -108,7 +108,7 @@ def resolved(plan: Plan) -> Json:
         "methods": [_entry(row) for row in plan.rows],
         "seeds": list(study.seeds),
         "dataset": {key: facts[key] for key in DATASET_KEYS},
-        "backbone": {key: value for key, value in study.backbone.items() if key not in plan.paths},
+        "backbone": dict(plan.backbone),
         "train": asdict(study.train),
         "missing": asdict(study.missing),
         "evaluation": asdict(study.evaluation),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.config import Study
@@ -19,6 +20,7 @@ from harness.results import canonical
 from harness.store import Json, Store, read_json, write_json
 
 FOLDER = "data"
+WEIGHTS_FILE, WEIGHTS_SHA = "pretrained", "pretrained_sha256"
 SHOWN = 8
 """Characters of a fingerprint in a sentence."""
 
@@ -101,7 +103,18 @@ def plan_of(study: Study, store: Store) -> Plan:
         found = _candidates(study, store)
         if not found:
             raise
-        return Plan(study, Recorded(_chosen(study, found)))
+        return _planned(study, Recorded(_chosen(study, found)))
+
+
+def _planned(study: Study, dataset: Dataset) -> Plan:
+    """The plan; a file of pretrained weights is not needed where its sha256 is given, which is all that trials know of it."""
+    sha256, path = study.backbone.get(WEIGHTS_SHA), Path(str(study.backbone.get(WEIGHTS_FILE, "none")))
+    if not sha256 or path.is_file():
+        return Plan(study, dataset)
+    others = {key: value for key, value in study.backbone.items() if key not in (WEIGHTS_FILE, WEIGHTS_SHA)}
+    plan = Plan(replace(study, backbone=others), dataset)
+    plan.backbone[WEIGHTS_SHA] = str(sha256)
+    return plan
 
 
 def _at_hand(dataset: Dataset) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness import report, run, share
 from harness.cli import guarded
@@ -18,7 +19,7 @@ from harness.plan import Plan, data_needed
 from harness.recorded import Recorded, described, plan_of, remember, spec_of
 from harness.render.background import ABSENT_DATA
 from harness.results import read
-from harness.store import Store, write_atomically
+from harness.store import Store, file_sha256, write_atomically, write_json
 from tests.archives import contents
 from tests.handmade import ladder, planned, write_trial
 from tests.media import classification
@@ -160,3 +161,28 @@ def test_every_study_spelled_out_plans_the_same_trials(name: str, tmp_path: Path
     assert [(t.id, t.row.label) for t in again.trials] == [(t.id, t.row.label) for t in plan.trials]
     assert [t.id for t in again.stages] == [t.id for t in plan.stages]
     assert again.study.published_table == study.published_table
+
+
+def test_pretrained_weights_need_not_be_here_for_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials know a file of weights by its sha256 alone; the study of an archive has that, and no path."""
+    monkeypatch.delenv("NYUV2_ROOT", raising=False)
+    width = ("backbone.encoder=r18_basic", "backbone.width=4")
+    told = Plan(load_study(["study=nyuv2_segmentation", "methods=[sf_md]", "seeds=[0]", *width]))
+    facts = {"name": told.spec.name, "fingerprint": "f" * 16, "protocol": told.dataset.protocol, "limit": None}
+    facts |= {"options": dict(told.dataset.values), "synthetic": False}
+    data = Recorded({"facts": facts, "spec": asdict(told.spec), "counts": {"train": 1, "val": 1, "test": 1}})
+    torch.save({}, tmp_path / "w.pt")
+    own = load_study(
+        [*("study=nyuv2_segmentation", "methods=[sf_md]", "seeds=[0]"), *width, f"backbone.pretrained={tmp_path}/w.pt"]
+    )
+    plan = Plan(own, data)
+    sha = file_sha256(tmp_path / "w.pt")
+    assert plan.backbone["pretrained_sha256"] == sha and str(tmp_path) not in str(resolved(plan))
+    (tmp_path / "w.pt").unlink()
+    (tmp_path / "again.yaml").write_bytes(as_yaml(resolved(plan)))
+    study = load_study([f"study={tmp_path / 'again.yaml'}", f"output={tmp_path}"])
+    store = Store.below(tmp_path)
+    record = {"format": 1, "files": {}, "counts": {"train": 1, "val": 1, "test": 1}, "spec": asdict(plan.trials[0].job.spec)}
+    write_json(store.trial(plan.trials[0].id) / "spec.json", record["spec"])
+    write_json(store.trial(plan.trials[0].id) / "record.json", record)
+    assert [trial.id for trial in plan_of(study, store).trials] == [trial.id for trial in plan.trials]
