@@ -41,7 +41,7 @@ figure.table figcaption { font-weight: 600; }
 th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid var(--soft); vertical-align: top; }
 td { min-width: 3.5rem; } .n { text-align: right; } td.n { white-space: nowrap; }
 thead th { border-bottom: 2px solid var(--pale); vertical-align: bottom; }
-tbody th { font-weight: 400; position: sticky; left: 0; background: var(--page); }
+tbody th { font-weight: 400; white-space: nowrap; position: sticky; left: 0; background: var(--page); }
 thead button { all: unset; cursor: pointer; font-weight: 600; }
 thead button:focus-visible { outline: 2px solid var(--link); }
 th[aria-sort=ascending] button::after { content: " ↑"; } th[aria-sort=descending] button::after { content: " ↓"; }

@@ -171,7 +171,7 @@ def cost(findings: Findings) -> Section:
         "peak memory in MiB (largest)",
     ]
     notes = [
-        "train seconds: epochs with their validation, without the final evaluation",
+        "train seconds: epochs with their validation, without the final evaluation; wall clock, as the machine was then loaded",
         "peak memory: of the GPU, or, on a CPU, of the whole process, which may have run other trials before",
         "encode: all modalities of a sample, once; fuse: one combination of them; medians over seeds, on the test set, as the "
         "trial's machine was then loaded",
