@@ -110,9 +110,9 @@ def _planned(study: Study, dataset: Dataset) -> Plan:
     """The plan; a file of pretrained weights is not needed where its sha256 is given, which is all that trials know of it."""
     sha256, path = study.backbone.get(WEIGHTS_SHA), Path(str(study.backbone.get(WEIGHTS_FILE, "none")))
     if not sha256 or path.is_file():
-        return Plan(study, dataset)
+        return Plan(study, dataset=dataset)
     others = {key: value for key, value in study.backbone.items() if key not in (WEIGHTS_FILE, WEIGHTS_SHA)}
-    plan = Plan(replace(study, backbone=others), dataset)
+    plan = Plan(replace(study, backbone=others), dataset=dataset)
     plan.backbone[WEIGHTS_SHA] = str(sha256)
     return plan
 

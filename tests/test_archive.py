@@ -49,14 +49,14 @@ def test_no_changed_byte_gets_in(archive: Path, tmp_path: Path, capsys: pytest.C
     assert imported(archive, clean) == 0
     expected = {name: held for name, held in snapshot(clean).items() if not name.endswith("origin.json")}
     refusals = 0
-    for at in rng.sample(range(len(body)), 60):
+    for at in rng.sample(range(len(body)), 40):
         changed.write_bytes(body[:at] + bytes([body[at] ^ (1 << rng.randrange(8))]) + body[at + 1 :])
         store = Store.below(tmp_path / f"at{at}")
         code = imported(changed, store)
         found = {name: held for name, held in snapshot(store).items() if not name.endswith("origin.json")}
         assert (code, found) in [(2, {}), (0, expected)], f"byte {at}: {capsys.readouterr().err}"
         refusals += code == 2
-    assert refusals >= 45
+    assert refusals >= 30
 
 
 # ---------------------------------------------------------------------- names and kinds of files

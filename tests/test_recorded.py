@@ -20,6 +20,7 @@ from harness.recorded import Recorded, described, plan_of, remember, spec_of
 from harness.render.background import ABSENT_DATA
 from harness.results import read
 from harness.store import Store, file_sha256, write_atomically, write_json
+from harness.trial import run_trial
 from tests.archives import contents
 from tests.handmade import ladder, planned, write_trial
 from tests.media import classification
@@ -51,7 +52,8 @@ def test_a_report_without_the_data_is_the_same_and_says_so(trained: Path, capsys
     shown, had = (part.split("## How to reproduce")[0] for part in (text, (trained / "with.md").read_text()))
     assert shown.replace(TOLD, "") == had
     # A place that is named and is not there counts as no place.
-    assert guarded(report.main, [*STUDY, f"dataset.manifest={trained / 'data/manifest.csv'}", f"output={trained / 'runs'}"]) == 0
+    study = load_study([*STUDY, f"dataset.manifest={trained / 'data/manifest.csv'}", f"output={trained / 'runs'}"])
+    assert isinstance(plan_of(study, Store.below(trained / "runs")).dataset, Recorded)
 
 
 def test_after_an_import_nothing_else_is_needed(trained: Path, tmp_path: Path) -> None:
@@ -77,18 +79,20 @@ def test_two_copies_of_the_data_ask_which(trained: Path, tmp_path: Path, capsys:
     other = classification(tmp_path / "data", seed=1)
     with other.open("a") as stream:
         stream.write("train,cat,pic/train1.png,snd/train1.wav,\n")
-    assert guarded(run.main, [*STUDY, f"dataset.manifest={other}", f"output={runs}"]) == 0
-    prints = {count: prefix for count, prefix in copies(runs)}
+    plan, store = Plan(load_study([*STUDY, f"dataset.manifest={other}", f"output={runs}"])), Store.below(runs)
+    plan.dataset.prepare(lambda *_: None)
+    assert run_trial(plan.trials[0].job).status == "done"
+    remember(store, plan.dataset)
+    prints = dict(copies(runs))
     assert set(prints) == {16, 17}
     shutil.rmtree(tmp_path / "data")
-    capsys.readouterr()
     assert guarded(report.main, [*STUDY, f"output={runs}"]) == 2
     error = capsys.readouterr().err
     assert "the store has trials on 2 copies of them" in error and "say which with dataset.fingerprint=..." in error
     for count, fingerprint in prints.items():
         assert f"{fingerprint[:8]} (train {count}, val 6, test 8)" in error
         chosen = load_study([*STUDY, f"output={runs}", f"dataset.fingerprint={fingerprint[:8]}"])
-        assert plan_of(chosen, Store.below(runs)).dataset.counts() == {"train": count, "val": 6, "test": 8}
+        assert plan_of(chosen, store).dataset.counts() == {"train": count, "val": 6, "test": 8}
 
 
 def copies(runs: Path) -> list[tuple[int, str]]:
@@ -139,7 +143,7 @@ def test_a_description_is_written_once_and_read_as_it_was(tmp_path: Path) -> Non
     assert spec_of(asdict(plan.spec)) == plan.spec
     again = Recorded(described(plan.dataset))
     assert (again.spec, again.counts(), again.fingerprint()) == (plan.spec, plan.dataset.counts(), plan.dataset.fingerprint())
-    assert [t.id for t in Plan(plan.study, again).trials] == [t.id for t in plan.trials]
+    assert [t.id for t in Plan(plan.study, dataset=again).trials] == [t.id for t in plan.trials]
 
 
 @pytest.mark.parametrize("name", [name for name in study_files() if data_needed(load_study([f"study={name}"])) is None])
@@ -154,10 +158,10 @@ def test_every_study_spelled_out_plans_the_same_trials(name: str, tmp_path: Path
     }
     facts |= {"options": dict(told.dataset.values), "synthetic": told.spec.synthetic}
     data = Recorded({"facts": facts, "spec": asdict(told.spec), "counts": {"train": 1, "val": 1, "test": 1}})
-    plan = Plan(study, data)
+    plan = Plan(study, dataset=data)
     file = tmp_path / "again.yaml"
     file.write_bytes(as_yaml(resolved(plan)))
-    again = Plan(load_study([f"study={file}"]), data)
+    again = Plan(load_study([f"study={file}"]), dataset=data)
     assert [(t.id, t.row.label) for t in again.trials] == [(t.id, t.row.label) for t in plan.trials]
     assert [t.id for t in again.stages] == [t.id for t in plan.stages]
     assert again.study.published_table == study.published_table
@@ -175,7 +179,7 @@ def test_pretrained_weights_need_not_be_here_for_a_report(tmp_path: Path, monkey
     own = load_study(
         [*("study=nyuv2_segmentation", "methods=[sf_md]", "seeds=[0]"), *width, f"backbone.pretrained={tmp_path}/w.pt"]
     )
-    plan = Plan(own, data)
+    plan = Plan(own, dataset=data)
     sha = file_sha256(tmp_path / "w.pt")
     assert plan.backbone["pretrained_sha256"] == sha and str(tmp_path) not in str(resolved(plan))
     (tmp_path / "w.pt").unlink()

@@ -150,6 +150,7 @@ ENTERED = {"fsync3": 0, "fsync25": 0, "rename2": 1, "rename4": 3}
 """Where the process is killed, in unpacking, checking, or just before a rename, and how many trials are in the store by then."""
 
 
+@pytest.mark.slow
 def test_an_import_that_is_killed_leaves_whole_trials_only(source: Source, tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(source.archive), str(tmp_path), *ENTERED, "rename5"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)

@@ -54,7 +54,7 @@ def section(text: str, title: str) -> str:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Studies a and b, which share sf_md, ``both`` with all their rows, and ``rate`` with another recipe; all in one store."""
+    """Studies a and b, which share sf_md, ``both`` with all their rows, ``rate`` with another recipe; ``later`` was not run."""
     folder = tmp_path_factory.mktemp("runs")
     for name, text in {
         "a": "methods: [sf_md, hemis]",
@@ -63,6 +63,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "rate": "methods: [sf_md, hemis]\ntrain: {lr: 0.02}",
     }.items():
         filled(study_file(folder, name, text), folder / "runs")
+    study_file(folder, "later", "methods: [hemis]\nseeds: [9]")
     return folder
 
 
@@ -168,8 +169,9 @@ def test_one_common_seed_is_said_to_be_one(tmp_path: Path) -> None:
 
 
 def test_unequal_terms_are_not_ranked_together(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, text = reported(runs, "a,rate,b")
-    assert code == 0 and text.startswith("# a+rate+b\n")
+    code, text = reported(runs, "a,rate,b,later")
+    assert code == 0 and text.startswith("# a+rate+b+later\n")
+    assert "- no trial is finished of: later; it is not in this report" in section(text, "Studies") and "hemis seed 9" not in text
     assert section(text, "Why groups are apart").endswith(
         "- group 2 is not ranked with group 1: they differ in train.lr (0.05, 0.02)"
     )
@@ -177,7 +179,7 @@ def test_unequal_terms_are_not_ranked_together(runs: Path, capsys: pytest.Captur
     for title, rows in {"Group 1, a+b": ["hemis", "dmrnet", "sf_md"], "Group 2, rate": ["hemis", "sf_md"]}.items():
         table = section(text, f"{title}: Ranking").split("\n\n")[1].splitlines()[2:]
         assert [re.sub(r"[*|]", "", line).split()[0] for line in table] == rows
-    folder = runs / "runs" / "a+rate+b"
+    folder = runs / "runs" / "a+rate+b+later"
     assert {path.name for path in folder.iterdir()} == {
         *("report.html", "report.md", "report.csv", "report.tex", "heatmap.png", "heatmap-2.png")
     }
@@ -185,7 +187,7 @@ def test_unequal_terms_are_not_ranked_together(runs: Path, capsys: pytest.Captur
     table = pd.read_csv(folder / "report.csv")
     assert table.groupby("group")["trial_id"].nunique().to_dict() == {"a+b": 9, "rate": 6}
     captions = re.findall(r"\\caption\{(.*)\}", (folder / "report.tex").read_text())
-    assert captions and all(re.match(r"a\+rate\+b: (a\+b|rate): ", caption) for caption in captions)
+    assert captions and all(re.match(r"a\+rate\+b\+later: (a\+b|rate): ", caption) for caption in captions)
     page = (folder / "report.html").read_text()
     names = Counter(re.findall(r'\bid="([^"]+)"', page))
     assert [name for name, count in names.items() if count > 1] == []
@@ -241,14 +243,6 @@ def test_output_folders_that_differ_are_told_apart_from_nothing(tmp_path: Path, 
     files = [study_file(tmp_path, name, f"methods: [sf_md]\noutput: {tmp_path / name}\n") for name in "ab"]
     assert guarded(report.main, [f"study={','.join(files)}"]) == 2
     assert "the studies have different output folders; export from one with harness.share" in capsys.readouterr().err
-
-
-def test_a_study_without_a_finished_trial_is_left_out_and_named(runs: Path, tmp_path: Path) -> None:
-    other = study_file(tmp_path, "later", "methods: [hemis]\nseeds: [9]")
-    code = guarded(report.main, [f"study={runs}/a.yaml,{other}", f"output={runs}/runs"])
-    text = (runs / "runs" / "a+later" / "report.md").read_text()
-    assert code == 0 and "- no trial is finished of: later; it is not in this report" in section(text, "Studies")
-    assert "hemis seed 9" not in text
 
 
 def test_arguments_go_to_each_study_and_a_file_may_have_a_comma(tmp_path: Path) -> None:
