@@ -20,6 +20,7 @@ from yaml import YAMLError
 from harness import PROJECT
 from harness.errors import UserError, nearest, unknown
 from harness.recipe import EvaluationConfig, MissingConfig, TrainConfig, setting
+from harness.search_space import SearchConfig, check_search
 
 STUDIES = PROJECT / "studies"
 DEFAULT_STUDY = "quickstart"
@@ -57,6 +58,7 @@ class TrackingConfig:
 
     uri: str | None = setting(None, "MLflow tracking URI; default: <output>/mlflow.db")
     enabled: bool = setting(True, "mirror the store to MLflow")
+    weights: bool = setting(True, "give each trial's run its weights (below <output> a second name of the file, no copy)")
 
 
 @dataclass
@@ -85,7 +87,7 @@ class Study:
     missing: MissingConfig = field(default_factory=MissingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     hparams: dict[str, Any] = field(default_factory=dict, metadata={"help": "hparams.<method>.<name>; a list is a grid axis"})
-    search: dict[str, Any] = field(default_factory=dict, metadata={"help": "hyperparameter search (not built yet)"})
+    search: SearchConfig = field(default_factory=SearchConfig)
     executor: str = setting("ray", "who runs trials: ray, or local (in this process)", choices=("ray", "local"))
     output: str = setting("runs", "folder of everything that is written")
     preset: str | None = setting(None, "a named set of changes in the study file, such as smoke")
@@ -283,8 +285,7 @@ def _check_lists(study: Study) -> None:
         raise UserError("seeds is empty; name at least one, such as seeds=[0,1,2]")
     if min(study.seeds) < 0 or len(set(study.seeds)) != len(study.seeds):
         raise UserError(f"seeds={study.seeds} must be different and not negative")
-    if study.search:
-        raise UserError("search.* is not built yet; a list under hparams.<method>.<name> runs a grid")
+    check_search(study.search, study.seeds)
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:

@@ -16,7 +16,7 @@ from harness.plan import Plan, PlannedTrial, Row
 from harness.provenance import environment
 from harness.recorded import FOLDER, described, description_name
 from harness.results import unusable_record
-from harness.store import ORIGIN, RECORD_FORMAT, WEIGHTS, Json, Store, TrialDirectory, read_json
+from harness.store import ORIGIN, WEIGHTS, Json, Store, TrialDirectory
 
 RECORDS = ("record.json", "selection.json")
 """What says that a trial is finished, or that its part on val is."""
@@ -69,16 +69,7 @@ def export(plans: Sequence[Plan], store: Store, path: Path, by: str = "", weight
 
 def finished(trial: TrialDirectory) -> Json | None:
     """The record of a finished trial, or of its part on val where test was not asked for; None when there is neither, whole."""
-    return next((record for record in (_record(trial, name) for name in RECORDS) if record is not None), None)
-
-
-def _record(trial: TrialDirectory, name: str) -> Json | None:
-    record = read_json(trial / name)
-    if record is None or record.get("format") != RECORD_FORMAT:
-        return None
-    sizes = {file: facts["bytes"] for file, facts in record["files"].items() if not trial.lacks(file)}
-    whole = all((trial / file).is_file() and (trial / file).stat().st_size == size for file, size in sizes.items())
-    return record if whole else None
+    return trial.selection()
 
 
 # ---------------------------------------------------------------------- studies

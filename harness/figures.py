@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from statistics import median
+from typing import Any, TypeVar
 from warnings import catch_warnings, filterwarnings
 
 from matplotlib import colormaps, rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from harness.findings import Against
 from harness.metrics import Metric
-from harness.plots import INK, PALE, heatmap_figure
+from harness.plots import INK, PALE, Colour, heatmap_figure, ink_on, shade
 from harness.results import Results
 
 SETTINGS = {"svg.hashsalt": "report", "svg.fonttype": "none"}
@@ -30,6 +33,8 @@ WIDTH, HEIGHT, LINE = 7.2, 3.9, 0.3
 
 STYLES = ("-", "--", ":")
 SMALL = 9
+CLEAR: Colour = (1.0, 1.0, 1.0, 0.0)
+Key = TypeVar("Key")
 Lines = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
@@ -93,6 +98,88 @@ def forest(found: Sequence[Against], other: str, metric: Metric) -> str:
     unit = "percentage points" if metric.unit == "%" else metric.name
     axes.set_xlabel(f"minus {other}, {unit}; filled: significant", color=INK, fontsize=SMALL, parse_math=False)
     return _svg(figure, "forest")
+
+
+Told = tuple[Sequence[float], Sequence[float]]
+"""The value of each point of a search (NaN: it failed), and the best so far."""
+
+
+def search_curve(found: Mapping[str, Told], y: str, higher: bool) -> str:
+    """Per row of a search each point as a dot, in the order of their numbers, and the best so far as a line.
+
+    A point that is far worse than most is a triangle at the edge.
+    """
+    figure, axes = _axes(HEIGHT)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    worse = "v" if higher else "^"
+    floors = [_floor([value for value in values if math.isfinite(value)], higher) for values, _ in found.values()]
+    for at, (label, (values, best)) in enumerate(found.items()):
+        numbers = range(1, len(values) + 1)
+        for number, value in zip(numbers, values, strict=True):
+            inside = _clipped(value, floors[at], higher)
+            axes.scatter([number], [inside], color=[_colour(at)], s=22, alpha=0.6, marker="o" if inside == value else worse)
+        axes.step(numbers, best, where="post", color=_colour(at), linewidth=1.6, label=f"{_plain(label)}, best so far")
+    axes.set_xlabel("points", color=INK, fontsize=SMALL)
+    axes.set_ylabel(y, color=INK, fontsize=SMALL, parse_math=False)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=SMALL, frameon=False, labelcolor=INK)
+    return _svg(figure, "search")
+
+
+def grid_surface(name: str, cells: Mapping[tuple[str, str], tuple[float, str]], axes_names: tuple[str, str], higher: bool) -> str:
+    """A value and its text for each pair of values of two hyperparameters; brighter is better, far worse than most is darkest."""
+    down, across = (list(dict.fromkeys(pair[at] for pair in cells)) for at in (0, 1))
+    figure, axes = _axes(1.0 + 1.6 * LINE * len(down), left=0.14, right=0.14 + min(0.82, 0.17 * len(across)))
+    colours = _shades({pair: value for pair, (value, _) in cells.items()}, higher)
+    for (row, column), (value, text) in cells.items():
+        colour = colours[row, column]
+        place = across.index(column), down.index(row)
+        axes.add_patch(Rectangle(place, 1, 1, facecolor=colour, edgecolor=PALE))
+        ink = ink_on(colour) if math.isfinite(value) else INK
+        axes.text(place[0] + 0.5, place[1] + 0.5, text.replace(" (", "\n("), ha="center", va="center", fontsize=SMALL, color=ink)
+    axes.set(xlim=(0, len(across)), ylim=(len(down), 0))
+    axes.set_xticks([at + 0.5 for at in range(len(across))], across)
+    axes.set_yticks([at + 0.5 for at in range(len(down))], down)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_ylabel(axes_names[0], color=INK, fontsize=SMALL, parse_math=False)
+    axes.set_xlabel(axes_names[1], color=INK, fontsize=SMALL, parse_math=False)
+    return _svg(figure, name)
+
+
+def point_surface(
+    name: str, points: Sequence[tuple[float, float, float]], names: tuple[str, str], logs: tuple[bool, bool], higher: bool
+) -> str:
+    """Points (x, y, value) of two hyperparameters with an order; brighter is better, the best one has a ring."""
+    figure, axes = _axes(HEIGHT)
+    values = [value for _, _, value in points]
+    colours = _shades(dict(enumerate(values)), higher)
+    axes.set_xscale("log" if logs[0] else "linear")
+    axes.set_yscale("log" if logs[1] else "linear")
+    best = (max if higher else min)(values)
+    for at, (x, y, value) in enumerate(points):
+        edge, width = (INK, 2) if value == best else (PALE, 1)
+        axes.scatter([x], [y], color=[colours[at]], s=110, edgecolor=edge, linewidth=width)
+    axes.set_xlabel(names[0], color=INK, fontsize=SMALL, parse_math=False)
+    axes.set_ylabel(names[1], color=INK, fontsize=SMALL, parse_math=False)
+    return _svg(figure, name)
+
+
+def _floor(values: Sequence[float], higher: bool) -> float:
+    """Where a scale ends, lest a few collapsed points hide what the others say: four times as far from the best as the median."""
+    best, middle = (max if higher else min)(values, default=math.nan), median(values) if values else math.nan
+    return best - 4 * (best - middle)
+
+
+def _clipped(value: float, floor: float, higher: bool) -> float:
+    return max(value, floor) if higher else min(value, floor)
+
+
+def _shades(values: Mapping[Key, float], higher: bool) -> dict[Key, Colour]:
+    """A colour for each value; none for one that is not there."""
+    there = [value for value in values.values() if math.isfinite(value)]
+    floor = _floor(there, higher)
+    shown = [_clipped(value, floor, higher) for value in there]
+    return {key: shade(_clipped(v, floor, higher), shown, higher) if math.isfinite(v) else CLEAR for key, v in values.items()}
 
 
 def _axes(height: float, left: float = 0.1, right: float = 0.72) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ from harness.claims import Claim, claims
 from harness.reference import Beside, Interval
 from harness.results import Comparison, Results
 from harness.robustness import Reliability, View, hurting, reliability, views
+from harness.search_results import RowFound, find_searches
 from harness.statistics import (
     AVERAGE,
     WORST,
@@ -71,6 +72,7 @@ class Findings:
     viewed: pd.DataFrame
     distances: Mapping[str, Array]
     claims: Sequence[Claim]
+    searches: Sequence[RowFound] = ()
 
     @cached_property
     def ranked(self) -> list[str]:
@@ -134,6 +136,7 @@ def find(results: Results) -> Findings:
         viewed=viewed,
         distances=histograms(results),
         claims=claims(results, viewed, found, next((view.blind for view in seen.values()), math.nan)),
+        searches=find_searches(results.plan, results.store),
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,11 @@ class Row:
     file: str | None = None
 
     @property
+    def kind(self) -> tuple[str, str]:
+        """What it has in common with the rows that differ from it in hyperparameters only."""
+        return self.file or self.method, self.variant
+
+    @property
     def method_class(self) -> type[Method]:
         """The class, from the registry or the user's file."""
         return METHODS.get(self.file or self.method)
@@ -68,15 +73,19 @@ class PlannedTrial:
 
 
 class Plan:
-    """The trials of a study. Rows and counts need no data; ``trials`` does."""
+    """The trials of a study. Rows and counts need no data; ``trials`` does.
 
-    def __init__(self, study: Study, dataset: Dataset | None = None) -> None:
+    ``winners`` are rows that a search has found; each stands behind the last row of its method and variant. ``dataset`` is what
+    stands for the study's data where they are not here.
+    """
+
+    def __init__(self, study: Study, winners: Sequence[Row] = (), dataset: Dataset | None = None) -> None:
         self.study = study
         self.dataset = open_dataset(study) if dataset is None else dataset
         network = _network(study, self.spec)
         self.backbone = {"name": str(study.backbone.get("name", "small")), **network.facts}
         self.paths = network.paths
-        self.rows = _rows(study, network)
+        self.rows = _with_winners(_rows(study, network), winners)
         for row in self.rows:
             _check_row(row, network, study)
         if study.train.combination is not None:
@@ -114,13 +123,18 @@ class Plan:
         needed = {s.id: s for t in self.trials for s in self._needed(t.row, t.seed).values() if s.id not in own}
         return list(needed.values())
 
+    def tuning(self, row: Row, seed: int) -> list[PlannedTrial]:
+        """A trial of which a search asks for val only, behind those that it needs. Needs the data."""
+        found = [*self._needed(row, seed).values(), PlannedTrial(row, seed, self._job(row, seed, self.study.train.combination))]
+        return [replace(trial, job=replace(trial.job, test=False)) for trial in found]
+
     def states(self, store: Store) -> dict[str, str]:
-        """Trial id -> done, stale, failed, started or new; stages included."""
+        """Trial id -> done, stale, failed, validated, started or new; stages included."""
         return {trial.id: store.state(trial.id, trial.job.code()) for trial in [*self.stages, *self.trials]}
 
     def to_run(self, states: Mapping[str, str]) -> list[PlannedTrial]:
         """The trials without a valid record, and those that ``rerun`` asks for again."""
-        wanted = {"new", "started"} | ({self.study.rerun} if self.study.rerun else set())
+        wanted = {"new", "started", "validated"} | ({self.study.rerun} if self.study.rerun else set())
         chosen = {trial.id: trial for trial in [*self.stages, *self.trials] if states[trial.id] in wanted}
         return list(chosen.values())
 
@@ -267,12 +281,20 @@ def _rows(study: Study, network: Backbone) -> list[Row]:
     for method in study.hparams:
         if method not in METHODS.names() and method not in {_entry(e)["name"] for e in entries}:
             raise unknown("method in hparams", method, METHODS.names())
-    rows = [row for entry in entries for row in _entry_rows(study, _entry(entry))]
-    labels = [row.label for row in rows]
+    return [row for entry in entries for row in _entry_rows(study, _entry(entry))]
+
+
+def _with_winners(rows: Sequence[Row], winners: Sequence[Row]) -> list[Row]:
+    """All rows; UserError when two have one label."""
+    found = list(rows)
+    for winner in winners:
+        of_its_kind = [at for at, row in enumerate(found) if row.kind == winner.kind]
+        found.insert(of_its_kind[-1] + 1, winner)
+    labels = [row.label for row in found]
     for label in labels:
         if labels.count(label) > 1:
             raise UserError(f"two rows are called '{label}'; give one of them a label: {{method: ..., label: ...}}")
-    return rows
+    return found
 
 
 def _all(network: Backbone) -> list[str]:

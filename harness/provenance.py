@@ -60,11 +60,12 @@ def _with_local_imports(path: Path) -> set[Path]:
         current = queue.pop()
         if current not in found:
             found.add(current)
-            queue.extend(_local_imports(current))
+            queue.extend(_local_imports(current, current.stat().st_mtime_ns))
     return found
 
 
-def _local_imports(path: Path) -> list[Path]:
+@cache
+def _local_imports(path: Path, _modified: int) -> list[Path]:
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     modules = {module for node in nodes for module in _imported(node, path) if module.startswith(LOCAL_PACKAGES)}
     files = [PROJECT / f"{module.replace('.', '/')}.py" for module in modules]

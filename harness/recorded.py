@@ -17,6 +17,7 @@ from harness.errors import UserError
 from harness.plan import Plan, dataset_facts, open_dataset
 from harness.registry import DATASETS
 from harness.results import canonical
+from harness.search_journal import with_winners
 from harness.store import Json, Store, read_json, write_json
 
 FOLDER = "data"
@@ -96,14 +97,14 @@ def plan_of(study: Study, store: Store) -> Plan:
     try:
         plan = Plan(study)
         plan.trials, plan.dataset.counts()
-        return plan
+        return with_winners(plan)
     except UserError:
         if _at_hand(open_dataset(study)):
             raise
         found = _candidates(study, store)
         if not found:
             raise
-        return _planned(study, Recorded(_chosen(study, found)))
+        return with_winners(_planned(study, Recorded(_chosen(study, found))))
 
 
 def _planned(study: Study, dataset: Dataset) -> Plan:

@@ -5,7 +5,6 @@ python -m harness.report [study=NAME|study=A,B] [key=value ...] [--track] [--wat
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 import time
@@ -25,15 +24,19 @@ from harness.render.background import ABSENT_DATA
 from harness.render.comparing import HEATMAP
 from harness.render.console import show
 from harness.render.contents import contents
+from harness.render.document import Document, Section
 from harness.render.html import html
 from harness.render.latex import latex
 from harness.render.markdown import markdown
+from harness.render.runs import runs
 from harness.results import Results, dataset_name, read, verify
+from harness.search_journal import is_over, with_winners
+from harness.search_results import search_problems
+from harness.searching import search_plan
 from harness.store import Store, write_atomically
 from harness.tracking import Tracker
 
 WATCH_SECONDS, RELOAD_SECONDS = 5.0, 10
-NOT_IN_MLFLOW = r"[^\w\-. :/]"
 
 HELP = f"""usage: python -m harness.report [study=NAME|study=A,B] [key=value ...] [--track] [--watch] [--help]
 
@@ -57,8 +60,7 @@ exit codes: 0 report written, 1 written, but a trial has failed or is damaged, 2
 class ReportFiles:
     """What a report left behind, and what it found.
 
-    ``headline`` holds each row's average over the combinations (mean over seeds), rows without a finished trial left out;
-    ``problems`` has one sentence per damaged trial.
+    ``problems`` has one sentence per damaged trial; ``document`` is what the files say.
     """
 
     markdown: Path
@@ -66,9 +68,9 @@ class ReportFiles:
     heatmap: Path
     html: Path
     latex: Path
-    headline: dict[str, float]
     problems: list[str]
     findings: Findings
+    document: Document
 
     @property
     def results(self) -> Results:
@@ -84,7 +86,7 @@ class ReportFiles:
     def wrong(self) -> list[str]:
         """One sentence per trial that failed or is damaged."""
         failed = [f"{hole.name}: {hole.reason}" for hole in self.results.holes if hole.state == "failed"]
-        return [*failed, *self.problems]
+        return [*failed, *self.problems, *search_problems(self.findings.searches)]
 
 
 def write_report(plan: Plan, store: Store, arguments: Sequence[str] = (), refresh: int | None = None) -> ReportFiles:
@@ -92,19 +94,34 @@ def write_report(plan: Plan, store: Store, arguments: Sequence[str] = (), refres
 
     With ``refresh`` the page loads itself again after so many seconds.
     """
-    findings, problems = find(read(plan, store)), verify(plan, store)
-    results, folder = findings.results, plan.study.folder
-    document = contents(findings, problems, arguments)
+    return _write_files(*find_all(plan, store), arguments, refresh)
+
+
+def find_all(plan: Plan, store: Store) -> tuple[Findings, list[str]]:
+    """What there is to say, and what is damaged."""
+    return find(read(plan, store)), verify(plan, store)
+
+
+def _write_files(findings: Findings, problems: list[str], arguments: Sequence[str], refresh: int | None = None) -> ReportFiles:
+    results, folder = findings.results, findings.results.plan.study.folder
+    document = contents(findings, problems, arguments, *_tracked(results))
     return ReportFiles(
         markdown=write(folder / "report.md", markdown(document).encode()),
         csv=write(folder / "report.csv", results.long_table.to_csv(index=False, lineterminator="\n").encode()),
         heatmap=write(folder / HEATMAP, heatmap(results)),
         html=write(folder / "report.html", html(document, refresh).encode()),
         latex=write(folder / "report.tex", latex(document).encode()),
-        headline={label: summary.mean for label, summary in findings.comparison.average.items() if summary.seeds},
         problems=problems,
         findings=findings,
+        document=document,
     )
+
+
+def _tracked(results: Results) -> list[Section]:
+    """Where the study's runs are in MLflow, where this machine has mirrored it."""
+    tracker = Tracker(results.plan.study, results.plan)
+    where = tracker.addresses() if results.plan.study.tracking.enabled else None
+    return [runs(results, where, tracker.server)] if where is not None else []
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -121,30 +138,23 @@ def publish(plan: Plan, store: Store, arguments: Sequence[str] = (), tracker: Tr
     files = _write_and_show(plan, store, arguments)
     if tracker is not None:
         try:
-            mirror(tracker, files)
+            mirror(tracker, files, arguments)
         except UserError as error:
             print(f"warning: {error}", file=sys.stderr)
     return files.wrong
 
 
-def mirror(tracker: Tracker, files: ReportFiles) -> None:
-    """Replay all trials to MLflow, then the study with its report and headline numbers; UserError when MLflow refuses."""
-    plan = tracker.plan
+def mirror(tracker: Tracker, files: ReportFiles, arguments: Sequence[str] = ()) -> None:
+    """Replay all trials to MLflow, then the comparison, then the report, which now names the runs; UserError if MLflow refuses."""
+    plan, results = tracker.plan, files.results
     for planned in [*plan.stages, *plan.trials]:
         tracker.mirror_trial(planned)
-    metrics = {metric_name(files.results.metric.name, label): value for label, value in files.headline.items()}
-    tags = {"dataset": dataset_name(plan.spec), "trials": f"{len(files.results.finished)} of {plan.size}"}
-    tracker.mirror_study(files.paths, metrics, tags)
+    tracker.mirror_comparison(files.findings, files.problems)
+    files = _write_files(files.findings, files.problems, arguments)
+    tags = {"dataset": dataset_name(plan.spec), "trials": f"{len(results.finished)} of {plan.size}"}
+    tracker.mirror_study(files.paths, {"trials_finished": len(results.finished)}, tags, files.document)
     print(f"compare in the browser: {tracker.command()}", flush=True)
-
-
-def metric_name(metric: str, label: str) -> str:
-    """A row's average as MLflow allows it to be called.
-
-    >>> metric_name("accuracy", "dmrnet[alpha=1e-3]")
-    'test/accuracy_mean/dmrnet_alpha_1e-3'
-    """
-    return f"test/{metric}_mean/{re.sub(NOT_IN_MLFLOW, '_', label).strip('_')}"
+    print(f"then open: {tracker.page()}", flush=True)
 
 
 def _write_and_show(plan: Plan, store: Store, arguments: Sequence[str]) -> ReportFiles:
@@ -161,17 +171,19 @@ def _write_and_show(plan: Plan, store: Store, arguments: Sequence[str]) -> Repor
 
 def watch(plan: Plan, store: Store, arguments: Sequence[str] = (), seconds: float = WATCH_SECONDS) -> None:
     """Write the report whenever the store has changed, until every trial is finished or has failed."""
-    follow([plan], store, lambda: write_report(plan, store, arguments, refresh=RELOAD_SECONDS).html, seconds)
+    follow([plan], store, lambda: write_report(with_winners(plan), store, arguments, refresh=RELOAD_SECONDS).html, seconds)
 
 
 def follow(plans: Sequence[Plan], store: Store, write: Callable[[], Path], seconds: float = WATCH_SECONDS) -> None:
-    """Call ``write``, which returns the page, whenever some of the plans' trials have ended, until all have."""
+    """Call ``write``, which returns the page, whenever some of the plans' trials have ended, until all have and none is sought."""
     seen: object = None
     while True:
+        plans = [with_winners(plan) for plan in plans]
         results = [read(plan, store) for plan in plans]
         finished = [(done.trial.id, done.status) for found in results for done in found.finished]
         waiting = sum(hole.state != "failed" for found in results for hole in found.holes)
-        if not waiting:
+        searching = any(search is not None and not is_over(search) for search in map(search_plan, plans))
+        if not waiting and not searching:
             return
         size = sum(plan.size for plan in plans)
         if (finished, waiting) != seen and finished:
@@ -209,7 +221,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"study '{study.name}' has no finished trial below {study.output}; run it first: {command}")
     files = _write_and_show(plan, store, settings)
     if "--track" in options:
-        mirror(Tracker(study, plan), files)
+        mirror(Tracker(study, plan), files, settings)
     return SOME_FAILED if files.wrong else DONE
 
 

@@ -46,7 +46,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Hole:
-    """A planned trial without a valid record: its state in the store (failed, started, new) and why."""
+    """A planned trial without a valid record: its state in the store (failed, validated, started, new) and why."""
 
     name: str
     label: str
@@ -175,6 +175,8 @@ def _why_missing(trial: TrialDirectory, state: str, epochs: int) -> str:
     damage = unusable_record(trial)
     if damage is not None:
         return f"{damage}; the next run repeats it"
+    if state == "validated":
+        return "trained and validated, not evaluated on test yet"
     return f"unfinished: {len(trial.history())} of {epochs} epochs" if state == "started" else "not run yet"
 
 

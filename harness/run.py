@@ -31,11 +31,12 @@ def main(arguments: Sequence[str]) -> int:
     # Imported here, so that --help is quick.
     from harness.config import load_study
     from harness.plan import Plan
+    from harness.search_journal import with_winners
     from harness.session import Session, describe
     from harness.store import Store
 
     study = load_study(settings)
-    plan = Plan(study)
+    plan = with_winners(Plan(study))
     store = Store.below(study.output)
     states = plan.states(store)
     print(describe(plan, states), flush=True)

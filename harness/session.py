@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.cli import DONE, INTERRUPTED, SOME_FAILED
@@ -14,7 +14,11 @@ from harness.progress import ProgressView, preparation_view, progress_view
 from harness.recorded import remember
 from harness.report import publish
 from harness.results import read
-from harness.schedule import executor
+from harness.schedule import executor, feed_executor
+from harness.schedule.search import Feed
+from harness.search_journal import is_over, told, with_winners
+from harness.search_results import find_searches, outcome_lines
+from harness.searching import SearchPlan, search_plan
 from harness.store import Store, only_holder, write_json
 from harness.tracking import BackgroundTracker, Tracker
 from harness.trial import Outcome
@@ -31,6 +35,7 @@ def describe(plan: Plan, states: dict[str, str]) -> str:
     synthetic = " (synthetic)" if spec.synthetic else ""
     trials = f"{plan.size} trials" + (f" and {len(plan.stages)} that they need" if plan.stages else "")
     counts = ", ".join(f"{name} {n}" for name, n in plan.dataset.counts().items())
+    before = f" ({sum(states[t.id] in {'started', 'validated'} for t in todo)} of them started before)"
     return "\n".join(
         [
             f"study {study.name}: {len(plan.rows)} rows, {len(study.seeds)} seeds, {trials} on {spec.name}{synthetic}",
@@ -39,11 +44,23 @@ def describe(plan: Plan, states: dict[str, str]) -> str:
             f"  rows: {', '.join(row.label for row in plan.rows)}; seeds: {', '.join(map(str, study.seeds))}",
             f"  combinations: {', '.join(c.name for c in plan.combinations)}",
             f"  trials: {found['done']} done, {found['stale']} stale, {found['failed']} failed, {len(todo)} to run"
-            + (f" ({sum(states[t.id] == 'started' for t in todo)} of them started before)" if found["started"] else ""),
+            + (before if found["started"] or found["validated"] else ""),
+            *_search_lines(plan),
             f"  executor: {where}; {resources.cpus_per_trial:g} CPU and {resources.gpus_per_trial:g} GPU per trial",
             f"  output: {study.folder}",
         ]
     )
+
+
+def _search_lines(plan: Plan) -> list[str]:
+    """The search: what, how many points and seeds, how far it is."""
+    search = search_plan(plan)
+    if search is None:
+        return []
+    over = sum(min(len(points), subject.points) for subject, points in told(search).items())
+    head, *rest = search.lines
+    points = sum(subject.points for subject in search.subjects)
+    return [f"  search: {head}", *(f"          {line}" for line in rest), f"          points: {over} of {points} are told"]
 
 
 class Session:
@@ -52,15 +69,20 @@ class Session:
     def __init__(self, plan: Plan, store: Store, arguments: Sequence[str]) -> None:
         self.plan, self.store, self.arguments = plan, store, arguments
         self.tracker = Tracker(plan.study, plan) if plan.study.tracking.enabled else None
+        self.prepared = False
 
     def run(self, states: dict[str, str]) -> int:
         """Execute, track and report; the exit code."""
         study = self.plan.study
         with only_holder(study.folder / "lock", f"study '{study.name}' is being run by another process"):
+            if self._searches():
+                if not self._search():
+                    return INTERRUPTED
+                states = self.plan.states(self.store)
             self._write_plan()
             remember(self.store, self.plan.dataset)
             todo = self._to_run(states)
-            if todo and not (self._prepare_data() and self._execute(todo)):
+            if todo and not (self._prepared() and self._execute(todo)):
                 return INTERRUPTED
             if self.tracker is not None and self.tracker.up_to_date():
                 self.tracker = None
@@ -69,8 +91,31 @@ class Session:
             failed = publish(self.plan, self.store, self.arguments, self.tracker)
             return SOME_FAILED if failed else DONE
 
-    def _prepare_data(self) -> bool:
+    def _searches(self) -> bool:
+        """Whether the study has a search that is not over, or of which ``rerun`` may ask for more."""
+        search = search_plan(self.plan)
+        return search is not None and (self.plan.study.rerun is not None or not is_over(search))
+
+    def _search(self) -> bool:
+        """Search, and go on with the rows that it found; False when the user stopped it."""
+        study, search = self.plan.study, SearchPlan(Plan(self.plan.study))
+        feed = Feed(search, study.rerun)
+        if not feed.over:
+            if not self._prepared():
+                return False
+            run = feed_executor(study.executor)
+            if not self._watched(feed.remaining, lambda watch: run(feed, study.resources, study.folder, watch), None):
+                return False
+        for sentence in outcome_lines(find_searches(search.plan, self.store)):
+            print(f"search: {sentence}", flush=True)
+        self.plan = with_winners(search.plan)
+        self.tracker = Tracker(study, self.plan) if study.tracking.enabled else None
+        return True
+
+    def _prepared(self) -> bool:
         """Let the dataset decode what trials read, and say what it found; False when the user stopped it."""
+        if self.prepared:
+            return True
         try:
             with preparation_view() as progress:
                 found = self.plan.dataset.prepare(progress)
@@ -79,11 +124,12 @@ class Session:
             return False
         for sentence in found:
             print(f"data: {sentence}", flush=True)
+        self.prepared = True
         return True
 
     def _measure_views(self) -> None:
         results = read(self.plan, self.store)
-        if unmeasured(results) and self._prepare_data():
+        if unmeasured(results) and self._prepared():
             measure_all(results, lambda text: print(text, flush=True))
 
     def _to_run(self, states: dict[str, str]) -> list[PlannedTrial]:
@@ -101,11 +147,16 @@ class Session:
     def _execute(self, todo: list[PlannedTrial]) -> bool:
         """Run the trials; False when the user stopped it."""
         study = self.plan.study
+        run = executor(study.executor)
+        return self._watched(len(todo), lambda watch: run(todo, study.resources, study.folder, watch), self.tracker)
+
+    def _watched(self, trials: int, work: Callable[[Watch], list[Outcome]], tracker: Tracker | None) -> bool:
+        """Do the work and show how far it is; False when the user stopped it."""
         started = time.monotonic()
-        with progress_view(len(todo), study.train.epochs, self.plan.spec.metric) as view:
-            background = BackgroundTracker(self.tracker, view.note) if self.tracker is not None else None
+        with progress_view(trials, self.plan.study.train.epochs, self.plan.spec.metric) as view:
+            background = BackgroundTracker(tracker, view.note) if tracker is not None else None
             try:
-                outcomes = executor(study.executor)(todo, study.resources, study.folder, Watch(view, background))
+                outcomes = work(Watch(view, background))
             except KeyboardInterrupt:
                 view.note(self._how_to_go_on())
                 return False

@@ -164,6 +164,7 @@ def show_study(name: str, settings: Sequence[str]) -> str:
     """A study's rows, combinations and settings; trial ids are not shown, for they need the data."""
     from harness.config import leaves, load_study
     from harness.plan import Plan, data_needed
+    from harness.searching import search_plan
 
     study = load_study([f"study={name}", *settings])
     shown = {key: value for key, value, _ in leaves(study) if key not in {"description", "presets", "methods", "hparams"}}
@@ -180,6 +181,7 @@ def show_study(name: str, settings: Sequence[str]) -> str:
             },
         )
     plan = Plan(study)
+    search = search_plan(plan)
     rows = [f"{row.label}: {row.method} ({row.variant}) {_pairs(row.hparams)}".rstrip() for row in plan.rows]
     return _card(
         f"study {study.name}",
@@ -187,6 +189,7 @@ def show_study(name: str, settings: Sequence[str]) -> str:
             "question": [" ".join(study.description.split())],
             "trials": [f"{len(plan.rows)} rows x {len(study.seeds)} seeds = {plan.size}"],
             "rows": rows,
+            "search": search.lines if search is not None else [],
             "combinations": [", ".join(combination.name for combination in plan.combinations)],
             "presets": [f"{key}: {value}" for key, value in study.presets.items()],
             "settings": [f"{key} = {value}" for key, value in shown.items()],
@@ -211,7 +214,8 @@ def show_trial(prefix: str, settings: Sequence[str]) -> str:
     trial = store.trial(found[0])
     record, failure = trial.record(), trial.failure()
     spec = read_json(trial / "spec.json") or {}
-    state = "done" if record else "failed" if failure else f"started, {len(trial.history())} epochs done"
+    validated = "validated, not evaluated on test" if trial.selection() else f"started, {len(trial.history())} epochs done"
+    state = "done" if record else "failed" if failure else validated
     cells = record["cells"]["test"] if record else {}
     names = record["combinations"] if record else []
     return _card(

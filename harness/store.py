@@ -2,7 +2,8 @@
 
 Layout of ``<output>/store/<trial id>/``: ``spec.json``, ``log.txt``, ``metrics.jsonl`` (one line per epoch), ``checkpoint.pt``
 (while training), ``weights.pt`` (selected epoch), ``scores.npz`` (per-sample evidence), ``record.json`` (all is over) or
-``failure.json``; ``origin.json`` when it came in an archive (harness/share.py). Everything is written under a temporary name,
+``failure.json``. A trial that was asked for val only has ``val.npz`` and ``selection.json`` instead, and keeps its
+checkpoint; one that came in an archive (harness/share.py) has ``origin.json``. Everything is written under a temporary name,
 synced, and renamed.
 """
 
@@ -26,6 +27,9 @@ from harness.errors import UserError
 
 RECORD_FORMAT = 1
 ORIGIN, WEIGHTS = "origin.json", "weights.pt"
+PARTIAL = ("selection.json", "val.npz")
+"""What stands for the record as long as nobody has asked for test."""
+
 Json = dict[str, Any]
 
 
@@ -96,10 +100,21 @@ class TrialDirectory:
 
     def record(self) -> Json | None:
         """The record of a finished trial; None unless it is whole and its files have the recorded sizes."""
-        record = read_json(self / "record.json")
+        return self._whole("record.json")
+
+    def selection(self) -> Json | None:
+        """The record, or else its part on val (``cells`` has ``val`` alone); None as long as there is neither."""
+        return self.record() or self._whole("selection.json")
+
+    def finished(self, test: bool) -> Json | None:
+        """``record()`` for who asks for test, ``selection()`` for who asks for val only."""
+        return self.record() if test else self.selection()
+
+    def _whole(self, name: str) -> Json | None:
+        record = read_json(self / name)
         if record is None or record.get("format") != RECORD_FORMAT:
             return None
-        whole = all(self._there(name, facts["bytes"]) for name, facts in record["files"].items())
+        whole = all(self._there(file, facts["bytes"]) for file, facts in record["files"].items())
         return record if whole else None
 
     def _there(self, name: str, size: int) -> bool:
@@ -199,14 +214,19 @@ class Store:
         """Hold a trial, so that no two processes train it at once."""
         return exclusive(self.root / "locks" / trial_id, waiting)
 
-    def state(self, trial_id: str, code: str) -> str:
-        """``done``, ``stale`` (done by other code), ``failed``, ``started`` or ``new``."""
+    def state(self, trial_id: str, code: str, test: bool = True) -> str:
+        """``done``, ``stale`` (done by other code), ``failed``, ``validated`` (all but test), ``started`` or ``new``.
+
+        Without ``test`` a trial is done with its part on val.
+        """
         trial = self.trial(trial_id)
-        record = trial.record()
+        record = trial.finished(test)
         if record is not None:
             return "done" if record["code"] == code else "stale"
         if trial.failure() is not None:
             return "failed"
+        if trial.selection() is not None:
+            return "validated"
         return "started" if (trial / "spec.json").is_file() else "new"
 
     def set_aside(self, trial_id: str) -> None:

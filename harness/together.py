@@ -24,6 +24,7 @@ from harness.render.markdown import markdown
 from harness.render.together import Part, numbered, together
 from harness.report import RELOAD_SECONDS, follow, short, write
 from harness.results import read, verify
+from harness.search_results import search_problems
 from harness.store import Store
 
 
@@ -39,7 +40,8 @@ class Together:
         """One sentence per trial that failed or is damaged."""
         holes = [hole for part in self.parts for hole in part.findings.results.holes]
         failed = [f"{hole.name}: {hole.reason}" for hole in holes if hole.state == "failed"]
-        return [*failed, *(problem for part in self.parts for problem in part.problems)]
+        searches = [sentence for part in self.parts for sentence in search_problems(part.findings.searches)]
+        return [*failed, *(problem for part in self.parts for problem in part.problems), *searches]
 
 
 def report_together(studies: Sequence[Study], arguments: Sequence[str], options: Collection[str]) -> int:

@@ -1,5 +1,6 @@
-"""The store mirrored to MLflow: one flat run per trial and one of the study, by the driver alone, as often as one likes.
+"""The store mirrored to MLflow: one run per trial, one per row, one of the study, by the driver alone, as often as one likes.
 
+Trials' runs lie below their row's, so that the page of runs opens with the methods.
 Everything is read from the store, points carry the times of the store, and runs are found by their tags before they are created:
 to mirror again adds nothing. MLflow is imported when it is first needed.
 """
@@ -13,18 +14,33 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from harness.config import Study
 from harness.errors import UserError
+from harness.findings import Findings
 from harness.plan import Plan, PlannedTrial
+from harness.render.document import Document
 from harness.store import Store, exclusive, read_json, write_json
+from harness.tracking_addresses import Addresses
+from harness.tracking_artifacts import TABLES, log_dataset, log_report, log_trial
 from harness.tracking_db import connect, ensure_database, ensure_usable, is_database, sqlite_file, sqlite_uri, without_password
-from harness.tracking_facts import milliseconds, read_facts
+from harness.tracking_facts import TrialFacts, milliseconds, read_facts
+from harness.tracking_notes import NOTE, trial_note
+from harness.tracking_rows import COLOUR, colour
 from harness.tracking_runs import find_experiment, mirror_study_run, mirror_trial_run
+from harness.tracking_study import mirror_comparison
+from harness.tracking_views import METHODS
 
 LONGEST_REASON = 300
+LOCAL = "http://127.0.0.1:5000"
+"""Where the UI of a database is opened, unless it is told otherwise."""
+
+LAYOUT = "2"
+"""What a complete mirror holds; databases that an older version filled are filled up."""
 
 
 class TrackingError(UserError):
@@ -48,26 +64,55 @@ class Tracker:
 
     def command(self) -> str:
         """The one command that opens the UI."""
-        if self.uri.startswith(("http://", "https://")):
-            return f"python -m webbrowser {shlex.quote(without_password(self.uri))}"
+        if self.server is not None:
+            return f"python -m webbrowser {shlex.quote(self.server)}"
         return f"mlflow ui --backend-store-uri {shlex.quote(without_password(self.uri))}"
+
+    @property
+    def server(self) -> str | None:
+        """The address of the tracking server, without a password; None for a database."""
+        return without_password(self.uri) if self.uri.startswith(("http://", "https://")) else None
+
+    def page(self) -> str:
+        """The page that answers the study's question, once the UI is open."""
+        where = self.addresses()
+        return f"{(self.server or LOCAL).rstrip('/')}/{where.runs(METHODS)}" if where is not None else self.server or LOCAL
 
     def mirror_trial(self, trial: PlannedTrial) -> None:
         """Bring MLflow up to what the store knows of a trial; a trial appears with its first finished epoch."""
         facts = read_facts(self.study.name, trial, self.store)
         if facts is None:
             return
+        note = {NOTE: trial_note(trial, facts.record)} if facts.record else {}
+        facts = replace(facts, tags=facts.tags | note | {COLOUR: colour(self.plan, trial.row.label)})
         with self._connected() as (client, experiment):
-            mirror_trial_run(client, experiment, facts, self._folder / f"{trial.id}.json")
+            finish = partial(self._finish, client, trial, facts)
+            mirror_trial_run(client, experiment, facts, self._folder / f"{trial.id}.json", self._complete, finish)
 
-    def mirror_study(self, artifacts: Sequence[Path], metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
-        """Bring the study's own run (tag ``kind=study``) up to the given metrics and tags, and replace its report files."""
-        times = [milliseconds(line["time"]) for trial in self.plan.trials for line in self.store.trial(trial.id).history()] or [0]
+    def mirror_comparison(self, findings: Findings, problems: Sequence[str] = ()) -> Addresses:
+        """Bring the rows' runs (tag ``kind=row``), what stands above them and the saved views up to the findings."""
         with self._connected() as (client, experiment):
-            run = mirror_study_run(client, experiment, self.study.name, (min(times), max(times)), metrics, tags)
-            for path in artifacts:
-                client.log_artifact(run, str(path))
+            where = mirror_comparison(client, experiment, findings, problems, self._ended)
+        write_json(self._folder / "runs.json", asdict(where))
+        return where
+
+    def mirror_study(
+        self, artifacts: Sequence[Path], metrics: Mapping[str, float], tags: Mapping[str, str], document: Document | None = None
+    ) -> None:
+        """Bring the study's own run (tag ``kind=study``) up to the given metrics and tags, and replace its report files.
+
+        Of a ``document`` the figures and tables are added.
+        """
+        with self._connected() as (client, experiment):
+            run = mirror_study_run(client, experiment, self.study.name, self._ended, metrics, tags)
+            found = log_report(client, run, artifacts, document)
+            client.set_tag(run, TABLES, found)
         write_json(self._folder / "study.json", self._state())
+
+    def addresses(self) -> Addresses | None:
+        """Where the study's runs are, as far as this machine has mirrored them; asks the disk, not MLflow."""
+        found = read_json(self._folder / "runs.json")
+        return Addresses(**found) if found is not None else None
 
     def up_to_date(self) -> bool:
         """Whether the whole study, as the store has it now, was mirrored before; asks the disk, not MLflow."""
@@ -80,9 +125,32 @@ class Tracker:
             f"and `python -m harness.report study={self.study.name} --track` (with this run's other arguments) mirrors them later"
         )
 
+    def _finish(self, client: Any, trial: PlannedTrial, facts: TrialFacts, run: Any) -> None:
+        """What a finished trial's run has beside points."""
+        data = self.plan.spec
+        log_dataset(client, run.info.run_id, trial, data, self._counts)
+        weights = "link" if is_database(self.uri) else "copy"
+        log_trial(
+            client, run, trial, self.store.trial(trial.id), facts.record, data, weights if self.study.tracking.weights else None
+        )
+
+    @cached_property
+    def _counts(self) -> Mapping[str, int]:
+        return self.plan.dataset.counts()
+
+    @property
+    def _complete(self) -> str:
+        return f"{LAYOUT}, with weights" if self.study.tracking.weights else LAYOUT
+
+    @property
+    def _ended(self) -> int:
+        """When the last epoch of all trials ended, in milliseconds."""
+        lines = (line for trial in self.plan.trials for line in self.store.trial(trial.id).history()[-1:])
+        return milliseconds(max((line["time"] for line in lines), default=0))
+
     def _state(self) -> dict[str, str]:
         """What of each trial is there to be mirrored: when its record or failure was written."""
-        found = {}
+        found = {"layout": self._complete}
         for trial in [*self.plan.stages, *self.plan.trials]:
             for name in ("record.json", "failure.json"):
                 path = self.store.trial(trial.id) / name

@@ -16,8 +16,9 @@ from harness.plan import PlannedTrial
 from harness.store import Json, Store, TrialDirectory
 
 STATUS = {"done": "FINISHED", "stale": "FINISHED", "failed": "FAILED", "started": "RUNNING"}
-TAGS_THAT_COME_AND_GO = ("collapsed", "reason")
+TAGS_THAT_COME_AND_GO = ("collapsed", "reason", "ties", "minus_baseline", "verdict")
 LONGEST_REASON = 1000
+Curve = list[tuple[int, float]]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class TrialFacts:
     """One trial as its files describe it.
 
     ``began`` and ``ended`` are the times of the first and last finished epoch, in milliseconds; ``began`` tells one training of a
-    trial from another. ``final`` and ``artifacts`` are empty until the trial is done.
+    trial from another. ``record``, ``final`` (one value each) and ``curves`` (points (step, value)) are empty until it is done.
     """
 
     trial_id: str
@@ -36,8 +37,9 @@ class TrialFacts:
     tags: dict[str, str]
     params: dict[str, str]
     history: list[Json]
+    record: Json = field(default_factory=dict)
     final: dict[str, float] = field(default_factory=dict)
-    artifacts: tuple[Path, ...] = ()
+    curves: dict[str, Curve] = field(default_factory=dict)
 
 
 def read_facts(study: str, trial: PlannedTrial, store: Store) -> TrialFacts | None:
@@ -50,7 +52,7 @@ def read_facts(study: str, trial: PlannedTrial, store: Store) -> TrialFacts | No
     if state not in STATUS or (not history and ending is None):
         return None
     times = [milliseconds(line["time"]) for line in history] or [milliseconds((ending or files.path).stat().st_mtime)]
-    done = record is not None and STATUS[state] == "FINISHED"
+    finished = record if record is not None and STATUS[state] == "FINISHED" else {}
     return TrialFacts(
         trial_id=trial.id,
         name=trial.job.name,
@@ -60,8 +62,9 @@ def read_facts(study: str, trial: PlannedTrial, store: Store) -> TrialFacts | No
         tags=_tags(study, trial, state, record, files.failure()),
         params=dict(flattened(asdict(trial.job.spec))),
         history=history,
-        final=final_metrics(record) if record and done else {},
-        artifacts=(files / "record.json",) if done else (),
+        record=finished,
+        final=final_metrics(finished) if finished else {},
+        curves=final_curves(finished) if finished and trial.only is None else {},
     )
 
 
@@ -79,6 +82,7 @@ def _tags(study: str, trial: PlannedTrial, state: str, record: Json | None, fail
         "variant": spec.variant,
         "label": trial.row.label,
         "dataset": str(spec.dataset["name"]),
+        "protocol": str(spec.dataset["protocol"]),
         "seed": str(spec.seed),
         "trial_id": trial.id,
         "backbone": str(spec.backbone["name"]),
@@ -98,18 +102,36 @@ def collapsed_combinations(record: Json) -> list[str]:
 
 def final_metrics(record: Json) -> dict[str, float]:
     """The metrics of a finished trial: every test cell, mean, worst, all modalities, and what the trial cost."""
-    name, combinations = record["metric"], record["combinations"]
-    values = {combination: float(record["cells"]["test"][combination]["value"]) for combination in combinations}
+    name, values = record["metric"], test_values(record)
     cells = {f"test/{name}/{combination.replace('+', '.')}": value for combination, value in values.items()}
     return cells | {
         f"test/{name}_mean": sum(values.values()) / len(values),
         f"test/{name}_worst": metric(name).worst(values),
-        f"test/{name}_full": values[combinations[-1]],
+        f"test/{name}_full": values.get(record["combinations"][-1], math.nan),
         f"val/{name}_selected_mean": float(record["val_mean"]),
         "train_seconds": float(record["train_seconds"]),
         "parameters/inference": float(record["parameters"]["inference"]),
         "parameters/training": float(record["parameters"]["training"]),
     }
+
+
+def test_values(record: Json) -> dict[str, float]:
+    """Combination -> value on test, in the lattice's order, without combinations that no sample has."""
+    cells = record["cells"]["test"]
+    return {name: float(cells[name]["value"]) for name in record["combinations"] if cells[name]["value"] is not None}
+
+
+def final_curves(record: Json) -> dict[str, Curve]:
+    """The mean over the combinations of each number of present modalities; that number is the step."""
+    by_size: dict[int, list[float]] = {}
+    for combination, value in test_values(record).items():
+        by_size.setdefault(combination.count("+") + 1, []).append(value)
+    return {by_present_name(record["metric"]): [(size, sum(found) / len(found)) for size, found in sorted(by_size.items())]}
+
+
+def by_present_name(metric: str) -> str:
+    """The curve over the number of present modalities, which a chart shows on its step axis."""
+    return f"by_number_present/{metric}"
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

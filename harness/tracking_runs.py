@@ -5,40 +5,106 @@ Nothing here reads a clock, and what is there already is not sent again: every f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.store import Json, read_json, write_json
 from harness.tracking_facts import TAGS_THAT_COME_AND_GO, TrialFacts, finite, milliseconds
+from harness.tracking_rows import RowFacts
 
-POINTS_PER_CALL = 1000
+POINTS_PER_CALL, TAGS_PER_CALL = 1000, 100
+PARENT = "mlflow.parentRunId"
 Point = tuple[str, float, int, int]
 
 
-def mirror_trial_run(client: Any, experiment: str, facts: TrialFacts, offset: Path) -> None:
-    """Bring a trial's run up to date; ``offset`` is the file that says how far it was."""
+def mirror_trial_run(
+    client: Any, experiment: str, facts: TrialFacts, offset: Path, complete: str, finish: Callable[[Any], None]
+) -> None:
+    """Bring a trial's run up to date; ``offset`` is the file that says how far it was.
+
+    ``finish`` adds to the run of a done trial what is no point; it is called until it returned once for this ``complete``.
+    """
     known = read_json(offset) or {}
     run = _find_trial(client, experiment, facts, known.get("run"))
     if known.get("run") != run.info.run_id:
-        known = {"run": run.info.run_id, "epochs": 0, "complete": False}
+        known = {"run": run.info.run_id, "epochs": 0, "complete": ""}
         write_json(offset, known)
     _describe(client, run, facts)
     _add_points(client, facts, known, offset)
-    _conclude(client, run, facts)
+    if facts.record and known["complete"] != complete:
+        _log(client, run.info.run_id, _final_points(facts.final, facts.curves, facts.ended))
+        finish(run)
+        write_json(offset, known | {"epochs": len(facts.history), "complete": complete})
+    _conclude(client, run, facts.name, facts.status, facts.ended)
+
+
+def mirror_row_run(client: Any, experiment: str, facts: RowFacts, finish: Callable[[str], None]) -> str:
+    """The id of a row's run with what the row is now; a run with other points goes to MLflow's trash.
+
+    ``finish`` adds to a new run what is no point.
+    """
+    runs = _search(client, experiment, "tags.kind = 'row'")
+    ours = [run for run in runs if run.data.tags.get("label") == facts.label]
+    same = [run for run in ours if run.data.tags.get("content") == facts.content]
+    for run in ours:
+        if run not in same[:1]:
+            _supersede(client, run)
+    run = same[0] if same else client.create_run(experiment, facts.at, {"kind": "row", "label": facts.label}, facts.label)
+    _describe(client, run, facts)
+    if not same:
+        _log(client, run.info.run_id, _final_points(facts.metrics, facts.curves, facts.at))
+        finish(run.info.run_id)
+        # Last: a run that a kill left without it is replaced.
+        client.set_tag(run.info.run_id, "content", facts.content)
+    _conclude(client, run, facts.label, facts.status, facts.at)
+    return str(run.info.run_id)
+
+
+def remove_other_rows(client: Any, experiment: str, labels: Sequence[str]) -> None:
+    """Runs of rows that the study no longer has go to MLflow's trash."""
+    for run in _search(client, experiment, "tags.kind = 'row'"):
+        if run.data.tags.get("label") not in labels:
+            _supersede(client, run)
+
+
+def place_below(client: Any, experiment: str, parents: Mapping[str, str]) -> dict[str, str]:
+    """Put each trial's run below its row's (trial id -> run id of the row); the ids of the trials' runs by trial id."""
+    found = {}
+    for run in _search(client, experiment, "tags.kind = 'trial'"):
+        trial = run.data.tags["trial_id"]
+        found[trial] = str(run.info.run_id)
+        if trial in parents and run.data.tags.get(PARENT) != parents[trial]:
+            client.set_tag(run.info.run_id, PARENT, parents[trial])
+    return found
+
+
+def set_experiment_tags(client: Any, experiment: str, tags: Mapping[str, str]) -> None:
+    """Tags of the experiment as they are now."""
+    known = client.get_experiment(experiment).tags
+    for name, text in tags.items():
+        if known.get(name) != text:
+            client.set_experiment_tag(experiment, name, text)
+
+
+def set_note(client: Any, run_id: str, text: str) -> None:
+    """The description of a run."""
+    if client.get_run(run_id).data.tags.get("mlflow.note.content") != text:
+        client.set_tag(run_id, "mlflow.note.content", text)
 
 
 def mirror_study_run(
-    client: Any, experiment: str, name: str, span: tuple[int, int], metrics: Mapping[str, float], tags: Mapping[str, str]
+    client: Any, experiment: str, name: str, at: int, metrics: Mapping[str, float], tags: Mapping[str, str]
 ) -> str:
-    """Bring the study's own run up to date and return its id; ``span``: first and last moment of training, in milliseconds."""
-    run = _find_study(client, experiment, name, span[0])
-    run_id = str(run.info.run_id)
+    """Bring the study's own run up to date and return its id; ``at``: the last moment of training, in milliseconds.
+
+    It begins there, too: the newest run is the first that MLflow shows.
+    """
+    run = find_study(client, experiment, name, at)
     _set_tags(client, run, tags)
-    _log_changed(client, run, finite(metrics), span[1])
-    if (run.info.status, run.info.end_time) != ("FINISHED", span[1]):
-        client.set_terminated(run_id, "FINISHED", span[1])
-    return run_id
+    _log_changed(client, run, finite(metrics), at)
+    _conclude(client, run, f"study {name}", "FINISHED", at)
+    return str(run.info.run_id)
 
 
 def find_experiment(client: Any, name: str, artifacts: str | None) -> str:
@@ -57,18 +123,33 @@ def _find_trial(client: Any, experiment: str, facts: TrialFacts, previous: str |
     ours = sorted((run for run in runs if run.info.start_time == facts.began), key=lambda run: str(run.info.run_id))
     # The second of two equals: its creation was answered too late. The previous one: the trial was trained again since.
     for run in [*ours[1:], *(run for run in runs if run not in ours and run.info.run_id == previous)]:
-        client.set_tag(run.info.run_id, "kind", "superseded")
-        client.delete_run(run.info.run_id)
+        _supersede(client, run)
     tags = {"kind": "trial", "trial_id": facts.trial_id}
     return ours[0] if ours else client.create_run(experiment, facts.began, tags, facts.name)
 
 
-def _find_study(client: Any, experiment: str, name: str, began: int) -> Any:
+def _supersede(client: Any, run: Any) -> None:
+    client.set_tag(run.info.run_id, "kind", "superseded")
+    client.delete_run(run.info.run_id)
+
+
+def _search(client: Any, experiment: str, condition: str) -> list[Any]:
+    """All runs of a kind, page by page."""
+    page = client.search_runs([experiment], condition, max_results=POINTS_PER_CALL)
+    found = list(page)
+    while page.token:
+        page = client.search_runs([experiment], condition, max_results=POINTS_PER_CALL, page_token=page.token)
+        found += page
+    return found
+
+
+def find_study(client: Any, experiment: str, name: str, began: int) -> Any:
+    """The study's own run, created if need be."""
     runs = client.search_runs([experiment], "tags.kind = 'study'", order_by=["attributes.start_time ASC"])
     return runs[0] if runs else client.create_run(experiment, began, {"kind": "study", "study": name}, f"study {name}")
 
 
-def _describe(client: Any, run: Any, facts: TrialFacts) -> None:
+def _describe(client: Any, run: Any, facts: TrialFacts | RowFacts) -> None:
     """Tags as they are now; parameters that are not there yet."""
     from mlflow.entities import Param
 
@@ -83,36 +164,38 @@ def _set_tags(client: Any, run: Any, tags: Mapping[str, str], params: Sequence[A
     from mlflow.entities import RunTag
 
     changed = [RunTag(name, text) for name, text in tags.items() if run.data.tags.get(name) != text]
-    client.log_batch(run.info.run_id, params=params, tags=changed, synchronous=True)
+    for start in range(0, max(len(changed), len(params)), TAGS_PER_CALL):
+        part = slice(start, start + TAGS_PER_CALL)
+        client.log_batch(run.info.run_id, params=params[part], tags=changed[part], synchronous=True)
 
 
-def _conclude(client: Any, run: Any, facts: TrialFacts) -> None:
+def _conclude(client: Any, run: Any, name: str, status: str, ended: int) -> None:
     run_id, info = run.info.run_id, run.info
-    if info.run_name != facts.name:
-        client.update_run(run_id, name=facts.name)
-    if facts.status == "RUNNING":
+    if info.run_name != name:
+        client.update_run(run_id, name=name)
+    if status == "RUNNING":
         if info.status != "RUNNING":
             client.update_run(run_id, status="RUNNING")
-    elif (info.status, info.end_time) != (facts.status, facts.ended):
-        client.set_terminated(run_id, facts.status, facts.ended)
+    elif (info.status, info.end_time) != (status, ended):
+        client.set_terminated(run_id, status, ended)
 
 
 # ---------------------------------------------------------------------- points
 
 
 def _add_points(client: Any, facts: TrialFacts, known: Json, offset: Path) -> None:
-    """The epochs after the offset, then final metrics and artifacts; the offset follows each call: a kill repeats at most one."""
+    """The epochs after the offset, which follows each call: a kill repeats at most one."""
     run_id, epochs = known["run"], known["epochs"]
     while epochs < len(facts.history):
         following = _epochs_of_one_call(facts.history, epochs)
         _log(client, run_id, [point for line in facts.history[epochs:following] for point in _points(line)])
         epochs = following
         write_json(offset, known | {"epochs": epochs})
-    if facts.final and not known["complete"]:
-        _log(client, run_id, [(name, value, facts.ended, 0) for name, value in finite(facts.final).items()])
-        for path in facts.artifacts:
-            client.log_artifact(run_id, str(path))
-        write_json(offset, {"run": run_id, "epochs": epochs, "complete": True})
+
+
+def _final_points(final: Mapping[str, float], curves: Mapping[str, Sequence[tuple[int, float]]], at: int) -> list[Point]:
+    single = [(name, value, at, 0) for name, value in finite(final).items()]
+    return [*single, *((name, value, at, step) for name, points in curves.items() for step, value in points)]
 
 
 def _points(line: Json) -> list[Point]:
@@ -131,7 +214,9 @@ def _epochs_of_one_call(history: Sequence[Json], start: int) -> int:
 def _log(client: Any, run_id: str, points: Sequence[Point]) -> None:
     from mlflow.entities import Metric
 
-    client.log_batch(run_id, metrics=[Metric(*point) for point in points], synchronous=True)
+    for start in range(0, len(points), POINTS_PER_CALL):
+        batch = [Metric(*point) for point in points[start : start + POINTS_PER_CALL]]
+        client.log_batch(run_id, metrics=batch, synchronous=True)
 
 
 def _log_changed(client: Any, run: Any, metrics: Mapping[str, float], timestamp: int) -> None:

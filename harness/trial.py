@@ -7,31 +7,27 @@ import hashlib
 import json
 import logging
 import os
-import resource
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from harness.backbones import Backbone
-from harness.dataset import Dataset, Split
+from harness.concluding import Run, conclude
+from harness.dataset import Dataset
 from harness.errors import TrialFailure
-from harness.evaluate import NotSeparable, Stopwatch, as_json, gather, score_cells
+from harness.evaluate import NotSeparable
 from harness.method import Method
 from harness.metrics import metric
-from harness.provenance import code_hash, environment
-from harness.recipe import EvaluationConfig, MissingConfig, TrainConfig
+from harness.provenance import code_hash
+from harness.recipe import MissingConfig, TrainConfig
 from harness.registry import BACKBONES, DATASETS, METHODS
 from harness.seeds import Streams
-from harness.store import RECORD_FORMAT, CheckpointFile, Json, Store, TrialDirectory, write_atomically, write_json
+from harness.store import CheckpointFile, Json, Store, TrialDirectory, write_json
 from harness.train import EpochReport, Fit, Trainer
 
 
@@ -72,7 +68,8 @@ def spec_id(spec: Json) -> str:
 class Job:
     """A trial and where its parts are on this machine; plain data, so that it can be sent anywhere.
 
-    ``local`` holds the backbone's options that are paths.
+    ``local`` holds the backbone's options that are paths. ``test`` says whether the part on test is asked for: a search asks for
+    val only, and another asker later for the rest of the same trial.
     """
 
     spec: TrialSpec
@@ -84,6 +81,7 @@ class Job:
     cache: str | None = None
     method_file: str | None = None
     local: dict[str, str] = field(default_factory=dict)
+    test: bool = True
 
     @property
     def name(self) -> str:
@@ -126,25 +124,10 @@ class Outcome:
     seconds: float = 0.0
 
 
-@dataclass
-class _Run:
-    """The parts of one trial while it runs."""
-
-    job: Job
-    trial: TrialDirectory
-    dataset: Dataset
-    model: Method
-    device: torch.device
-    network_remarks: list[str]
-    started: float = field(default_factory=time.perf_counter)
-
-    @property
-    def evaluation(self) -> EvaluationConfig:
-        return EvaluationConfig(**self.job.spec.evaluation)
-
-
 def run_trial(job: Job, on_epoch: Callable[[EpochReport], None] = lambda report: None) -> Outcome:
     """Train, evaluate and record one trial; resume it where an earlier process stopped; return at once when it is done.
+
+    Without ``job.test`` it is done with its part on val. What was trained for that is not trained again for the rest.
 
     A failure of the trial itself (a loss that is not finite, an exception in a method, no memory) is recorded and returned.
     Whatever kills the process leaves the last epoch's checkpoint.
@@ -156,7 +139,7 @@ def run_trial(job: Job, on_epoch: Callable[[EpochReport], None] = lambda report:
         store.locked(job.spec.id, lambda: _log().info("waiting for another process that runs this trial")),
         _logging(trial),
     ):
-        if trial.record() is not None:
+        if trial.finished(job.test) is not None:
             return Outcome(job.spec.id, "done")
         write_json(trial / "spec.json", asdict(job.spec) | {"label": job.label})
         try:
@@ -171,12 +154,10 @@ def run_trial(job: Job, on_epoch: Callable[[EpochReport], None] = lambda report:
 
 def _run(job: Job, trial: TrialDirectory, on_epoch: Callable[[EpochReport], None]) -> None:
     _log().info("%s, trial %s, process %d", job.name, job.spec.id, os.getpid())
-    run = _Run(job, trial, job.open_dataset(), *_build(job))
+    run = Run(job, trial, job.open_dataset(), *_build(job))
     for name, needed in job.spec.needs.items():
         run.model.adopt(name, Store(Path(job.store)).trial(needed).weights())
-    fit = _fit(run, on_epoch)
-    _evaluate(run, fit)
-    (trial / "checkpoint.pt").unlink(missing_ok=True)
+    conclude(run, _fit(run, on_epoch))
 
 
 def _build(job: Job) -> tuple[Method, torch.device, list[str]]:
@@ -188,7 +169,7 @@ def _build(job: Job) -> tuple[Method, torch.device, list[str]]:
     return model.to(device), device, backbone.remarks()
 
 
-def _fit(run: _Run, on_epoch: Callable[[EpochReport], None]) -> Fit:
+def _fit(run: Run, on_epoch: Callable[[EpochReport], None]) -> Fit:
     spec, trial = run.job.spec, run.trial
 
     def progressed(report: EpochReport) -> None:
@@ -211,67 +192,6 @@ def _fit(run: _Run, on_epoch: Callable[[EpochReport], None]) -> Fit:
         on_epoch=progressed,
     )
     return trainer.fit()
-
-
-def _evaluate(run: _Run, fit: Fit) -> None:
-    """Score the last and the selected weights, and write scores, weights and the record."""
-    test, val = run.dataset.load("test").to(run.device), run.dataset.load("val").to(run.device)
-    last = _cells(run, test)[1]
-    run.model.load_state_dict(fit.best_state)
-    arrays: dict[str, Tensor] = {}
-    cells = {}
-    watch = Stopwatch(run.device)
-    for name, split in (("val", val), ("test", test)):
-        evidence, cells[name] = _cells(run, split, calibration=True, watch=watch if name == "test" else None)
-        arrays[name] = evidence.pop("scores")
-        arrays |= {f"{name}_{what}": array for what, array in evidence.items()} | {f"{name}_available": split.available}
-        if split.target.dim() == 1:  # label maps are in the confusion counts
-            arrays[f"{name}_target"] = split.target.cpu()
-        expected = run.dataset.counts()[name]
-        if arrays[name].shape[1] != expected:
-            raise TrialFailure(f"{arrays[name].shape[1]} samples of {name} were evaluated, and the split has {expected}")
-    write_atomically(
-        run.trial / "scores.npz", lambda stream: np.savez(stream, allow_pickle=False, **{n: a.numpy() for n, a in arrays.items()})
-    )
-    write_atomically(run.trial / "weights.pt", lambda stream: torch.save(fit.best_state, stream))
-    write_json(run.trial / "record.json", _record(run, fit, cells | {"test_last_epoch": last}, watch))
-
-
-def _cells(
-    run: _Run, split: Split, calibration: bool = False, watch: Stopwatch | None = None
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    evidence = gather(run.model, split, run.evaluation.batch_size, run.device, calibration, watch)
-    if not bool(evidence["scores"].isfinite().all()):
-        raise TrialFailure("test scores are not finite")
-    cells = score_cells(metric(run.dataset.spec.metric), evidence["scores"], split, run.model.combinations)
-    return evidence, as_json(cells)
-
-
-def _record(run: _Run, fit: Fit, cells: dict[str, Any], watch: Stopwatch) -> Json:
-    spec, data = run.job.spec, run.dataset.spec
-    return {
-        "format": RECORD_FORMAT,
-        "trial_id": spec.id,
-        "spec": asdict(spec),
-        "code": run.job.code(),
-        "metric": data.metric,
-        "combinations": [combination.name for combination in run.model.combinations],
-        "synthetic": data.synthetic,
-        "counts": run.dataset.counts(),
-        "epochs": fit.epoch + 1,
-        "selected_epoch": fit.best_epoch,
-        "val_mean": fit.best_value,
-        "cells": cells,
-        "parameters": run.model.parameter_counts(),
-        "starved_encoder_batches": run.model.starved_encoders,
-        "remarks": [*run.network_remarks, *fit.remarks, *run.model.remarks(fit.epoch + 1)],
-        "train_seconds": round(fit.seconds, 3),
-        "seconds": round(time.perf_counter() - run.started, 3),
-        "test_evaluation": {"samples": watch.samples, "encode_seconds": watch.encode, "fuse_seconds": watch.fuse},
-        "peak_memory_bytes": _peak_memory(run.device),
-        "environment": environment(run.device.type),
-        "files": run.trial.describe_files("scores.npz", "weights.pt"),
-    }
 
 
 def record_failure(trial: TrialDirectory, job: Job, reason: str, seconds: float = 0.0) -> Outcome:
@@ -306,13 +226,6 @@ def deterministic(device: str) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(algorithms)
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _release_memory() -> None:

@@ -77,7 +77,7 @@ MISTAKES = {
     "preset=smok": "unknown preset 'smok'; did you mean 'smoke'?",
     "rerun=all": "rerun='all' is not a legal value",
     "published_table=8": "published_table=8 must be between 1 and 7",
-    "search.budget=3": "search.* is not built yet",
+    "search.trial=3": "unknown key 'search.trial'; did you mean 'search.trials'?",
 }
 
 

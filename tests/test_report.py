@@ -249,13 +249,6 @@ def test_csv_is_the_long_table(study: tuple[Plan, Store]) -> None:
     assert list(rows[0]) == list(long_table(plan, store).columns)
 
 
-def test_headline_leaves_out_rows_without_a_trial(tmp_path: Path) -> None:
-    plan, store = planned(tmp_path)
-    write_trial(plan, store, "sf_md", 0, ladder(30))
-    write_trial(plan, store, "sf_md", 2, ladder(33))
-    assert write_report(plan, store).headline == {"sf_md": pytest.approx(67.5)}
-
-
 def test_synthetic_stands_beside_the_name_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Digits.spec.fget  # type: ignore[attr-defined]
     monkeypatch.setattr(Digits, "spec", property(lambda self: dataclasses.replace(real(self), synthetic=True)))
@@ -403,9 +396,10 @@ def test_track_replays_the_study_and_adds_nothing_the_second_time(tmp_path: Path
     assert sorted(run.data.tags["trial_id"] for run in runs if "trial_id" in run.data.tags) == sorted(t.id for t in plan.trials)
     (summary,) = [run for run in runs if run.data.tags.get("kind") == "study"]
     assert summary.data.tags["trials"] == "3 of 3"
-    averages = {"sf_md": 65.0, "hemis": 70.0, "dmrnet_alpha_1e-2": 75.0}
-    assert summary.data.metrics == {f"test/accuracy_mean/{name}": pytest.approx(value) for name, value in averages.items()}
-    assert {file.path for file in client.list_artifacts(summary.info.run_id)} == set(FILES)
+    assert summary.data.metrics == {"trials_finished": 3}
+    assert {file.path for file in client.list_artifacts(summary.info.run_id)} == {*FILES, "figures", "tables"}
+    rows = {run.info.run_name: run.data.metrics["test/accuracy_mean"] for run in runs if run.data.tags["kind"] == "row"}
+    assert rows == {"sf_md": pytest.approx(65), "hemis": pytest.approx(70), "dmrnet[alpha=1e-2]": pytest.approx(75)}
 
 
 def test_a_dead_tracking_server_is_a_warning_at_the_end_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -198,12 +198,13 @@ def _each(findings: Findings, other: str) -> Table | None:
     names = [c.name for c in findings.results.plan.combinations]
     by_name = {name: {one.label: one for one in findings.against(other, name)} for name in [*names, WORST]}
     labels = [one.label for one in findings.against(other)]
-    rows = [[label, *(_marked_difference(by_name[name].get(label), metric) for name in by_name)] for label in labels]
+    rows = [[label, *(marked_difference(by_name[name].get(label), metric) for name in by_name)] for label in labels]
     caption = f"Each combination and the worst case, each row minus {other}; {MORE} significantly better, {LESS} worse"
     return table(["method", *names, "worst case"], rows, caption) if rows else None
 
 
-def _marked_difference(one: Against | None, metric: Metric) -> str:
+def marked_difference(one: Against | None, metric: Metric) -> str:
+    """``+1.17 ▲``: with a mark where it is significant."""
     if one is None:
         return ABSENT
     mark = {"better": f" {MORE}", "worse": f" {LESS}", "": ""}[one.verdict]

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.findings import Findings
-from harness.render import background, comparing, inside, origins, published, robust, status
-from harness.render.document import Document
+from harness.render import background, comparing, inside, origins, published, robust, search, status
+from harness.render.document import Document, Section
 from harness.results import dataset_name
 
 
-def contents(findings: Findings, problems: Sequence[str], arguments: Sequence[str]) -> Document:
-    """The report; ``problems`` are what harness.results.verify found, ``arguments`` those of the command line."""
+def contents(findings: Findings, problems: Sequence[str], arguments: Sequence[str], *more: Section) -> Document:
+    """The report; ``problems`` are what harness.results.verify found, ``arguments`` those of the command line.
+
+    ``more`` are sections that stand before the last.
+    """
     results = findings.results
     study = results.plan.study
     sections = (
@@ -23,7 +26,7 @@ def contents(findings: Findings, problems: Sequence[str], arguments: Sequence[st
         inside.representations(findings),
         published.published(findings),
         inside.claims(findings),
-        status.search(),
+        search.search(findings),
         robust.cost(findings),
         background.methods(results),
         background.data(results),
@@ -36,6 +39,7 @@ def contents(findings: Findings, problems: Sequence[str], arguments: Sequence[st
         background.machines(results),
         *origins.origins(results),
         status.seeds(results),
+        *more,
         background.reproduce(results, arguments),
     )
     title = f"{study.name} on {dataset_name(results.plan.spec)}"

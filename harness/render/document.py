@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-FOLDERS = re.compile(r"(?<![\w./~…])/(?:[^\s/:'\"]+/)+")
+FOLDERS = re.compile(r"(?<![\w./~…#])/(?:[^\s/:'\"]+/)+")
 """The folders of an absolute path, as they may stand in the reason of a failed trial or in an argument."""
 
 
@@ -14,6 +14,18 @@ class Strong(str):
     """A text to be emphasised."""
 
     __slots__ = ()
+
+
+class Link(str):
+    """A text of a table that leads to ``url``."""
+
+    __slots__ = ("url",)
+    url: str
+
+    def __new__(cls, text: str, url: str) -> Link:
+        link = super().__new__(cls, text)
+        link.url = url
+        return link
 
 
 @dataclass(frozen=True)

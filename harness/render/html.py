@@ -13,7 +13,7 @@ from hashlib import sha256
 from html import escape
 from string import Template
 
-from harness.render.document import Block, Bullets, Code, Document, Facts, Figure, Paragraph, Section, Strong, Table, portable
+from harness.render.document import Block, Bullets, Code, Document, Facts, Figure, Link, Paragraph, Section, Strong, Table, portable
 from harness.render.page import PAGE, SCRIPT, STYLE
 from harness.render.text import ABSENT
 
@@ -107,6 +107,8 @@ def _row(row: Sequence[str]) -> str:
 
 def _cell(cell: str, at: int) -> str:
     inner = f"<strong>{text(cell)}</strong>" if isinstance(cell, Strong) else text(cell)
+    if isinstance(cell, Link):
+        inner = f'<a href="{escape(cell.url)}">{inner}</a>'
     if at == 0:
         return f'<th scope="row">{inner}</th>'
     return f'<td class="n">{inner}</td>' if NUMBER.match(cell) or cell == ABSENT else f"<td>{inner}</td>"

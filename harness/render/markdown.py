@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.render.document import Block, Bullets, Code, Document, Facts, Figure, Paragraph, Section, Strong, Table, portable
+from harness.render.document import Block, Bullets, Code, Document, Facts, Figure, Link, Paragraph, Section, Strong, Table, portable
 from harness.render.text import pipe_table
 
 
@@ -43,6 +43,12 @@ def _items(lines: Sequence[str]) -> list[str]:
 
 
 def _table(table: Table) -> str:
-    rows = [[f"**{cell}**" if isinstance(cell, Strong) else cell for cell in row] for row in table.rows]
+    rows = [list(map(_cell, row)) for row in table.rows]
     caption = [f"{table.caption}:", ""] if table.caption else []
     return "\n".join([*caption, *pipe_table(table.header, rows)])
+
+
+def _cell(cell: str) -> str:
+    if isinstance(cell, Link):
+        return f"[{cell}]({cell.url})"
+    return f"**{cell}**" if isinstance(cell, Strong) else cell

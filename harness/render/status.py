@@ -76,9 +76,3 @@ def remarks(results: Results) -> Section:
             found.setdefault((done.trial.row.label, remark), []).append(str(done.trial.seed))
     lines = [f"{label}, {'seeds' if len(of) > 1 else 'seed'} {', '.join(of)}: {remark}" for (label, remark), of in found.items()]
     return section("Remarks of the trained models", bullets(lines))
-
-
-def search() -> Section:
-    """How hyperparameters were found."""
-    text = "This study searches no hyperparameters: each row has those listed with its method."
-    return section("Search", Paragraph(text))

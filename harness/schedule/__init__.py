@@ -24,8 +24,23 @@ class Observer(Protocol):
     def finished(self, trial: PlannedTrial, outcome: Outcome) -> None: ...
 
 
+class Feed(Protocol):
+    """Hands out trials as long as the ends of others make it ask for more."""
+
+    @property
+    def over(self) -> bool: ...
+
+    def next(self, observer: Observer) -> PlannedTrial | None: ...
+
+    def ended(self, trial: PlannedTrial) -> None: ...
+
+
 Executor = Callable[[Sequence[PlannedTrial], ResourcesConfig, Path, Observer], list[Outcome]]
 """(trials, resources, the study's folder, observer) -> outcomes; KeyboardInterrupt stops it cleanly."""
+
+
+FeedExecutor = Callable[[Feed, ResourcesConfig, Path, Observer], list[Outcome]]
+"""The same for a feed."""
 
 
 def waves(trials: Sequence[PlannedTrial]) -> list[list[PlannedTrial]]:
@@ -39,7 +54,7 @@ def without_blocked(wave: Sequence[PlannedTrial], observer: Observer) -> tuple[l
     """The trials that can run, and the recorded failures of those whose needs are not there."""
     runnable, failed = [], []
     for trial in wave:
-        reason = _unmet(trial)
+        reason = unmet(trial)
         if reason:
             outcome = record_failure(Store(Path(trial.job.store)).trial(trial.id), trial.job, reason)
             observer.finished(trial, outcome)
@@ -49,10 +64,10 @@ def without_blocked(wave: Sequence[PlannedTrial], observer: Observer) -> tuple[l
     return runnable, failed
 
 
-def _unmet(trial: PlannedTrial) -> str:
+def unmet(trial: PlannedTrial) -> str:
     store = Store(Path(trial.job.store))
     for name, needed in trial.job.spec.needs.items():
-        if store.trial(needed).record() is None:
+        if store.trial(needed).selection() is None:
             failure = store.trial(needed).failure() or {"reason": "it has no record"}
             return f"its {name} (trial {needed}) failed: {failure['reason']}"
     return ""
@@ -65,5 +80,16 @@ def executor(name: str) -> Executor:
 
         return run_all
     from harness.schedule.ray_tune import run_all as run_with_ray
+
+    return run_with_ray
+
+
+def feed_executor(name: str) -> FeedExecutor:
+    """The executor called ``name`` for a feed."""
+    if name == "local":
+        from harness.schedule.local import run_feed
+
+        return run_feed
+    from harness.schedule.ray_search import run_feed as run_with_ray
 
     return run_with_ray

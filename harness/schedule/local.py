@@ -11,22 +11,36 @@ import torch
 from harness.config import ResourcesConfig
 from harness.errors import UserError
 from harness.plan import PlannedTrial
-from harness.schedule import Observer, waves, without_blocked
+from harness.schedule import Feed, Observer, waves, without_blocked
 from harness.train import EpochReport
 from harness.trial import Outcome, run_trial
 
 
 def run_all(trials: Sequence[PlannedTrial], resources: ResourcesConfig, folder: Path, observer: Observer) -> list[Outcome]:
     """Run every trial; UserError when GPUs are asked for and there is none."""
-    if resources.gpus_per_trial > 0 and not torch.cuda.is_available():
-        raise UserError(
-            f"resources.gpus_per_trial={resources.gpus_per_trial:g} and this machine has no GPU; set it to 0 to train on the CPU"
-        )
+    _check_device(resources)
     outcomes: list[Outcome] = []
     for wave in waves(trials):
         runnable, failed = without_blocked(wave, observer)
         outcomes += failed + [_run(trial, observer) for trial in runnable]
     return outcomes
+
+
+def run_feed(feed: Feed, resources: ResourcesConfig, folder: Path, observer: Observer) -> list[Outcome]:
+    """Run what a search asks for until it has what it wants; UserError as above."""
+    _check_device(resources)
+    outcomes: list[Outcome] = []
+    while (trial := feed.next(observer)) is not None:
+        outcomes.append(_run(trial, observer))
+        feed.ended(trial)
+    return outcomes
+
+
+def _check_device(resources: ResourcesConfig) -> None:
+    if resources.gpus_per_trial > 0 and not torch.cuda.is_available():
+        raise UserError(
+            f"resources.gpus_per_trial={resources.gpus_per_trial:g} and this machine has no GPU; set it to 0 to train on the CPU"
+        )
 
 
 def _run(trial: PlannedTrial, observer: Observer) -> Outcome:

@@ -12,9 +12,10 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,7 @@ KNOCK_SECONDS = 10.0
 
 def run_all(trials: Sequence[PlannedTrial], resources: ResourcesConfig, folder: Path, observer: Observer) -> list[Outcome]:
     """Run every trial on a Ray cluster; UserError when it cannot be reached or can never hold a trial."""
-    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
-    with _cluster(resources, folder) as storage:
-        _check_capacity(resources)
+    with cluster(resources, folder) as storage:
         outcomes: list[Outcome] = []
         for number, wave in enumerate(waves(trials)):
             runnable, failed = without_blocked(wave, observer)
@@ -70,15 +69,30 @@ def _tune(trials: Sequence[PlannedTrial], resources: ResourcesConfig, storage: P
     from ray import tune
 
     by_id = {trial.id: trial for trial in trials}
-    callback = _callback(by_id, observer)
-    tuner = tune.Tuner(
+    callback = listener(by_id, observer)
+    points = {"trial": tune.grid_search([payload(trial) for trial in trials])}
+    tuner(resources, storage, callback, points).fit()
+    for trial_id in callback.errored:
+        callback.lost(by_id[trial_id], resources)
+    if len(callback.outcomes) < len(by_id):
+        # Tune answers Ctrl-C by stopping its trials and returning as if it were over.
+        raise KeyboardInterrupt
+    return list(callback.outcomes.values())
+
+
+def tuner(resources: ResourcesConfig, storage: Path, callback: Any, points: dict[str, Any], **how: Any) -> Any:
+    """A Tune run of ``_trainable`` over points, or as a search algorithm among ``how`` says."""
+    from ray import tune
+
+    return tune.Tuner(
         tune.with_resources(_trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
-        param_space={"trial": tune.grid_search([_payload(trial) for trial in trials])},
+        param_space=points,
         tune_config=tune.TuneConfig(
             reuse_actors=True,
             max_concurrent_trials=resources.max_concurrent,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
+            **how,
         ),
         run_config=tune.RunConfig(
             name="trials",
@@ -88,16 +102,10 @@ def _tune(trials: Sequence[PlannedTrial], resources: ResourcesConfig, storage: P
             failure_config=tune.FailureConfig(max_failures=resources.retries),
         ),
     )
-    tuner.fit()
-    for trial_id in callback.errored:
-        callback.lost(by_id[trial_id], resources)
-    if len(callback.outcomes) < len(by_id):
-        # Tune answers Ctrl-C by stopping its trials and returning as if it were over.
-        raise KeyboardInterrupt
-    return list(callback.outcomes.values())
 
 
-def _payload(trial: PlannedTrial) -> dict[str, str]:
+def payload(trial: PlannedTrial) -> dict[str, str]:
+    """A trial as a worker gets it."""
     # As text, so that Tune finds nothing in it to resolve as a search space.
     return {"id": trial.id, "job": json.dumps(asdict(trial.job))}
 
@@ -106,7 +114,7 @@ def _trial_name(trial: Any) -> str:
     return str(trial.config["trial"]["id"])
 
 
-def _callback(by_id: dict[str, PlannedTrial], observer: Observer) -> Any:
+def listener(by_id: Mapping[str, PlannedTrial], observer: Observer) -> Any:
     """A Tune callback that speaks to our observer (built here, so that importing this module does not import Ray)."""
     from ray import tune
 
@@ -152,8 +160,19 @@ def _callback(by_id: dict[str, PlannedTrial], observer: Observer) -> Any:
 
 
 @contextmanager
-def _cluster(resources: ResourcesConfig, folder: Path) -> Iterator[Path]:
-    """Connect to the given cluster, or start one of our own with a private folder; yields Tune's storage path."""
+def cluster(resources: ResourcesConfig, folder: Path) -> Iterator[Path]:
+    """Connect to the given cluster, or start one of our own with a private folder; yields Tune's storage path.
+
+    UserError when it cannot be reached or can never hold a trial.
+    """
+    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    with _connected(resources, folder) as storage:
+        _check_capacity(resources)
+        yield storage
+
+
+@contextmanager
+def _connected(resources: ResourcesConfig, folder: Path) -> Iterator[Path]:
     if resources.address is not None:
         yield from _remote(resources.address, folder)
         return
@@ -161,7 +180,7 @@ def _cluster(resources: ResourcesConfig, folder: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}-{os.getpid()}-"))
     # A token of our own, before Ray is imported: it would otherwise write one into the home folder, which may be read-only.
     os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ["RAY_AUTH_TOKEN"] = _token()
     import ray
 
     try:
@@ -177,6 +196,12 @@ def _cluster(resources: ResourcesConfig, folder: Path) -> Iterator[Path]:
     finally:
         _disconnect()
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@cache
+def _token() -> str:
+    # Ray reads it once: the second cluster of a process has the token of the first.
+    return secrets.token_hex(32)
 
 
 def _remote(address: str, folder: Path) -> Iterator[Path]:

@@ -33,6 +33,7 @@ def test_each_trial_is_one_run_with_its_tags(mirrored: Any) -> None:
             "variant": "paper",
             "label": trial.row.label,
             "dataset": "digits",
+            "protocol": "default",
             "seed": "0",
             "trial_id": trial.id,
             "backbone": "small",

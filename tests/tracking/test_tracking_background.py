@@ -164,7 +164,7 @@ def test_a_real_server_shows_the_same_and_opens_with_the_command(study: Any, mir
                 here.info.end_time,
             )
             assert served.curve(there, "train/loss") == mirrored.curve(here, "train/loss")
-            assert [file.path for file in served.client.list_artifacts(there.info.run_id)] == ["record.json"]
+            assert [file.path for file in served.client.list_artifacts(there.info.run_id)] == ["model", "record.json"]
         assert len(served.runs("study")) == 1
     finally:
         os.killpg(process.pid, signal.SIGTERM)
