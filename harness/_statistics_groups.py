@@ -53,6 +53,15 @@ def _letter(position: int) -> str:
     return ascii_lowercase[letter] + (str(again) if again else "")
 
 
+def unpaired(rows: Sequence[str], pairs: Collection[tuple[str, str]]) -> list[str]:
+    """The pairs of rows that were never compared, which is no tie.
+
+    >>> unpaired(["x", "y", "z"], [("x", "y"), ("x", "z")])
+    ['y and z']
+    """
+    return [f"{first} and {second}" for first, second in combinations(rows, 2) if (first, second) not in pairs]
+
+
 # ---------------------------------------------------------------------- over datasets
 
 

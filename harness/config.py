@@ -37,6 +37,7 @@ class DatasetConfig:
     protocol: str | None = setting(None, "one of the dataset's protocols; default: its first")
     limit: int | None = setting(None, "at most this many samples per split", low=1)
     options: dict[str, Any] = field(default_factory=dict, metadata={"help": "the dataset's own settings, such as its input size"})
+    fingerprint: str | None = setting(None, "first characters of the fingerprint that the data must have (not a part of identity)")
     cache: str | None = setting(None, "folder of decoded arrays; default: <output>/cache (not part of a trial's identity)")
 
 
@@ -101,6 +102,7 @@ class Study:
         return Path(self.output).resolve() / self.name
 
 
+HEX = "dataset.fingerprint"
 NAMED_BLOCKS = ("dataset", "backbone")
 OWN_KEYS = ("description", "published_table", "views")
 """What a study does not take over from its base: they say what one study asks and what it is compared with."""
@@ -140,11 +142,17 @@ def _arguments(arguments: Sequence[str]) -> Layer:
             hint = f"; did you mean study={argument}?" if argument in study_files() else ""
             raise UserError(f"'{argument}' is not of the form key=value{hint}")
         try:
-            layer = OmegaConf.to_container(OmegaConf.from_dotlist([argument]), resolve=False)
+            layer = OmegaConf.to_container(OmegaConf.from_dotlist([_quoted(argument)]), resolve=False)
         except (OmegaConfBaseException, YAMLError, ValueError) as error:
             raise UserError(f"cannot read the value of '{argument}': {_first_line(error)}") from error
         parsed = _merge(parsed, _shorthand(layer))
     return parsed
+
+
+def _quoted(argument: str) -> str:
+    """Hexadecimal digits are text, also where they look like a number: 0012 or 12e4."""
+    key, _, value = argument.partition("=")
+    return f"{key}='{value}'" if key == HEX and value != "null" else argument
 
 
 def _find_study(name: str) -> tuple[str, Path]:

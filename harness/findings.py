@@ -88,7 +88,12 @@ class Findings:
     @property
     def reserve(self) -> str:
         """What must be said of every interval with this many seeds; empty where they are calibrated."""
-        return calibration(len(self.results.plan.study.seeds)).note
+        return calibration(self.seeds).note
+
+    @cached_property
+    def seeds(self) -> int:
+        """The fewest seeds that two compared rows have in common; those of the study where nothing is compared."""
+        return min((one.estimate.seeds for one in self.differences), default=len(self.results.plan.study.seeds))
 
     @cached_property
     def best(self) -> str | None:

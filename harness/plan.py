@@ -75,12 +75,13 @@ class PlannedTrial:
 class Plan:
     """The trials of a study. Rows and counts need no data; ``trials`` does.
 
-    ``winners`` are rows that a search has found; each stands behind the last row of its method and variant.
+    ``winners`` are rows that a search has found; each stands behind the last row of its method and variant. ``dataset`` is what
+    stands for the study's data where they are not here.
     """
 
-    def __init__(self, study: Study, winners: Sequence[Row] = ()) -> None:
+    def __init__(self, study: Study, winners: Sequence[Row] = (), dataset: Dataset | None = None) -> None:
         self.study = study
-        self.dataset: Dataset = _open_dataset(study)
+        self.dataset = open_dataset(study) if dataset is None else dataset
         network = _network(study, self.spec)
         self.backbone = {"name": str(study.backbone.get("name", "small")), **network.facts}
         self.paths = network.paths
@@ -152,7 +153,10 @@ class Plan:
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
-        return _dataset_facts(self.dataset)
+        facts, wanted = dataset_facts(self.dataset), self.study.dataset.fingerprint
+        if wanted is not None and not facts["fingerprint"].startswith(wanted):
+            raise UserError(f"dataset.fingerprint={wanted}, and the data given have {facts['fingerprint']}: it is another copy")
+        return facts
 
     def _job(self, row: Row, seed: int, only: str | None) -> Job:
         study = self.study
@@ -183,7 +187,8 @@ class Plan:
         )
 
 
-def _open_dataset(study: Study) -> Dataset:
+def open_dataset(study: Study) -> Dataset:
+    """The dataset that a study names, with this machine's paths."""
     config = study.dataset
     cls = DATASETS.get(config.name)
     if config.protocol is not None and config.protocol not in cls.protocols:
@@ -198,7 +203,7 @@ def data_needed(study: Study) -> str | None:
     """What a study must be given before its rows can be told, in a sentence; None for a dataset that is known without data."""
     if study.dataset.manifest is not None or study.dataset.root is not None:
         return None
-    dataset = _open_dataset(study)
+    dataset = open_dataset(study)
     try:
         dataset.spec  # noqa: B018
     except UserError as error:
@@ -210,7 +215,8 @@ def _text(path: Path | None) -> str | None:
     return str(path) if path is not None else None
 
 
-def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
+def dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    """What of a dataset decides a trial's result. Needs the data."""
     return {
         "name": dataset.spec.name,
         "fingerprint": dataset.fingerprint(),

@@ -1,6 +1,6 @@
-"""The report of a study again, from the store alone, at any time.
+"""The report of a study again, or of several together, from the store alone, at any time.
 
-python -m harness.report [study=NAME] [key=value ...] [--track] [--watch]
+python -m harness.report [study=NAME|study=A,B] [key=value ...] [--track] [--watch]
 """
 
 from __future__ import annotations
@@ -8,16 +8,19 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cli import DONE, SOME_FAILED, flags, guarded
-from harness.config import DEFAULT_STUDY, load_study
+from harness.config import DEFAULT_STUDY
 from harness.errors import UserError
 from harness.findings import Findings, find
+from harness.merging import load_studies
 from harness.plan import Plan
 from harness.plots import heatmap
+from harness.recorded import Recorded, plan_of
+from harness.render.background import ABSENT_DATA
 from harness.render.comparing import HEATMAP
 from harness.render.console import show
 from harness.render.contents import contents
@@ -35,11 +38,15 @@ from harness.tracking import Tracker
 
 WATCH_SECONDS, RELOAD_SECONDS = 5.0, 10
 
-HELP = f"""usage: python -m harness.report [study=NAME] [key=value ...] [--track] [--watch] [--help]
+HELP = f"""usage: python -m harness.report [study=NAME|study=A,B] [key=value ...] [--track] [--watch] [--help]
 
 Shows the table methods x combinations of a study's finished trials and writes report.html (one page that needs nothing
 else), report.md, report.tex, report.csv and heatmap.png to <output>/<study>/. Nothing is trained. No study means
-study={DEFAULT_STUDY}; give the same key=value arguments as to python -m harness.run, whose --help lists them.
+study={DEFAULT_STUDY}; give the same key=value arguments as to python -m harness.run, whose --help lists them. Data that are not on
+this machine are not needed: what the store recorded about them is enough.
+
+study=A,B makes one report of several studies in <output>/A+B/. Their rows are ranked together where all but method,
+hyperparameters and seed is the same; other studies stand apart, and the report says why.
 
   --track   mirror the whole study to MLflow again
   --watch   while the study runs, write the report again whenever a trial ends; the page reloads itself, until the study ends
@@ -99,11 +106,11 @@ def _write_files(findings: Findings, problems: list[str], arguments: Sequence[st
     results, folder = findings.results, findings.results.plan.study.folder
     document = contents(findings, problems, arguments, *_tracked(results))
     return ReportFiles(
-        markdown=_write(folder / "report.md", markdown(document).encode()),
-        csv=_write(folder / "report.csv", results.long_table.to_csv(index=False, lineterminator="\n").encode()),
-        heatmap=_write(folder / HEATMAP, heatmap(results)),
-        html=_write(folder / "report.html", html(document, refresh).encode()),
-        latex=_write(folder / "report.tex", latex(document).encode()),
+        markdown=write(folder / "report.md", markdown(document).encode()),
+        csv=write(folder / "report.csv", results.long_table.to_csv(index=False, lineterminator="\n").encode()),
+        heatmap=write(folder / HEATMAP, heatmap(results)),
+        html=write(folder / "report.html", html(document, refresh).encode()),
+        latex=write(folder / "report.tex", latex(document).encode()),
         problems=problems,
         findings=findings,
         document=document,
@@ -117,7 +124,8 @@ def _tracked(results: Results) -> list[Section]:
     return [runs(results, where, tracker.server)] if where is not None else []
 
 
-def _write(path: Path, content: bytes) -> Path:
+def write(path: Path, content: bytes) -> Path:
+    """Write one file of a report, whole or not at all."""
     write_atomically(path, lambda stream: stream.write(content))
     return path
 
@@ -152,8 +160,10 @@ def mirror(tracker: Tracker, files: ReportFiles, arguments: Sequence[str] = ()) 
 def _write_and_show(plan: Plan, store: Store, arguments: Sequence[str]) -> ReportFiles:
     files = write_report(plan, store, arguments)
     show(files.findings, f"{plan.study.output}/store")
+    if isinstance(plan.dataset, Recorded):
+        print(f"note: {ABSENT_DATA}")
     others = ", ".join(path.name for path in files.paths if path != files.html)
-    print(f"report: {_short(files.html)}, {others}", flush=True)
+    print(f"report: {short(files.html)}, {others}", flush=True)
     for problem in files.problems:
         print(f"error: {problem}", file=sys.stderr)
     return files
@@ -161,24 +171,31 @@ def _write_and_show(plan: Plan, store: Store, arguments: Sequence[str]) -> Repor
 
 def watch(plan: Plan, store: Store, arguments: Sequence[str] = (), seconds: float = WATCH_SECONDS) -> None:
     """Write the report whenever the store has changed, until every trial is finished or has failed."""
+    follow([plan], store, lambda: write_report(with_winners(plan), store, arguments, refresh=RELOAD_SECONDS).html, seconds)
+
+
+def follow(plans: Sequence[Plan], store: Store, write: Callable[[], Path], seconds: float = WATCH_SECONDS) -> None:
+    """Call ``write``, which returns the page, whenever some of the plans' trials have ended, until all have and none is sought."""
     seen: object = None
     while True:
-        plan = with_winners(plan)
-        results, search = read(plan, store), search_plan(plan)
-        waiting = [hole for hole in results.holes if hole.state != "failed"]
-        if not waiting and (search is None or is_over(search)):
+        plans = [with_winners(plan) for plan in plans]
+        results = [read(plan, store) for plan in plans]
+        finished = [(done.trial.id, done.status) for found in results for done in found.finished]
+        waiting = sum(hole.state != "failed" for found in results for hole in found.holes)
+        searching = any(search is not None and not is_over(search) for search in map(search_plan, plans))
+        if not waiting and not searching:
             return
-        state = [(done.trial.id, done.status) for done in results.finished], len(waiting)
-        if state != seen and results.finished:
-            files = write_report(plan, store, arguments, refresh=RELOAD_SECONDS)
-            print(f"{len(results.finished)} of {plan.size} trials, {len(waiting)} to come: {_short(files.html)}", flush=True)
-        elif state != seen:
-            print(f"no trial of {plan.size} is finished yet", flush=True)
-        seen = state
+        size = sum(plan.size for plan in plans)
+        if (finished, waiting) != seen and finished:
+            print(f"{len(finished)} of {size} trials, {waiting} to come: {short(write())}", flush=True)
+        elif (finished, waiting) != seen:
+            print(f"no trial of {size} is finished yet", flush=True)
+        seen = finished, waiting
         time.sleep(seconds)
 
 
-def _short(path: Path) -> Path:
+def short(path: Path) -> Path:
+    """A path as seen from where the command was given."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
@@ -189,8 +206,14 @@ def main(arguments: Sequence[str]) -> int:
     if options & {"--help", "-h"}:
         print(HELP)
         return DONE
-    study = load_study(settings)
-    plan, store = with_winners(Plan(study)), Store.below(study.output)
+    studies = load_studies(settings)
+    if len(studies) > 1:
+        from harness.together import report_together
+
+        return report_together(studies, settings, options)
+    study = studies[0]
+    store = Store.below(study.output)
+    plan = plan_of(study, store)
     if "--watch" in options:
         watch(plan, store, settings)
     if not read(plan, store).finished:

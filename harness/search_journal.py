@@ -184,4 +184,4 @@ def with_winners(plan: Plan) -> Plan:
     """The plan with the rows that its search has found, which is the same plan as long as there are none. Needs the data."""
     search = search_plan(plan)
     found = winners(search) if search is not None and search.journal.is_file() else []
-    return Plan(plan.study, found) if found else plan
+    return Plan(plan.study, found, plan.dataset) if found else plan

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from harness.cli import DONE, INTERRUPTED, SOME_FAILED
 from harness.plan import Plan, PlannedTrial
 from harness.progress import ProgressView, preparation_view, progress_view
+from harness.recorded import remember
 from harness.report import publish
 from harness.results import read
 from harness.schedule import executor, feed_executor
@@ -79,6 +80,7 @@ class Session:
                     return INTERRUPTED
                 states = self.plan.states(self.store)
             self._write_plan()
+            remember(self.store, self.plan.dataset)
             todo = self._to_run(states)
             if todo and not (self._prepared() and self._execute(todo)):
                 return INTERRUPTED

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness._statistics_bootstrap import estimate_resampled, resampled, worst
-from harness._statistics_groups import datasets_needed, holm, letters, rank_test
+from harness._statistics_groups import datasets_needed, holm, letters, rank_test, unpaired
 from harness._statistics_influence import sample_values
 from harness._statistics_intervals import LEVEL, Calibration, Estimate, calibration, coverage, estimate
 from harness.errors import UserError, shown
@@ -260,6 +260,8 @@ def ranking(results: Results, summary: str = AVERAGE, found: Sequence[Difference
     comparison = results.comparison()
     means = comparison.average if summary == AVERAGE else comparison.worst
     labels = [row.label for row in results.plan.rows if not row.method_class.per_combination]
+    if apart := unpaired(labels, [(one.first, one.second) for one in chosen]):
+        raise Unranked(f"rows without a common seed are not ranked: {', '.join(apart[:3])}; run them with the same seeds")
     return ranked({label: means[label].mean for label in labels}, chosen, summary, results.metric.higher_is_better)
 
 

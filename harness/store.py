@@ -3,7 +3,8 @@
 Layout of ``<output>/store/<trial id>/``: ``spec.json``, ``log.txt``, ``metrics.jsonl`` (one line per epoch), ``checkpoint.pt``
 (while training), ``weights.pt`` (selected epoch), ``scores.npz`` (per-sample evidence), ``record.json`` (all is over) or
 ``failure.json``. A trial that was asked for val only has ``val.npz`` and ``selection.json`` instead, and keeps its
-checkpoint. Everything is written under a temporary name, synced, and renamed.
+checkpoint; one that came in an archive (harness/share.py) has ``origin.json``. Everything is written under a temporary name,
+synced, and renamed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 from harness.errors import UserError
 
 RECORD_FORMAT = 1
+ORIGIN, WEIGHTS = "origin.json", "weights.pt"
 PARTIAL = ("selection.json", "val.npz")
 """What stands for the record as long as nobody has asked for test."""
 
@@ -35,11 +37,15 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file so that it is either whole or not there: temporary name, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: object) -> None:
@@ -108,10 +114,19 @@ class TrialDirectory:
         record = read_json(self / name)
         if record is None or record.get("format") != RECORD_FORMAT:
             return None
-        whole = all(
-            (self / file).is_file() and (self / file).stat().st_size == facts["bytes"] for file, facts in record["files"].items()
-        )
+        whole = all(self._there(file, facts["bytes"]) for file, facts in record["files"].items())
         return record if whole else None
+
+    def _there(self, name: str, size: int) -> bool:
+        return self.lacks(name) or ((self / name).is_file() and (self / name).stat().st_size == size)
+
+    def origin(self) -> Json | None:
+        """The archives that a trial came in, the last one last (``archives``), and what they lacked; None for an own trial."""
+        return read_json(self / ORIGIN)
+
+    def lacks(self, name: str) -> bool:
+        """Whether a recorded file is not there because the archive that the trial came in did not hold it."""
+        return not (self / name).is_file() and name in (self.origin() or {}).get("left_out", [])
 
     def failure(self) -> Json | None:
         """Why the trial failed, or None."""
@@ -130,17 +145,22 @@ class TrialDirectory:
         text = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in history)
         write_atomically(self / "metrics.jsonl", lambda stream: stream.write(text.encode()))
 
-    def scores(self) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+    def scores(self, file: str = "scores.npz") -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
         """The arrays of ``scores.npz``: test (C, N, K) float32, test_target (N,), test_available (N, V), and the same for val.
 
         Of a segmentation: test (C, N, K, K) int32 confusion counts and test_calibration (C, N, 15, 3) float32, and no targets.
         """
-        with np.load(self / "scores.npz", allow_pickle=False) as arrays:
+        with np.load(self / file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The state dict of the selected epoch."""
-        return torch.load(self / "weights.pt", map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        """The state dict of the selected epoch; UserError when they were left out of the archive that the trial came in."""
+        if self.lacks(WEIGHTS):
+            raise UserError(
+                f"trial {self.path.name} was imported without its weights; import an archive that has them, or remove "
+                f"{self.path.parent.name}/{self.path.name} and run it again"
+            )
+        return torch.load(self / WEIGHTS, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
 
     def describe_files(self, *names: str) -> Json:
         """Size and sha256 of the trial's files, for the record."""
@@ -148,7 +168,8 @@ class TrialDirectory:
 
     def corrupted(self, record: Json) -> list[str]:
         """Names of recorded files whose contents no longer have the recorded sha256."""
-        return [name for name, facts in record["files"].items() if file_sha256(self / name) != facts["sha256"]]
+        there = {name: facts for name, facts in record["files"].items() if not self.lacks(name)}
+        return [name for name, facts in there.items() if file_sha256(self / name) != facts["sha256"]]
 
 
 class CheckpointFile:

@@ -54,9 +54,14 @@ class TrialSpec:
 
     @property
     def id(self) -> str:
-        """16 hex digits of the sha256 of the canonical JSON."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """What the trial is known by everywhere."""
+        return spec_id(asdict(self))
+
+
+def spec_id(spec: Json) -> str:
+    """16 hex digits of the sha256 of a spec's canonical JSON."""
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from harness.search_journal import sample, studies, winners
 from harness.search_space import Axis
 from harness.searching import SearchPlan
+from harness.session import Session
 from harness.store import Store
 from tests.searches import GRID, LEARNED, VARIED, MakePlan, done, search_below
 
@@ -93,6 +94,39 @@ def test_wherever_a_driver_is_killed_points_that_learn_are_the_same(searched: Ma
     assert [state for _, state, *_ in found] == ["COMPLETE"] * 14 and len({value for *_, value, _ in found}) > 5
     for step in (1, 2, 3, 5, 11):
         check_kills(whole, searched(*LEARNED, to=f"broken{step}"), step, monkeypatch)
+
+
+STOPPING = '''
+from pathlib import Path
+
+from harness.hyperparameters import Range
+from methods.sf_md import SFMD
+
+
+class Stopping(SFMD):
+    """Presses Ctrl-C at its second weight, once."""
+
+    hyperparameters = {"weight": Range(1.0, 0.0, 4.0)}
+
+    def loss(self, output, batch):
+        once = Path(__file__).with_name("once")
+        if self.weight == 2 and not once.exists():
+            once.touch()
+            raise KeyboardInterrupt
+        return super().loss(output, batch)
+'''
+
+
+def test_ctrl_c_says_how_to_go_on_and_ends_with_130(searched: MakePlan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "stopping.py").write_text(STOPPING)
+    search = searched(f"methods=[{tmp_path / 'stopping.py'}]", "search.space.stopping.weight=[1.0,2.0]")
+    store = Store.below(search.plan.study.output)
+    assert Session(search.plan, store, ["study=x"]).run(search.plan.states(store)) == 130
+    assert "To go on: python -m harness.run study=x" in capsys.readouterr().err
+    assert [state for _, state, *_ in journal(search)] == ["COMPLETE", "RUNNING"]
+    assert Session(search.plan, store, ["study=x"]).run(search.plan.states(store)) == 0
+    assert [state for _, state, *_ in journal(search)] == ["COMPLETE"] * 2
+    assert "search: stopping: the best of 2 points is stopping[weight=" in capsys.readouterr().out
 
 
 def test_half_a_line_and_a_lock_of_a_killed_driver_are_removed(searched: MakePlan, finished: SearchPlan) -> None:

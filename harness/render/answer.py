@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from harness.findings import Findings
 from harness.metrics import Metric
+from harness.render.origins import mixtures
 from harness.render.text import ABSENT, number
 from harness.statistics import AVERAGE, Difference, Ranking
 
@@ -23,7 +24,7 @@ def answer(findings: Findings) -> tuple[str, str]:
     if len(ranked) < 2:
         return _alone(findings, ranked)
     found = findings.rankings[AVERAGE]
-    if len(results.plan.study.seeds) == 1:
+    if findings.seeds == 1:
         return _one_seed(findings, found)
     first = _leader(findings, found) if found.leader else _tie(findings, found)
     return first, _certainty(findings, found)
@@ -41,6 +42,7 @@ def caveats(findings: Findings, problems: Sequence[str] = ()) -> list[str]:
         *([f"damaged trials: {len(problems)} (Damaged trials)"] if problems else []),
         *([f"a model of {listed(collapsed)} collapsed (Collapsed models)"] if collapsed else []),
         *([f"trials made by another version of the code: {stale} of {len(results.finished)}"] if stale else []),
+        *(f"{line} (Versions and hardware)" for line in mixtures(results)),
         *(found.notes if found is not None else []),
     ]
     return list(dict.fromkeys(notes))
@@ -111,14 +113,15 @@ def _alone(findings: Findings, ranked: Sequence[str]) -> tuple[str, str]:
 
 
 def _one_seed(findings: Findings, found: Ranking) -> tuple[str, str]:
-    seed, metric, top = findings.results.plan.study.seeds[0], findings.comparison.metric, found.places[0]
+    seeds, metric, top = findings.results.plan.study.seeds, findings.comparison.metric, found.places[0]
+    given = f"seed {seeds[0]}" if len(seeds) == 1 else "one seed in common"
     others = [one.label for one in findings.against(top.label) if not one.verdict]
     extreme = "highest" if metric.higher_is_better else "lowest"
     told = "better than every other row on these test samples"
     if others:
         told = f"not told apart from {some(others, 'or')} on these test samples"
     return (
-        f"With seed {seed}, {top.label} has the {extreme} {_average(findings)} ({with_unit(top.mean, metric)}), {told}.",
+        f"With {given}, {top.label} has the {extreme} {_average(findings)} ({with_unit(top.mean, metric)}), {told}.",
         "One seed says nothing about other seeds: whether a method is better than another cannot be said here, only how much "
         "the choice of test samples matters; 3 seeds or more would tell.",
     )
@@ -143,12 +146,12 @@ def _tie(findings: Findings, found: Ranking) -> str:
 
 
 def _certainty(findings: Findings, found: Ranking) -> str:
-    metric, seeds = findings.comparison.metric, len(findings.results.plan.study.seeds)
+    metric, seeds = findings.comparison.metric, findings.seeds
     first, second = found.places[0].label, found.places[1].label
     pair = next(one for one in findings.against(second) if one.label == first)
     span = interval(pair.low, pair.high, metric)
     gap = f"The first two, {first} and {second}, differ by {size(pair.value, metric)} (95 % interval {span})"
-    needed = "" if pair.difference.significant else f", {separation(pair.difference, seeds)}"
+    needed = "" if pair.difference.significant else f", {separation(pair.difference, pair.difference.estimate.seeds)}"
     power = f"with {seeds} seeds a true difference of {size(found.detectable, metric)} is found in 80 % of such studies"
     return f"{gap}{needed}; {power}{f' ({findings.reserve})' if findings.reserve else ''}."
 

@@ -8,7 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.plan import Row
+from harness.recorded import Recorded
 from harness.render.document import Code, Facts, Section, bullets, section, table
+from harness.render.origins import mixtures
 from harness.render.text import ABSENT, checkpoint_rule
 from harness.results import Results, dataset_name
 
@@ -16,6 +18,8 @@ MACHINE_KEYS = ("output", "executor", "rerun", "resources", "tracking", "study")
 """Arguments that decide where and how a study runs, not what comes out."""
 
 FOLDER_KEYS = {"dataset.root": "dataset.root=YOUR_COPY", "dataset.manifest": "dataset.manifest=YOUR_MANIFEST.csv"}
+
+ABSENT_DATA = "the data were not at hand for this report: what is said of them here is what the store recorded"
 
 MASKS = (
     "masks: per sample and epoch, one non-empty combination of what the sample has, drawn uniformly; all methods draw the same "
@@ -28,7 +32,9 @@ def data(results: Results) -> Section:
     spec, dataset = results.plan.spec, results.plan.dataset
     facts = results.plan.trials[0].job.spec.dataset
     nature = ["synthetic: these data are generated, and their numbers say nothing about real recordings"] if spec.synthetic else []
+    absent = [ABSENT_DATA] if isinstance(dataset, Recorded) else []
     lines = [
+        *absent,
         f"{dataset_name(spec)}: {spec.task}, {len(spec.modalities)} modalities, {len(spec.classes)} classes",
         *nature,
         *spec.notes,
@@ -84,15 +90,20 @@ def machines(results: Results) -> Section:
     environments = [done.record["environment"] | {"code": done.record["code"]} for done in results.finished]
     keys = sorted({key for environment in environments for key in environment})
     rows = [[key, ", ".join(sorted({str(e[key]) for e in environments if key in e}))] for key in keys]
-    return section("Versions and hardware", table(["what", "values over all trials"], rows))
+    lines = mixtures(results)
+    return section("Versions and hardware", table(["what", "values over all trials"], rows), bullets(lines) if lines else None)
 
 
 def reproduce(results: Results, arguments: Sequence[str]) -> Section:
     """One command; arguments that only say where and how to run are left out."""
-    study = next((a for a in arguments if a.startswith("study=")), f"study={results.plan.study.name}")
+    given = (argument.removeprefix("study=") for argument in arguments if argument.startswith("study="))
+    return section("How to reproduce", Code(command(next(given, results.plan.study.name), arguments)))
+
+
+def command(study: str, arguments: Sequence[str]) -> str:
+    """What runs a study with the arguments of the command line."""
     changes = [_portable(argument) for argument in arguments if _key(argument) not in MACHINE_KEYS]
-    command = shlex.join(["python", "-m", "harness.run", study, *changes])
-    return section("How to reproduce", Code(command))
+    return shlex.join(["python", "-m", "harness.run", f"study={study}", *changes])
 
 
 def _key(argument: str) -> str:

@@ -65,7 +65,7 @@ def ranks(place: Place) -> str:
 def ranking_notes(findings: Findings) -> list[str]:
     """How to read the ranking, what could have been found, and where it is not calibrated."""
     found, worst = findings.rankings[AVERAGE], findings.rankings[WORST]
-    metric, seeds = findings.comparison.metric, len(findings.results.plan.study.seeds)
+    metric, seeds = findings.comparison.metric, findings.seeds
     notes = [
         "rows that share a letter are a tie: they are not significantly different at 5 % (paired over seeds and test samples, "
         "Holm's correction over all pairs); a rank a–b may be any from a to b",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.findings import Findings
-from harness.render import background, comparing, inside, published, robust, search, status
+from harness.render import background, comparing, inside, origins, published, robust, search, status
 from harness.render.document import Document, Section
 from harness.results import dataset_name
 
@@ -37,6 +37,7 @@ def contents(findings: Findings, problems: Sequence[str], arguments: Sequence[st
         status.holes(results),
         status.damaged(results, problems),
         background.machines(results),
+        *origins.origins(results),
         status.seeds(results),
         *more,
         background.reproduce(results, arguments),

@@ -105,7 +105,7 @@ def _sensitivity(one: RowFound) -> list[str]:
     if one.own is one.best:
         return [f"{label}: no point is better on val than the study's own values ({values}): they win, and nothing is lost by them"]
     noise = one.noise
-    within = ", less than two points differ by chance" if noise is not None and one.loss < noise.detectable else ""
+    within = ", which is within the noise of two points" if noise is not None and one.loss < noise.detectable else ""
     return [
         f"{label}: the study's own values ({values}) lose {size(one.loss, one.metric)} on val against the best point "
         f"({_values(one, one.best)}){within}"
