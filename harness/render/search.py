@@ -55,6 +55,7 @@ def _lines(findings: Findings) -> list[str]:
         "not seen",
         "own: the values of the row in this study, which are the published ones unless the study sets others; they are a point of "
         "the search, the first",
+        *([f"differences on test: {findings.reserve}"] if findings.reserve else []),
         _equal(found),
         *(sentence for one in found for sentence in _about(one)),
     ]
