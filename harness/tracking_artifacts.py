@@ -54,11 +54,16 @@ def _schema(data: DataSpec) -> Json:
 def log_trial(
     client: Any, run: Any, trial: PlannedTrial, files: TrialDirectory, record: Json, data: DataSpec, weights: str | None
 ) -> None:
-    """The record, and ``model/``: the card, and the weights: ``copy``, ``link`` (not copied where that is possible) or None."""
+    """The record, and ``model/``: the card, and the weights: ``copy``, ``link`` (not copied where that is possible) or None.
+
+    A trial that came in an archive without weights has none to log.
+    """
     run_id, found = run.info.run_id, card(trial.job, record, data)
     client.log_artifact(run_id, str(files / "record.json"))
     client.log_text(run_id, json.dumps(found, indent=1, sort_keys=True), f"{MODEL}/{CARD}")
     client.log_text(run_id, card_text(found), f"{MODEL}/README.md")
+    if files.lacks(WEIGHTS):
+        return
     if weights == "copy" or (weights == "link" and not _linked(run.info.artifact_uri, files / WEIGHTS)):
         client.log_artifact(run_id, str(files / WEIGHTS), MODEL)
 

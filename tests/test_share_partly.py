@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import PROJECT
+from harness import PROJECT, report
+from harness.cli import guarded
 from harness.errors import UserError
 from harness.exporting import export
 from harness.importing import take_in
@@ -53,6 +55,19 @@ def test_without_weights_a_trial_is_done_and_says_what_it_lacks(source: Source, 
     write_atomically(trial / "scores.npz", lambda stream: stream.write(scores_there))
     assert imported(source.archive, elsewhere) == 0
     assert all(elsewhere.trial(t.id).weights().keys() == {"w"} for t in plan.trials)
+
+
+@pytest.mark.slow
+def test_trials_without_weights_are_mirrored_without_them(source: Source, elsewhere: Store, tmp_path: Path) -> None:
+    bare, output = tmp_path / "bare.zip", elsewhere.root.parent
+    assert main("export", *COMMAND, f"output={source.output}", str(bare), "--no-weights") == 0
+    assert imported(bare, elsewhere) == 0
+    assert guarded(report.main, [*COMMAND, f"output={output}", "--track"]) == 0
+    logged = {path.name for path in output.rglob("artifacts/**/*") if path.is_file()}
+    assert "record.json" in logged and "weights.pt" not in logged
+    with sqlite3.connect(output / "mlflow.db") as database:
+        tagged = database.execute("select value from tags where key = 'trial_id'").fetchall()
+    assert {value for (value,) in tagged} == {trial.id for trial in source.plan.trials}
 
 
 def test_models_that_others_start_from_keep_their_weights(make_study: MakeStudy, tmp_path: Path) -> None:
