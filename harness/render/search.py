@@ -14,17 +14,20 @@ from harness.render.comparing import p_value
 from harness.render.document import Block, Code, Figure, Paragraph, Section, Strong, Table, bullets, section, table
 from harness.render.text import ABSENT, number
 from harness.search_results import RowFound, Scored
-from harness.searching import JOURNAL
+from harness.searching import JOURNAL, SEARCHED
 
 TITLE = "Search"
 OWN, BEST = "own", "best"
+NO_SEARCH = "This study searches no hyperparameters: each row has those listed with its method."
+ELSEWHERE = f"The rows called {SEARCHED} have values that a search found; its journal and its trials on val are not here."
 
 
 def search(findings: Findings) -> Section:
     """How hyperparameters were found; a sentence for a study that searches none."""
     found = findings.searches
     if not found:
-        return section(TITLE, Paragraph("This study searches no hyperparameters: each row has those listed with its method."))
+        elsewhere = any(row.label.endswith(SEARCHED) for row in findings.results.plan.rows)
+        return section(TITLE, Paragraph(ELSEWHERE if elsewhere else NO_SEARCH))
     blocks: list[Block | None] = [bullets(_lines(findings)), _budgets(found), _on_test(findings)]
     if any(one.points for one in found):
         blocks.append(_curve(found))
