@@ -136,7 +136,7 @@ def find(results: Results) -> Findings:
         viewed=viewed,
         distances=histograms(results),
         claims=claims(results, viewed, found, next((view.blind for view in seen.values()), math.nan)),
-        searches=find_searches(results.plan, results.store),
+        searches=[found for member in results.plan.members for found in find_searches(member, results.store)],
     )
 
 

@@ -81,6 +81,7 @@ class Plan:
 
     def __init__(self, study: Study, winners: Sequence[Row] = (), dataset: Dataset | None = None) -> None:
         self.study = study
+        self.members: tuple[Plan, ...] = (self,)
         self.dataset = open_dataset(study) if dataset is None else dataset
         network = _network(study, self.spec)
         self.backbone = {"name": str(study.backbone.get("name", "small")), **network.facts}

@@ -14,7 +14,7 @@ from harness.errors import UserError, unknown
 from harness.plan import Plan, PlannedTrial, Row, short
 from harness.search_space import DEFAULT_TRIALS, Point, SearchConfig, Space, declared_axes, given_axes
 
-JOURNAL = "search.journal"
+JOURNAL, SEARCHED = "search.journal", "[searched]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Subject:
 
     def winner(self, point: Point) -> Row:
         """The row that is trained again on the study's own seeds."""
-        return self.at(point, f"{self.row.label}[searched]")
+        return self.at(point, f"{self.row.label}{SEARCHED}")
 
 
 class SearchPlan:

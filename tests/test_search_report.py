@@ -5,18 +5,25 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from harness.findings import find
+from harness.merging import MergedPlan
+from harness.plan import Plan
+from harness.render.search import search
 from harness.report import write_report
+from harness.results import read
 from harness.search_journal import with_winners
 from harness.search_results import find_searches, noise, search_problems
 from harness.searching import SearchPlan
 from harness.session import Session
 from harness.store import Store
-from tests.searches import BIASED, search_below
+from tests.searches import BIASED, GRID, search_below
 
 SPACE = ("search.space.biased.bias=[0.0,1000.0]", "search.space.biased.more=[0.0,1.0]", "search.space.shaspec.alpha=[0.02,0.1]")
 
@@ -100,6 +107,22 @@ def test_the_page_draws_curve_and_surface(reported: SearchPlan) -> None:
     assert "The search: every point, and the best so far" in page
     again = write_report(with_winners(reported.plan), Store.below(reported.plan.study.output))
     assert again.html.read_text() == page
+
+
+def test_a_report_of_several_studies_tells_of_every_search(reported: SearchPlan, tmp_path: Path) -> None:
+    other = search_below(tmp_path, *GRID, "search.seeds=[7]")
+    merged = MergedPlan([with_winners(reported.plan), replace_name(other.plan, "other")])
+    findings = find(read(merged, Store.below(reported.plan.study.output)))
+    assert [one.subject.row.label for one in findings.searches] == ["biased", "shaspec", "dmrnet"]
+    shown = search(findings)
+    text = str(shown)
+    assert "points of biased 4 with 2 tuning seeds; of shaspec 2 with 2 tuning seeds; of dmrnet 4 with 1 tuning seeds" in text
+    assert "every tuning seed (100, 101; 7)" in text and "dmrnet: 0 of 4 points are told" in text
+    assert "/quickstart/search.journal" in text and "/other/search.journal" in text
+
+
+def replace_name(plan: Plan, name: str) -> Plan:
+    return Plan(replace(plan.study, name=name))
 
 
 def test_a_value_that_the_store_does_not_have_is_a_problem(reported: SearchPlan) -> None:

@@ -14,29 +14,33 @@ from harness.render.comparing import p_value
 from harness.render.document import Block, Code, Figure, Paragraph, Section, Strong, Table, bullets, section, table
 from harness.render.text import ABSENT, number
 from harness.search_results import RowFound, Scored
-from harness.searching import JOURNAL
+from harness.searching import JOURNAL, SEARCHED
 
 TITLE = "Search"
 OWN, BEST = "own", "best"
+NO_SEARCH = "This study searches no hyperparameters: each row has those listed with its method."
+ELSEWHERE = f"The rows called {SEARCHED} have values that a search found; its journal and its trials on val are not here."
 
 
 def search(findings: Findings) -> Section:
     """How hyperparameters were found; a sentence for a study that searches none."""
     found = findings.searches
     if not found:
-        return section(TITLE, Paragraph("This study searches no hyperparameters: each row has those listed with its method."))
+        elsewhere = any(row.label.endswith(SEARCHED) for row in findings.results.plan.rows)
+        return section(TITLE, Paragraph(ELSEWHERE if elsewhere else NO_SEARCH))
     blocks: list[Block | None] = [bullets(_lines(findings)), _budgets(found), _on_test(findings)]
     if any(one.points for one in found):
         blocks.append(_curve(found))
-    for one in found:
-        blocks += _surface(one)
+    for number_of, one in enumerate(found):
+        blocks += _surface(one, number_of)
     blocks += [_importance(found), *(_points(one) for one in found if one.points)]
     return section(TITLE, *blocks, Paragraph("Optuna's dashboard shows every point:"), _dashboard(findings))
 
 
 def _dashboard(findings: Findings) -> Code:
-    study = findings.results.plan.study
-    return Code(f"optuna-dashboard {study.output}/{study.name}/{JOURNAL}")
+    studies = dict.fromkeys(one.search.plan.study.name for one in findings.searches)
+    output = findings.results.plan.study.output
+    return Code("\n".join(f"optuna-dashboard {output}/{name}/{JOURNAL}" for name in studies))
 
 
 # ---------------------------------------------------------------------- sentences
@@ -44,17 +48,18 @@ def _dashboard(findings: Findings) -> Code:
 
 def _lines(findings: Findings) -> list[str]:
     found = findings.searches
-    metric, seeds = found[0].metric, found[0].search.config.seeds
+    metric, seeds = found[0].metric, dict.fromkeys(", ".join(map(str, one.search.config.seeds)) for one in found)
     which = "highest" if metric.higher_is_better else "lowest"
     return [
-        f"each point is trained with {len(seeds)} tuning seeds ({', '.join(map(str, seeds))}) and gets the mean of their "
-        f"{metric.name} on val, averaged over the combinations, at the selected epoch; its trials are not evaluated on test",
+        f"each point is trained with every tuning seed ({'; '.join(seeds)}) and gets the mean of their {metric.name} on val, "
+        "averaged over the combinations, at the selected epoch; its trials are not evaluated on test",
         f"the point with the {which} value wins, the earliest of equals, and is trained again on the study's own seeds: its row "
         "is called [searched], unless the study has a row with these values",
         "the best of many points looks better on val than it is; what it gains is read from test, on seeds that the search has "
         "not seen",
         "own: the values of the row in this study, which are the published ones unless the study sets others; they are a point of "
         "the search, the first",
+        *([f"differences on test: {findings.reserve}"] if findings.reserve else []),
         _equal(found),
         *(sentence for one in found for sentence in _about(one)),
     ]
@@ -65,6 +70,9 @@ def _equal(found: Sequence[RowFound]) -> str:
     budgets = {one.subject.points for one in found}
     if len(found) == 1:
         return f"one row is searched, with {budgets.pop()} points; rows that are not have the values listed with their method"
+    if len({tuple(one.search.config.seeds) for one in found}) > 1:
+        each = [f"{_title(one, found)} {one.subject.points} with {len(one.search.config.seeds)} tuning seeds" for one in found]
+        return f"budgets of different studies, which are not equal ones: points of {'; of '.join(each)}"
     if len(budgets) == 1:
         return f"equal budgets: every searched row has {budgets.pop()} points with the same tuning seeds"
     most = max(budgets)
@@ -199,18 +207,24 @@ def _values(one: RowFound, scored: Scored) -> str:
 
 def _curve(found: Sequence[RowFound]) -> Figure:
     metric = found[0].metric
-    series = {one.subject.row.label: ([scored.mean for scored in one.points], one.so_far) for one in found if one.points}
+    series = {_title(one, found): ([scored.mean for scored in one.points], one.so_far) for one in found if one.points}
     svg = search_curve(series, f"{metric.name} on val ({metric.unit})", metric.higher_is_better)
     return Figure("search", svg, "The search: every point, and the best so far; a triangle stands for a point beyond the scale")
 
 
-def _surface(one: RowFound) -> list[Block]:
+def _title(one: RowFound, found: Sequence[RowFound]) -> str:
+    """The row's label, behind its study's name where several studies search a row of that label."""
+    label = one.subject.row.label
+    return label if [other.subject.row.label for other in found].count(label) == 1 else f"{one.search.plan.study.name}: {label}"
+
+
+def _surface(one: RowFound, number_of: int) -> list[Block]:
     """Value and noise over two hyperparameters: cells for lists, dots for intervals; nothing for any other number of them."""
     axes, there = one.subject.space.axes, [scored for scored in one.points if scored.told.value is not None]
     if len(axes) != 2 or not there:
         return []
     label, title = one.subject.row.label, f"{axes[0].name} and {axes[1].name} of {one.subject.row.label}"
-    name, higher = f"surface-{_anchor(label)}", one.metric.higher_is_better
+    name, higher = f"surface-{_anchor(label)}-{number_of}", one.metric.higher_is_better
     text = f"{title}: {one.metric.name} on val, mean ± std over tuning seeds"
     colours = "brighter is better, and the darkest stands for anything worse"
     if one.subject.listed:
