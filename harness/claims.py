@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from harness.plan import Row
 from harness.reference import published
 from harness.results import Results
+from harness.rows import Row
 from harness.statistics import AVERAGE, Difference
 from harness.views import DISTANCE, SIGMA2
 

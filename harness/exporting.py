@@ -12,10 +12,11 @@ import yaml
 
 from harness.archive import ENTRY, Entry, pack
 from harness.errors import UserError
-from harness.plan import Plan, PlannedTrial, Row
+from harness.plan import Plan, PlannedTrial
 from harness.provenance import environment
 from harness.recorded import FOLDER, described, description_name
 from harness.results import unusable_record
+from harness.rows import Row
 from harness.store import ORIGIN, WEIGHTS, Json, Store, TrialDirectory
 
 RECORDS = ("record.json", "selection.json")

@@ -15,10 +15,11 @@ from typing import Any
 
 from harness.config import Study, load_study
 from harness.errors import UserError
-from harness.plan import Plan, PlannedTrial, Row
+from harness.plan import Plan, PlannedTrial
 from harness.provenance import source_hash
 from harness.recorded import described
 from harness.results import canonical
+from harness.rows import Row
 from harness.store import Json
 
 SEPARATOR = ","

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
 
 from harness.metrics import Metric, metric
-from harness.plan import Plan, Row
+from harness.plan import Plan
+from harness.rows import Row
 from harness.search_space import Axis, Point
 from harness.searching import SearchPlan, Subject, search_plan
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from harness.config import Study
 from harness.errors import UserError, unknown
-from harness.plan import Plan, PlannedTrial, Row, short
+from harness.plan import Plan, PlannedTrial
+from harness.rows import Row, short
 from harness.search_space import DEFAULT_TRIALS, Point, SearchConfig, Space, declared_axes, given_axes
 
 JOURNAL, SEARCHED = "search.journal", "[searched]"

@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 
 from harness.findings import Against, Findings
-from harness.plan import Plan, Row
+from harness.plan import Plan
 from harness.render.answer import interval, signed
 from harness.render.comparing import marked_difference, ranks
 from harness.render.text import devices, shown
 from harness.results import Finished, dataset_name
+from harness.rows import Row
 from harness.statistics import AVERAGE, WORST
 from harness.tracking_facts import TAGS_THAT_COME_AND_GO, Curve, by_present_name, finite, flattened, milliseconds
 from harness.tracking_views import PLACE, difference, on

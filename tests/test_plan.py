@@ -10,7 +10,8 @@ import yaml
 
 from harness.config import load_study
 from harness.errors import UserError
-from harness.plan import Plan, short
+from harness.plan import Plan
+from harness.rows import short
 from harness.store import Store
 
 MY_METHOD = '''

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.plan import Row
 from harness.recorded import Recorded
 from harness.render.document import Code, Facts, Section, bullets, section, table
 from harness.render.origins import mixtures
 from harness.render.text import ABSENT, checkpoint_rule
 from harness.results import Results, dataset_name
+from harness.rows import Row
 
 MACHINE_KEYS = ("output", "executor", "rerun", "resources", "tracking", "study")
 """Arguments that decide where and how a study runs, not what comes out."""

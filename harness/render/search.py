@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from harness.figures import grid_surface, point_surface, search_curve
 from harness.findings import Findings
 from harness.metrics import Metric
-from harness.plan import short
 from harness.render.answer import signed, size
 from harness.render.comparing import p_value
 from harness.render.document import Block, Code, Figure, Paragraph, Section, Strong, Table, bullets, section, table
 from harness.render.text import ABSENT, number
+from harness.rows import short
 from harness.search_results import RowFound, Scored
 from harness.searching import JOURNAL, SEARCHED
 
