@@ -22,6 +22,7 @@ from harness.render.comparing import differences, p_value, ranking, result
 from harness.render.console import plain_lines, show
 from harness.render.contents import contents
 from harness.render.document import Bullets, Paragraph, Section, Strong, Table
+from harness.render.inside import claims
 from harness.render.published import published
 from harness.render.robust import cost, robustness
 from harness.results import read
@@ -334,3 +335,10 @@ def test_only_a_leader_is_bold_on_a_terminal(far: Findings, near: Findings, tmp_
         show(found, "x", console)
         line = next(line for line in console.export_text(styles=True).splitlines() if "hemis" in line and "│" in line)
         assert ("\x1b[1m" in line) == bold
+
+
+def test_claims_of_one_seed_say_what_they_cannot_say(tmp_path: Path) -> None:
+    (tmp_path / "many").mkdir()
+    many, one = findings_of(tmp_path / "many", FAR), findings_of(tmp_path, FAR, (0,))
+    said = [[block.text for block in claims(found).blocks if isinstance(block, Paragraph)] for found in (many, one)]
+    assert len(said[0]) == 1 and said[1][1] == "Every answer here: test-sample noise only: one seed says nothing about other seeds."

@@ -45,7 +45,8 @@ def claims(findings: Findings) -> Section:
     """Question, answer and evidence."""
     asked = [Facts(f"{claim.question} {claim.answer.capitalize()}.", claim.evidence) for claim in findings.claims]
     text = "Answers from this study's own trained models and data; they say nothing about the paper's data unless these are they."
-    return section("The paper's claims, asked here", Paragraph(text), *asked)
+    reserve = Paragraph(f"Every answer here: {findings.reserve}.") if findings.reserve else None
+    return section("The paper's claims, asked here", Paragraph(text), reserve, *asked)
 
 
 # ---------------------------------------------------------------------- values
