@@ -10,15 +10,24 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import Tensor
 
-from datasets._casia_lists import LIVE, Sample, count
-from datasets._casia_protocols import HELD_OUT, LAYOUT, Splits, limited, read_lists, sizes, splits, unlike_published
+from datasets._casia.lists import LIVE, Sample, count
+from datasets._casia.protocols import (
+    HELD_OUT,
+    LAYOUT,
+    Splits,
+    limited,
+    read_lists,
+    sizes,
+    splits,
+    unlike_published,
+)
 from datasets._synthetic import is_synthetic
-from harness.augment import RotateCropFlip
+from harness.data.augmentation import RotateCropFlip
+from harness.data.images import read_image
+from harness.data.prepared import Item, Prepared, Table, digest, opened, prepare
 from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError, shown
-from harness.hyperparameters import Range
-from harness.images import read_image
-from harness.prepared import Item, Prepared, Table, digest, opened, prepare
+from harness.protocol.hyperparameters import Range
 
 NAMES = ("rgb", "depth", "ir")
 DESCRIPTIONS = ("colour picture of the face", "depth as grey levels", "infrared picture")
@@ -27,12 +36,15 @@ STORED = 144 / 112
 
 
 class CasiaSurf(Dataset):
-    """Cropped faces of 1,000 subjects, RGB, depth and infrared (Zhang et al., CVPR 2019), read as they are distributed.
+    """Cropped faces of 1,000 subjects, RGB, depth and infrared (Zhang et al., CVPR 2019), read as
+    they are distributed.
 
-    Live is 1, attacks are 0. Protocol ``paper``: the three labelled lists (29,266 / 9,608 / 57,710). Protocols ``leave_out_4``,
-    ``_5``, ``_6``: the training archive alone; the named attack is in test only, and no subject is in two splits. Preparation as
-    published: each picture resized on its own, to 144x144 for training (rotated, cropped to 112, flipped on the device; one draw
-    for all three) and 112x112 for val and test; (x - 127.5) / 128. About 13 GB are prepared for ``paper``.
+    Live is 1, attacks are 0. Protocol ``paper``: the three labelled lists (29,266 / 9,608 /
+    57,710). Protocols ``leave_out_4``, ``_5``, ``_6``: the training archive alone; the named attack
+    is in test only, and no subject is in two splits. Preparation as published: each picture resized
+    on its own, to 144x144 for training (rotated, cropped to 112, flipped on the device; one draw
+    for all three) and 112x112 for val and test; (x - 127.5) / 128. About 13 GB are prepared for
+    ``paper``.
     """
 
     protocols: ClassVar[tuple[str, ...]] = ("paper", *HELD_OUT)
@@ -41,19 +53,33 @@ class CasiaSurf(Dataset):
     layout = LAYOUT
     sampled = True
     options = {
-        "size": Range(112, limits=(16, 512), help="side of what networks see; training pictures are stored 144/112 times larger"),
-        "unreadable": Range(
-            "fatal", choices=("fatal", "exclude"), help="files that cannot be decoded: refuse, or leave samples out"
+        "size": Range(
+            112,
+            limits=(16, 512),
+            help="side of what networks see; training pictures are stored 144/112 times larger",
         ),
-        "counts": Range("fatal", choices=("fatal", "report"), help="lists unlike the published ones: refuse, or go on and say so"),
+        "unreadable": Range(
+            "fatal",
+            choices=("fatal", "exclude"),
+            help="files that cannot be decoded: refuse, or leave samples out",
+        ),
+        "counts": Range(
+            "fatal",
+            choices=("fatal", "report"),
+            help="lists unlike the published ones: refuse, or go on and say so",
+        ),
     }
 
     @property
     def spec(self) -> DataSpec:
         side = int(self.values["size"])
-        notes = ["pictures are fed as RGB, depth and infrared as three equal channels; the released code feeds BGR"]
+        notes = [
+            "pictures are fed as RGB, depth and infrared as three equal channels; the released code feeds BGR"
+        ]
         if self.protocol != "paper":
-            notes.append(f"protocol {self.protocol}: no subject and not the test attack in common between splits; not the paper's")
+            notes.append(
+                f"protocol {self.protocol}: no subject and not the test attack in common between splits; not the paper's"
+            )
         return DataSpec(
             name="casia_surf",
             task="anti_spoofing",
@@ -75,21 +101,39 @@ class CasiaSurf(Dataset):
         lists, remarks = read_lists(self.folder, self.protocol)
         unlike = unlike_published(lists)
         if unlike and self.values["counts"] == "fatal" and not is_synthetic(self.root):
-            raise UserError(f"{'; '.join(unlike)}: take the distributed lists, or go on with dataset.options.counts=report")
+            raise UserError(
+                f"{'; '.join(unlike)}: take the distributed lists, or go on with dataset.options.counts=report"
+            )
         return lists, [*remarks, *unlike]
 
     @cached_property
     def _samples(self) -> Splits:
-        return {name: limited(found, self.limit) for name, found in splits(self._lists[0], self.protocol).items()}
+        return {
+            name: limited(found, self.limit)
+            for name, found in splits(self._lists[0], self.protocol).items()
+        }
 
     def fingerprint(self) -> str:
-        rows = {name: [[*sample.files, sample.label] for sample in samples] for name, samples in self._samples.items()}
+        rows = {
+            name: [[*sample.files, sample.label] for sample in samples]
+            for name, samples in self._samples.items()
+        }
         operations = [table.operation for name in SPLITS for table in self._tables[name]]
-        facts = [self.protocol, self.limit, self.values, operations, rows, sizes(self.folder, self._samples)]
+        facts = [
+            self.protocol,
+            self.limit,
+            self.values,
+            operations,
+            rows,
+            sizes(self.folder, self._samples),
+        ]
         return digest(facts)[:16]
 
     def counts(self) -> dict[str, int]:
-        return {name: len(samples) - len(self._left_out(name)) for name, samples in self._samples.items()}
+        return {
+            name: len(samples) - len(self._left_out(name))
+            for name, samples in self._samples.items()
+        }
 
     # ------------------------------------------------------------------ pictures
 
@@ -104,7 +148,10 @@ class CasiaSurf(Dataset):
         """Split -> what is stored of rgb, depth and ir."""
         side = int(self.values["size"])
         sides = {name: round(side * STORED) if name == "train" else side for name in SPLITS}
-        return {name: [self._table(name, number, sides[name]) for number in range(len(NAMES))] for name in SPLITS}
+        return {
+            name: [self._table(name, number, sides[name]) for number in range(len(NAMES))]
+            for name in SPLITS
+        }
 
     def _table(self, split: str, number: int, side: int) -> Table:
         sources = tuple(self.folder / sample.files[number] for sample in self._samples[split])
@@ -118,7 +165,9 @@ class CasiaSurf(Dataset):
         )
 
     def _left_out(self, split: str) -> dict[int, str]:
-        """Row -> why its sample cannot be used, of one modality or more; empty before the split is prepared."""
+        """Row -> why its sample cannot be used, of one modality or more; empty before the split is
+        prepared.
+        """
         try:
             return _unreadable([opened(table, self._cache) for table in self._tables[split]])
         except UserError:
@@ -127,7 +176,9 @@ class CasiaSurf(Dataset):
     def prepare(self, progress: Progress) -> list[str]:
         self.fingerprint()  # says which files are missing before anything is decoded
         how = cast(Literal["fatal", "exclude"], self.values["unreadable"])
-        prepare([table for name in SPLITS for table in self._tables[name]], self._cache, how, progress)
+        prepare(
+            [table for name in SPLITS for table in self._tables[name]], self._cache, how, progress
+        )
         found = [f"{name}: {_described(samples)}" for name, samples in self._samples.items()]
         return [*found, *self._lists[1], *self._exclusions()]
 
@@ -141,7 +192,10 @@ class CasiaSurf(Dataset):
         ]
 
     def load(self, split: str) -> Split:
-        tables = {name: opened(table, self._cache) for name, table in zip(NAMES, self._tables[split], strict=True)}
+        tables = {
+            name: opened(table, self._cache)
+            for name, table in zip(NAMES, self._tables[split], strict=True)
+        }
         target = torch.tensor([sample.label for sample in self._samples[split]])
         whole = Split(
             {name: table.array for name, table in tables.items()},

@@ -8,13 +8,22 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from datasets._clips import Clip, ClipDataset, Listing, place
-from datasets._frames import numbered, require_video
+from datasets._media.clips import Clip, ClipDataset, Listing, place
+from datasets._media.frames import numbered, require_video
 from harness.dataset import DataSpec, Modality, Progress
 from harness.errors import UserError, shown
 
-EMOTIONS = {"NEU": "neutral", "HAP": "happy", "SAD": "sad", "FEA": "fearful", "DIS": "disgusted", "ANG": "angry"}
-"""In the order of OGM-GE's and DMRNet's class indices; one that sorts names has another order, so compare by name."""
+EMOTIONS = {
+    "NEU": "neutral",
+    "HAP": "happy",
+    "SAD": "sad",
+    "FEA": "fearful",
+    "DIS": "disgusted",
+    "ANG": "angry",
+}
+"""In the order of OGM-GE's and DMRNet's class indices; one that sorts names has another order, so
+compare by name.
+"""
 
 ID = re.compile(r"\d{4}_[A-Z]{3}_(?P<emotion>[A-Z]{3})_(XX|LO|MD|HI)")
 FRAMES = "Image-01-FPS"
@@ -39,13 +48,16 @@ SAME_SOUND = (
 
 
 class CremaD(ClipDataset):
-    """Real: 7,442 clips of 91 actors who speak 12 sentences in 6 emotions (Cao et al., 2014; ODbL); the label is the acted emotion.
+    """Real: 7,442 clips of 91 actors who speak 12 sentences in 6 emotions (Cao et al., 2014; ODbL);
+    the label is the acted emotion.
 
-    Sound as a spectrogram and one frame per clip: ``AudioWAV/ID.wav`` with ``Image-01-FPS/ID/NUMBER.jpg``, or with
-    ``VideoFlash/ID.flv`` and the extra ``video``. Protocol ``ogm``: the split that OGM-GE published (train.csv and test.csv, 6,698
-    and 744 clips), in which all actors are on both sides. ``actor``: no actor on two sides, 10 % of them for test. In both, 10 %
-    of the actors left val. Constructed: val, by the order of the hashes of the actors' numbers. About 7 GB are prepared: 1.1 GB of
-    sound as float16 (front-end A), 6 GB of frames as uint8, 256 pixels high.
+    Sound as a spectrogram and one frame per clip: ``AudioWAV/ID.wav`` with
+    ``Image-01-FPS/ID/NUMBER.jpg``, or with ``VideoFlash/ID.flv`` and the extra ``video``. Protocol
+    ``ogm``: the split that OGM-GE published (train.csv and test.csv, 6,698 and 744 clips), in which
+    all actors are on both sides. ``actor``: no actor on two sides, 10 % of them for test. In both,
+    10 % of the actors left val. Constructed: val, by the order of the hashes of the actors'
+    numbers. About 7 GB are prepared: 1.1 GB of sound as float16 (front-end A), 6 GB of frames as
+    uint8, 256 pixels high.
     """
 
     protocols: ClassVar[tuple[str, ...]] = ("ogm", "actor")
@@ -57,7 +69,11 @@ class CremaD(ClipDataset):
     )
 
     def _spec(self, modalities: tuple[Modality, ...], synthetic: bool) -> DataSpec:
-        actors = "train and test share all actors" if self.protocol == "ogm" else "no actor is in two splits"
+        actors = (
+            "train and test share all actors"
+            if self.protocol == "ogm"
+            else "no actor is in two splits"
+        )
         return DataSpec(
             name="crema_d",
             task="classification",
@@ -66,7 +82,10 @@ class CremaD(ClipDataset):
             metric="accuracy",
             aligned=False,
             synthetic=synthetic,
-            notes=(f"protocol {self.protocol}: {actors}; val is a tenth of train's actors", "labels are the acted emotions"),
+            notes=(
+                f"protocol {self.protocol}: {actors}; val is a tenth of train's actors",
+                "labels are the acted emotions",
+            ),
         )
 
     def prepare(self, progress: Progress) -> list[str]:
@@ -81,7 +100,13 @@ class CremaD(ClipDataset):
             raise UserError(f"{root} has no AudioWAV/*.wav; it must hold {self.layout}")
         strange = [name for name in sounds if not ID.fullmatch(name)]
         known = {name: path for name, path in sounds.items() if name not in strange}
-        remarks = [f"left out, because their names are no ids: {len(strange)} sound files: {shown(strange)}"] if strange else []
+        remarks = (
+            [
+                f"left out, because their names are no ids: {len(strange)} sound files: {shown(strange)}"
+            ]
+            if strange
+            else []
+        )
         if len(known) != CLIPS:
             remarks.append(f"{len(known):,} sound files instead of {CLIPS:,}")
         if self.protocol == "ogm":
@@ -93,8 +118,14 @@ class CremaD(ClipDataset):
         remarks += oddities(splits)
         ids = [name for names in splits.values() for name in names if name not in BROKEN]
         frames, videos = _visuals(root, ids)
-        clips = {name: Clip(name, label(name), known[name], frames.get(name, ()), videos.get(name)) for name in ids}
-        return Listing({split: [clips[n] for n in names if n in clips] for split, names in splits.items()}, tuple(remarks))
+        clips = {
+            name: Clip(name, label(name), known[name], frames.get(name, ()), videos.get(name))
+            for name in ids
+        }
+        return Listing(
+            {split: [clips[n] for n in names if n in clips] for split, names in splits.items()},
+            tuple(remarks),
+        )
 
 
 def label(name: str) -> int:
@@ -108,15 +139,22 @@ def label(name: str) -> int:
 
 
 def by_actor(ids: Sequence[str], held_out: Sequence[str]) -> dict[str, list[str]]:
-    """The ids by split: for each of ``held_out`` a tenth of the actors, and train; no actor is in two of them.
+    """The ids by split: for each of ``held_out`` a tenth of the actors, and train; no actor is in
+    two of them.
 
     Actors are taken in the order of the sha256 of their numbers.
     """
     actors = sorted({name[:4] for name in ids}, key=place)
     share = math.ceil(SHARE * len(actors))
     if len(actors) <= share * len(held_out):
-        raise UserError(f"{len(actors)} actors are too few to keep some for {' and '.join(held_out)}; give the whole data")
-    owner = {actor: split for n, split in enumerate(held_out) for actor in actors[n * share : (n + 1) * share]}
+        raise UserError(
+            f"{len(actors)} actors are too few to keep some for {' and '.join(held_out)}; give the whole data"
+        )
+    owner = {
+        actor: split
+        for n, split in enumerate(held_out)
+        for actor in actors[n * share : (n + 1) * share]
+    }
     splits: dict[str, list[str]] = {"train": [], **{split: [] for split in held_out}}
     for name in ids:
         splits[owner.get(name[:4], "train")].append(name)
@@ -124,7 +162,9 @@ def by_actor(ids: Sequence[str], held_out: Sequence[str]) -> dict[str, list[str]
 
 
 def read_list(path: Path) -> list[str]:
-    """The ids of a list ``ID,EMOTION`` (no header; any line ends, byte order mark, final newline or not), each checked."""
+    """The ids of a list ``ID,EMOTION`` (no header; any line ends, byte order mark, final newline or
+    not), each checked.
+    """
     ids: dict[str, int] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         if not line.strip():
@@ -136,9 +176,13 @@ def read_list(path: Path) -> list[str]:
         except UserError as error:
             raise UserError(f"{path}, line {number}: {error}") from error
         if rest and rest[0] != emotion:
-            raise UserError(f"{path}, line {number}: {name} is listed as {rest[0]} and its id says {emotion}; restore the list")
+            raise UserError(
+                f"{path}, line {number}: {name} is listed as {rest[0]} and its id says {emotion}; restore the list"
+            )
         if name in ids:
-            raise UserError(f"{path}, line {number}: {name} is listed twice, first in line {ids[name]}; restore the list")
+            raise UserError(
+                f"{path}, line {number}: {name} is listed twice, first in line {ids[name]}; restore the list"
+            )
         ids[name] = number
     return list(ids)
 
@@ -151,14 +195,23 @@ def oddities(splits: Mapping[str, Collection[str]]) -> Iterator[str]:
         yield f"left out, because their media are broken as published: {', '.join(broken)}"
     if SEVERAL_EMOTIONS in where:
         yield f"{SEVERAL_EMOTIONS} ({where[SEVERAL_EMOTIONS]}) lasts a minute and shows several emotions; kept"
-    same = [f"{a} ({where[a]}) = {b} ({where[b]})" for a, b in SAME_SOUND if a in where and b in where]
+    same = [
+        f"{a} ({where[a]}) = {b} ({where[b]})" for a, b in SAME_SOUND if a in where and b in where
+    ]
     if same:
         yield f"the same sound under two labels, kept: {'; '.join(same)}"
 
 
 def _published(root: Path, remarks: list[str]) -> dict[str, list[str]]:
     """The published lists; UserError where they are not."""
-    folder = next((root / name for name in LIST_FOLDERS if all((root / name / each).is_file() for each in LISTS)), None)
+    folder = next(
+        (
+            root / name
+            for name in LIST_FOLDERS
+            if all((root / name / each).is_file() for each in LISTS)
+        ),
+        None,
+    )
     if folder is None:
         raise UserError(
             f"{root} has no train.csv and test.csv: copy them from data/CREMAD of github.com/GeWu-Lab/OGM-GE_CVPR2022 into it, "
@@ -167,11 +220,15 @@ def _published(root: Path, remarks: list[str]) -> dict[str, list[str]]:
     lists = {name: read_list(folder / name) for name in LISTS}
     both = sorted(set(lists["train.csv"]) & set(lists["test.csv"]))
     if both:
-        raise UserError(f"{len(both)} clips are in train.csv and in test.csv of {folder}: {shown(both)}; restore the lists")
+        raise UserError(
+            f"{len(both)} clips are in train.csv and in test.csv of {folder}: {shown(both)}; restore the lists"
+        )
     found = {name: len(ids) for name, ids in lists.items()}
     if found != PUBLISHED:
         parts = [
-            f"{name} has {found[name]:,} clips instead of {PUBLISHED[name]:,}" for name in LISTS if found[name] != PUBLISHED[name]
+            f"{name} has {found[name]:,} clips instead of {PUBLISHED[name]:,}"
+            for name in LISTS
+            if found[name] != PUBLISHED[name]
         ]
         remarks.append(f"not the published split: {', '.join(parts)}")
     return lists
@@ -196,7 +253,10 @@ def _visuals(root: Path, ids: Sequence[str]) -> tuple[dict[str, tuple[Path, ...]
         lacking, what = [name for name in ids if not frames[name]], f"pictures in {FRAMES}/ID"
     else:
         videos = {path.stem: path for path in sorted((root / "VideoFlash").glob("*.flv"))}
-        lacking, what = [name for name in ids if name not in videos], f"{FRAMES}/ID and no VideoFlash/ID.flv"
+        lacking, what = (
+            [name for name in ids if name not in videos],
+            f"{FRAMES}/ID and no VideoFlash/ID.flv",
+        )
     if lacking:
         raise UserError(
             f"{len(lacking)} of {len(ids)} clips have no {what} in {root}: {shown(lacking)}; extract or restore them, or take the "

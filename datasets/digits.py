@@ -14,11 +14,13 @@ VIEWS = "thumb-2x2-threshold/spectrum-log1p-rfft2-3x3/profile-column-sums/v1"
 
 
 class Digits(Dataset):
-    """Real: the 8x8 handwritten digits that scikit-learn ships (UCI, test part). Constructed: the three views of each.
+    """Real: the 8x8 handwritten digits that scikit-learn ships (UCI, test part). Constructed: the
+    three views of each.
 
-    ``thumb`` (1,4,4): 2x2 means, thresholded at 0.5; ``spectrum`` (1,3,3): log(1 + |rfft2|), lowest 3x3 bins, phase dropped;
-    ``profile`` (1,1,8): column sums. Deterministic; stratified split 1,005 / 252 / 540 by a fixed seed; each view standardised
-    by the training split's mean and standard deviation.
+    ``thumb`` (1,4,4): 2x2 means, thresholded at 0.5; ``spectrum`` (1,3,3): log(1 + |rfft2|), lowest
+    3x3 bins, phase dropped; ``profile`` (1,1,8): column sums. Deterministic; stratified split 1,005
+    / 252 / 540 by a fixed seed; each view standardised by the training split's mean and standard
+    deviation.
     """
 
     summary = "1,797 real handwritten digits as three constructed views; embedded, no download"
@@ -36,7 +38,9 @@ class Digits(Dataset):
             classes=tuple(str(digit) for digit in range(10)),
             metric="accuracy",
             aligned=False,
-            notes=("the digits are real handwriting; the three views are constructed from one picture",),
+            notes=(
+                "the digits are real handwriting; the three views are constructed from one picture",
+            ),
         )
 
     @cached_property

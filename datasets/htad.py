@@ -16,18 +16,30 @@ from harness.dataset import Dataset, DataSpec, Modality, Split
 from harness.errors import UserError
 
 LAST_BLOCK = 932
-"""The file is three recording blocks of 466, 466 and 454 windows; this is where the last one begins."""
+"""The file is three recording blocks of 466, 466 and 454 windows; this is where the last one
+begins.
+"""
 
-ACTIVITIES = ("brush_teeth", "eat_chips", "mop_floor", "sweep", "type_on_keyboard", "wash_hands", "watch_tv")
+ACTIVITIES = (
+    "brush_teeth",
+    "eat_chips",
+    "mop_floor",
+    "sweep",
+    "type_on_keyboard",
+    "wash_hands",
+    "watch_tv",
+)
 POSTURE = ("v2_mean", "v2_max")
 
 
 class HTAD(Dataset):
-    """Real: 1,386 windows of 7 home activities, sound (36 MFCC features) and wrist acceleration (16 features), synchronous.
+    """Real: 1,386 windows of 7 home activities, sound (36 MFCC features) and wrist acceleration (16
+    features), synchronous.
 
-    Constructed: the accelerometer's features are shown as two modalities, ``posture`` (means and maxima) and ``motion`` (the
-    rest). Each feature is standardised by the training split. Protocol ``random``: stratified 70/30, train and test share
-    recordings; ``block``: the last of three recording blocks is the test split, so that they do not. 20 % of the rest is val.
+    Constructed: the accelerometer's features are shown as two modalities, ``posture`` (means and
+    maxima) and ``motion`` (the rest). Each feature is standardised by the training split. Protocol
+    ``random``: stratified 70/30, train and test share recordings; ``block``: the last of three
+    recording blocks is the test split, so that they do not. 20 % of the rest is val.
     """
 
     protocols: ClassVar[tuple[str, ...]] = ("random", "block")
@@ -35,19 +47,28 @@ class HTAD(Dataset):
 
     @property
     def spec(self) -> DataSpec:
-        split = "train and test share recordings" if self.protocol == "random" else "test is a recording block of its own"
+        split = (
+            "train and test share recordings"
+            if self.protocol == "random"
+            else "test is a recording block of its own"
+        )
         return DataSpec(
             name="htad",
             task="classification",
             modalities=(
                 Modality("audio", (1, 1, 36), "MFCC features of the sound"),
                 Modality("posture", (1, 1, 8), "means and maxima of wrist acceleration"),
-                Modality("motion", (1, 1, 8), "deviations, correlations and area of wrist acceleration"),
+                Modality(
+                    "motion", (1, 1, 8), "deviations, correlations and area of wrist acceleration"
+                ),
             ),
             classes=ACTIVITIES,
             metric="accuracy",
             aligned=False,
-            notes=("real recordings; posture and motion are two parts of one sensor's features", split),
+            notes=(
+                "real recordings; posture and motion are two parts of one sensor's features",
+                split,
+            ),
         )
 
     @cached_property
@@ -56,14 +77,18 @@ class HTAD(Dataset):
 
     @cached_property
     def _labels(self) -> Array:
-        return np.asarray(pd.Categorical(self._table["class"], categories=list(ACTIVITIES)).codes, dtype=np.int64)
+        return np.asarray(
+            pd.Categorical(self._table["class"], categories=list(ACTIVITIES)).codes, dtype=np.int64
+        )
 
     @cached_property
     def _splits(self) -> dict[str, Array]:
         if self.protocol == "random":
             return stratified_splits(self._labels, test=0.3, val=0.2, seed=0)
         rest, test = np.arange(LAST_BLOCK), np.arange(LAST_BLOCK, len(self._labels))
-        train, val = train_test_split(rest, test_size=0.2, random_state=0, stratify=self._labels[rest])
+        train, val = train_test_split(
+            rest, test_size=0.2, random_state=0, stratify=self._labels[rest]
+        )
         return {"train": train, "val": val, "test": test}
 
     @cached_property
@@ -79,7 +104,11 @@ class HTAD(Dataset):
         return {name: standardised(x, train, axis=0)[:, None, None] for name, x in raw.items()}
 
     def fingerprint(self) -> str:
-        facts = {"protocol": self.protocol, "limit": self.limit, "file": _file().read_text(encoding="utf-8")}
+        facts = {
+            "protocol": self.protocol,
+            "limit": self.limit,
+            "file": _file().read_text(encoding="utf-8"),
+        }
         return digest(list(self._splits.values()), **facts)
 
     def counts(self) -> dict[str, int]:

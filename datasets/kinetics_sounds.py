@@ -8,14 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from datasets._clips import OPTIONS, Clip, ClipDataset, Listing, place
-from datasets._frames import numbered
-from datasets._kinetics_classes import CLASSES, OWN, class_names, class_of
+from datasets._media.clips import OPTIONS, Clip, ClipDataset, Listing, place
+from datasets._media.frames import numbered
+from datasets._media.kinetics_classes import CLASSES, OWN, class_names, class_of
 from harness.dataset import DataSpec, Modality
 from harness.errors import UserError, shown
-from harness.hyperparameters import Range
+from harness.protocol.hyperparameters import Range
 
-SIDES = {"train": (("train_img", "train"), ("train",)), "test": (("val_img", "val", "test_img", "test"), ("test", "val"))}
+SIDES = {
+    "train": (("train_img", "train"), ("train",)),
+    "test": (("val_img", "val", "test_img", "test"), ("test", "val")),
+}
 """Folder names of each part, on the visual side and on the audio side."""
 
 FRAMES = "Image-01-FPS"
@@ -40,18 +43,25 @@ class _Part:
 
 
 class KineticsSounds(ClipDataset):
-    """Real: ten-second YouTube clips of the Kinetics-400 classes that can be heard (after Arandjelovic and Zisserman, ICCV 2017).
+    """Real: ten-second YouTube clips of the Kinetics-400 classes that can be heard (after
+    Arandjelovic and Zisserman, ICCV 2017).
 
-    Sound as a spectrogram of 10 s and one frame per clip; sound and frames belong together by class and name, never by position.
-    Train is K400's train, test its val. Constructed: val, a tenth of train by the hashes of YouTube ids, so that no video is in two
-    splits. Class lists of four lengths are known; ``classes`` takes one by name. Videos of fewer than 3 frames are left out.
-    About 25 GB are prepared for 19,000 clips: 10 GB of sound as float16 (front-end A), 15 GB of frames as uint8, 256 pixels high.
+    Sound as a spectrogram of 10 s and one frame per clip; sound and frames belong together by class
+    and name, never by position. Train is K400's train, test its val. Constructed: val, a tenth of
+    train by the hashes of YouTube ids, so that no video is in two splits. Class lists of four
+    lengths are known; ``classes`` takes one by name. Videos of fewer than 3 frames are left out.
+    About 25 GB are prepared for 19,000 clips: 10 GB of sound as float16 (front-end A), 15 GB of
+    frames as uint8, 256 pixels high.
     """
 
     options: ClassVar[Mapping[str, Range]] = {
         **OPTIONS,
-        "frames": Range(3, limits=(1, 64), help="at most so many frames per clip are kept, spread evenly"),
-        "classes": Range("ks33", choices=(*CLASSES, OWN), help="class list; file: the root's classes.txt"),
+        "frames": Range(
+            3, limits=(1, 64), help="at most so many frames per clip are kept, spread evenly"
+        ),
+        "classes": Range(
+            "ks33", choices=(*CLASSES, OWN), help="class list; file: the root's classes.txt"
+        ),
     }
     protocols: ClassVar[tuple[str, ...]] = ("folders",)
     published_seconds: ClassVar[Mapping[str, float]] = {"A": 10.0}
@@ -82,20 +92,27 @@ class KineticsSounds(ClipDataset):
         )
 
     def _listing(self, root: Path) -> Listing:
-        top = next((root / prefix for prefix in PREFIXES if (root / prefix / "audio").is_dir()), None)
+        top = next(
+            (root / prefix for prefix in PREFIXES if (root / prefix / "audio").is_dir()), None
+        )
         if top is None:
             raise UserError(f"{root} has no folder audio; it must hold {self.layout}")
         remarks: list[str] = []
         index = {name: n for n, name in enumerate(self._classes)}
         parts = {name: _part(top, name, index, remarks) for name in SIDES}
         lists = {name: path for name in SIDES if (path := _list_file(root, name)) is not None}
-        clips = {name: _listed(_paired(name, parts[name], remarks), lists.get(name), remarks) for name in SIDES}
+        clips = {
+            name: _listed(_paired(name, parts[name], remarks), lists.get(name), remarks)
+            for name in SIDES
+        }
         if not clips["train"] and not clips["test"]:
             raise UserError(
                 f"{top} has no clip with sound and frames of the class list {self.values['classes']}; it must hold {self.layout}"
             )
         remarks += _absent(clips, self._classes)
-        remarks += truncated("the clips of train", [clip.id.partition("/")[2] for clip in clips["train"]])
+        remarks += truncated(
+            "the clips of train", [clip.id.partition("/")[2] for clip in clips["train"]]
+        )
         return Listing(_splits(clips, remarks), tuple(remarks))
 
 
@@ -111,7 +128,9 @@ def start_second(video: str) -> int | None:
 
 
 def truncated(what: str, videos: Sequence[str]) -> list[str]:
-    """A sentence when many ids are there and none begins with i to z, as in the list that was published cut short."""
+    """A sentence when many ids are there and none begins with i to z, as in the list that was
+    published cut short.
+    """
     if len(videos) < TELLING or any("i" <= video[0] <= "z" for video in videos):
         return []
     return [
@@ -121,14 +140,18 @@ def truncated(what: str, videos: Sequence[str]) -> list[str]:
 
 
 def read_list(path: Path) -> dict[tuple[str, int | None], int]:
-    """A published list ``YTID_START[_END],SECONDS,LABEL`` as (YouTube id, start) -> label; UserError for a line that is none."""
+    """A published list ``YTID_START[_END],SECONDS,LABEL`` as (YouTube id, start) -> label;
+    UserError for a line that is none.
+    """
     found: dict[tuple[str, int | None], int] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         if not line.strip():
             continue
         fields = [field.strip() for field in line.rsplit(",", 2)]
         if len(fields) != 3 or not fields[2].isdecimal() or len(fields[0]) < YOUTUBE:
-            raise UserError(f"{path}, line {number}: '{line.strip()}' is not YTID_START_END,SECONDS,LABEL; restore the list")
+            raise UserError(
+                f"{path}, line {number}: '{line.strip()}' is not YTID_START_END,SECONDS,LABEL; restore the list"
+            )
         found[youtube_id(fields[0]), start_second(fields[0])] = int(fields[2])
     return found
 
@@ -140,21 +163,35 @@ def _part(top: Path, name: str, index: dict[str, int], remarks: list[str]) -> _P
     visual = _first(top / "visual", visual_names)
     visual = visual / FRAMES if (visual / FRAMES).is_dir() else visual
     strange: set[str] = set()
-    sounds = {(k, path.stem): path for k, folder in _class_folders(audio, index, strange) for path in folder.glob("*.wav")}
-    pictures = {(k, path.name): path for k, folder in _class_folders(visual, index, strange) for path in folder.iterdir()}
+    sounds = {
+        (k, path.stem): path
+        for k, folder in _class_folders(audio, index, strange)
+        for path in folder.glob("*.wav")
+    }
+    pictures = {
+        (k, path.name): path
+        for k, folder in _class_folders(visual, index, strange)
+        for path in folder.iterdir()
+    }
     if strange:
-        remarks.append(f"{name}: {len(strange)} folders are not in the class list and are left out: {shown(sorted(strange))}")
+        remarks.append(
+            f"{name}: {len(strange)} folders are not in the class list and are left out: {shown(sorted(strange))}"
+        )
     return _Part(sounds, pictures)
 
 
 def _first(folder: Path, names: Iterable[str]) -> Path:
     found = next((folder / name for name in names if (folder / name).is_dir()), None)
     if found is None:
-        raise UserError(f"{folder} has none of the folders {', '.join(names)}; the root must hold {KineticsSounds.layout}")
+        raise UserError(
+            f"{folder} has none of the folders {', '.join(names)}; the root must hold {KineticsSounds.layout}"
+        )
     return found
 
 
-def _class_folders(folder: Path, index: dict[str, int], strange: set[str]) -> list[tuple[int, Path]]:
+def _class_folders(
+    folder: Path, index: dict[str, int], strange: set[str]
+) -> list[tuple[int, Path]]:
     found = []
     for path in sorted(path for path in folder.iterdir() if path.is_dir()):
         label = class_of(path.name, index)
@@ -166,8 +203,13 @@ def _class_folders(folder: Path, index: dict[str, int], strange: set[str]) -> li
 
 
 def _paired(name: str, part: _Part, remarks: list[str]) -> list[Clip]:
-    """The clips that have a sound and enough frames, in the order of class and name; what is left out is said."""
-    silent, unseen = sorted(set(part.pictures) - set(part.sounds)), sorted(set(part.sounds) - set(part.pictures))
+    """The clips that have a sound and enough frames, in the order of class and name; what is left
+    out is said.
+    """
+    silent, unseen = (
+        sorted(set(part.pictures) - set(part.sounds)),
+        sorted(set(part.sounds) - set(part.pictures)),
+    )
     clips, short = [], []
     for label, video in sorted(set(part.sounds) & set(part.pictures)):
         frames = tuple(numbered(part.pictures[label, video]))
@@ -180,12 +222,23 @@ def _paired(name: str, part: _Part, remarks: list[str]) -> list[Clip]:
         "frames and no sound": [video for _, video in silent],
         "sound and no frames": [video for _, video in unseen],
     }
-    remarks += [f"{name}: {len(videos)} videos have {why}: {shown(videos)}" for why, videos in reasons.items() if videos]
+    remarks += [
+        f"{name}: {len(videos)} videos have {why}: {shown(videos)}"
+        for why, videos in reasons.items()
+        if videos
+    ]
     return clips
 
 
 def _list_file(root: Path, name: str) -> Path | None:
-    return next((root / folder / LISTS[name] for folder in LIST_FOLDERS if (root / folder / LISTS[name]).is_file()), None)
+    return next(
+        (
+            root / folder / LISTS[name]
+            for folder in LIST_FOLDERS
+            if (root / folder / LISTS[name]).is_file()
+        ),
+        None,
+    )
 
 
 def _listed(clips: list[Clip], path: Path | None, remarks: list[str]) -> list[Clip]:
@@ -215,9 +268,14 @@ def _key(clip: Clip) -> tuple[str, int | None]:
 
 def _absent(clips: Mapping[str, Sequence[Clip]], classes: Sequence[str]) -> list[str]:
     there = {name: {clip.label for clip in found} for name, found in clips.items()}
-    lacking = {name: [c for k, c in enumerate(classes) if k not in labels] for name, labels in there.items()}
+    lacking = {
+        name: [c for k, c in enumerate(classes) if k not in labels]
+        for name, labels in there.items()
+    }
     return [
-        f"{name}: {len(names)} of {len(classes)} classes have no clip: {shown(names)}" for name, names in lacking.items() if names
+        f"{name}: {len(names)} of {len(classes)} classes have no clip: {shown(names)}"
+        for name, names in lacking.items()
+        if names
     ]
 
 
@@ -227,7 +285,9 @@ def _splits(clips: Mapping[str, Sequence[Clip]], remarks: list[str]) -> dict[str
     own = [clip for clip in clips["train"] if _key(clip)[0] not in tested]
     if len(own) < len(clips["train"]):
         both = [clip.id for clip in clips["train"] if _key(clip)[0] in tested]
-        remarks.append(f"{len(both)} clips of train are left out, because test has the same videos: {shown(both)}")
+        remarks.append(
+            f"{len(both)} clips of train are left out, because test has the same videos: {shown(both)}"
+        )
     held_out = {clip.id for clip in own if int(place(_key(clip)[0])[:8], 16) < VAL_SHARE * 2**32}
     return {
         "train": [clip for clip in own if clip.id not in held_out],

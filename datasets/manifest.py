@@ -1,4 +1,6 @@
-"""Any data of the user's, described by one CSV: no code, everything inferred, everything open to options."""
+"""Any data of the user's, described by one CSV: no code, everything inferred, everything open to
+options.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,17 @@ from typing import Any, Literal, cast
 
 import torch
 
-from datasets._manifest_columns import Column, columns
-from datasets._manifest_csv import Sheet, read_sheet
-from datasets._manifest_headers import Scan, contents, scan
-from datasets._manifest_labels import Labels, labels
-from datasets._manifest_options import OPTIONS, as_declared
-from datasets._manifest_splits import Splits, require_both, splits
-from datasets._manifest_statistics import save, saved
-from datasets._manifest_tables import LABEL, Arrays
+from datasets._manifest.columns import Column, columns
+from datasets._manifest.csv_file import Sheet, read_sheet
+from datasets._manifest.headers import Scan, contents, scan
+from datasets._manifest.labels import Labels, labels
+from datasets._manifest.options import OPTIONS, as_declared
+from datasets._manifest.splits import Splits, require_both, splits
+from datasets._manifest.statistics import save, saved
+from datasets._manifest.tables import LABEL, Arrays
+from harness.data.prepared import digest, prepare
 from harness.dataset import SPLITS, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError, shown
-from harness.prepared import digest, prepare
 
 MARKERS = ("SYNTHETIC.md", "SYNTHETIC.json")
 METRIC = {"classification": "accuracy", "anti_spoofing": "acer", "segmentation": "miou"}
@@ -32,12 +34,15 @@ HOW = (
 
 
 class Manifest(Dataset):
-    """Your own data: one CSV with the columns split, label or label_path, and one per modality with paths relative to the file.
+    """Your own data: one CSV with the columns split, label or label_path, and one per modality with
+    paths relative to the file.
 
-    Pictures (8 or 16 bit, grey or colour) become (C, H, W) of one size, wav files log spectrograms (1, frequencies, frames), npy
-    arrays of one shape: (n,) features (n, 1, 1) or a sequence (1, 1, n), (H, W) one channel, (C, H, W) as they are. Every channel
-    is normalised by the training split. An empty cell is a modality that the sample does not have: it is not shown in training,
-    and in evaluation a sample counts for the combinations that it has. Pixels of label maps that are 255 are void.
+    Pictures (8 or 16 bit, grey or colour) become (C, H, W) of one size, wav files log spectrograms
+    (1, frequencies, frames), npy arrays of one shape: (n,) features (n, 1, 1) or a sequence (1, 1,
+    n), (H, W) one channel, (C, H, W) as they are. Every channel is normalised by the training
+    split. An empty cell is a modality that the sample does not have: it is not shown in training,
+    and in evaluation a sample counts for the combinations that it has. Pixels of label maps that
+    are 255 are void.
     """
 
     summary = "your own pictures, sounds and arrays, described by one CSV (dataset.manifest=PATH)"
@@ -53,8 +58,12 @@ class Manifest(Dataset):
     def _sheet(self) -> Sheet:
         if self.manifest is None:
             raise UserError(HOW)
-        wanted = [name.strip() for name in str(self.values["modalities"]).split(",") if name.strip()]
-        return read_sheet(self.manifest, self.root or self.manifest.parent, wanted, str(self.values["task"]))
+        wanted = [
+            name.strip() for name in str(self.values["modalities"]).split(",") if name.strip()
+        ]
+        return read_sheet(
+            self.manifest, self.root or self.manifest.parent, wanted, str(self.values["task"])
+        )
 
     @cached_property
     def _scan(self) -> Scan:
@@ -70,7 +79,9 @@ class Manifest(Dataset):
 
     @cached_property
     def _splits(self) -> Splits:
-        return splits(self._sheet, float(self.values["val_share"]), int(self.values["split_seed"]), self.limit)
+        return splits(
+            self._sheet, float(self.values["val_share"]), int(self.values["split_seed"]), self.limit
+        )
 
     @property
     def spec(self) -> DataSpec:
@@ -79,7 +90,11 @@ class Manifest(Dataset):
     @cached_property
     def _spec(self) -> DataSpec:
         sizes = {column.shape[1:] for column in self._columns}
-        pixels = all(column.kind != "audio" for column in self._columns) and len(sizes) == 1 and sizes != {(1, 1)}
+        pixels = (
+            all(column.kind != "audio" for column in self._columns)
+            and len(sizes) == 1
+            and sizes != {(1, 1)}
+        )
         aligned = {"auto": pixels, "yes": True, "no": False}[str(self.values["aligned"])]
         if self._labels.task == "anti_spoofing":
             require_both(self._sheet, self._splits, self._labels.index)
@@ -91,7 +106,8 @@ class Manifest(Dataset):
             classes=self._labels.classes,
             metric=METRIC[self._labels.task],
             aligned=aligned,
-            synthetic=bool(self.values["synthetic"]) or any((self._sheet.folder / name).is_file() for name in MARKERS),
+            synthetic=bool(self.values["synthetic"])
+            or any((self._sheet.folder / name).is_file() for name in MARKERS),
             notes=tuple(self._found(aligned)),
             complete=None if complete == len(self._splits.rows["train"]) else complete,
         )
@@ -101,9 +117,15 @@ class Manifest(Dataset):
         classes = self._labels.classes
         sheet = self._sheet
         given = (
-            "dataset.options.task" if self.values["task"] != "auto" else "the column " + ("label_path" if sheet.dense else "label")
+            "dataset.options.task"
+            if self.values["task"] != "auto"
+            else "the column " + ("label_path" if sheet.dense else "label")
         )
-        where = "aligned: a place is the same in all modalities" if aligned else "not aligned: places differ between modalities"
+        where = (
+            "aligned: a place is the same in all modalities"
+            if aligned
+            else "not aligned: places differ between modalities"
+        )
         return [
             f"read from {sheet.path.name}: {self._labels.task} by {given}, {len(classes)} classes: {shown(classes)}",
             f"{where} (dataset.options.aligned=yes|no changes that)",
@@ -119,15 +141,26 @@ class Manifest(Dataset):
         """How many samples of each split lack each modality."""
         found = []
         for position, column in enumerate(self._columns):
-            missing = {name: sum(not row.files[position] for row in rows) for name, rows in self._splits.rows.items()}
+            missing = {
+                name: sum(not row.files[position] for row in rows)
+                for name, rows in self._splits.rows.items()
+            }
             if any(missing.values()):
-                parts = ", ".join(f"{n} of {len(self._splits.rows[name])} in {name}" for name, n in missing.items() if n)
+                parts = ", ".join(
+                    f"{n} of {len(self._splits.rows[name])} in {name}"
+                    for name, n in missing.items()
+                    if n
+                )
                 found.append(f"samples without '{column.name}': {parts}")
         return found
 
     def _left_out(self) -> list[str]:
         """The samples that cannot be read, once that is known."""
-        bad = {name: self._arrays(name).unreadable() for name in SPLITS} if self.cache is not None else {}
+        bad = (
+            {name: self._arrays(name).unreadable() for name in SPLITS}
+            if self.cache is not None
+            else {}
+        )
         return [
             f"{len(rows)} samples of {name} cannot be read and are left out: {shown(rows.values())}"
             for name, rows in bad.items()
@@ -139,8 +172,19 @@ class Manifest(Dataset):
     def fingerprint(self) -> str:
         rows = [[row.split, row.label, *row.files] for row in self._sheet.rows]
         options = {key: value for key, value in self.values.items() if key != "synthetic"}
-        made = [[column.name, column.operation, column.shape, column.dtype] for column in self._columns]
-        return digest([contents(self._sheet, self._scan.state), rows, options, made, self._labels.classes, self.limit])[:16]
+        made = [
+            [column.name, column.operation, column.shape, column.dtype] for column in self._columns
+        ]
+        return digest(
+            [
+                contents(self._sheet, self._scan.state),
+                rows,
+                options,
+                made,
+                self._labels.classes,
+                self.limit,
+            ]
+        )[:16]
 
     def counts(self) -> dict[str, int]:
         """Samples per split; without those that cannot be read once the data are prepared."""
@@ -159,7 +203,10 @@ class Manifest(Dataset):
             self._require_samples(split)
         # Its notes tell what cannot be read, which is known now.
         self.__dict__.pop("_spec", None)
-        found = [f"{column.name}: {column.what} -> {'x'.join(map(str, column.shape))}" for column in self._columns]
+        found = [
+            f"{column.name}: {column.what} -> {'x'.join(map(str, column.shape))}"
+            for column in self._columns
+        ]
         return [*said, *self.spec.notes, *found, *self._normalise()]
 
     def load(self, split: str) -> Split:
@@ -181,7 +228,9 @@ class Manifest(Dataset):
 
     def _folder(self) -> Path:
         if self.cache is None:
-            raise UserError("dataset manifest keeps what it decodes in a folder; name one with dataset.cache=")
+            raise UserError(
+                "dataset manifest keeps what it decodes in a folder; name one with dataset.cache="
+            )
         return self.cache
 
     def _require_samples(self, split: str) -> None:
@@ -197,7 +246,9 @@ class Manifest(Dataset):
         train, said = self._arrays("train"), []
         for position, column in enumerate(self._columns):
             mean, std = save(self._folder(), train.tables[column.name], train.having(position))
-            said.append(f"{column.name}: normalised by train's mean {_few(mean)} and deviation {_few(std)}")
+            said.append(
+                f"{column.name}: normalised by train's mean {_few(mean)} and deviation {_few(std)}"
+            )
         return said
 
     def _received(self) -> tuple[Modality, ...]:

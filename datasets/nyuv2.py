@@ -1,4 +1,6 @@
-"""NYUv2: real RGB-D pictures of rooms with dense labels, from the user's own copy, in any of the forms in which copies exist."""
+"""NYUv2: real RGB-D pictures of rooms with dense labels, from the user's own copy, in any of the
+forms in which copies exist.
+"""
 
 from __future__ import annotations
 
@@ -10,36 +12,43 @@ from typing import ClassVar, Literal, cast
 
 import torch
 
-from datasets._nyuv2_copy import FORMS, find_copy
-from datasets._nyuv2_labels import CLASSES, millimetres, told_unit
-from datasets._nyuv2_layouts import KINDS, Array, Copy, Kind
-from datasets._nyuv2_split import Selection, check_official, selection
+from datasets._nyuv2.copy import FORMS, find_copy
+from datasets._nyuv2.labels import CLASSES, millimetres, told_unit
+from datasets._nyuv2.layouts import KINDS, Array, Copy, Kind
+from datasets._nyuv2.split import Selection, check_official, selection
 from datasets._synthetic import is_synthetic
 from datasets._tables import digest, spread
-from harness.augment import HsvJitter, ScaleCropFlip
-from harness.class_weights import median_frequency
+from harness.data.augmentation import HsvJitter, ScaleCropFlip
+from harness.data.class_weights import median_frequency
+from harness.data.prepared import Prepared, Table, Unreadable, opened, prepare
 from harness.dataset import SPLITS, VOID, Augmentation, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError, shown
-from harness.hyperparameters import Range
-from harness.prepared import Prepared, Table, Unreadable, opened, prepare
+from harness.protocol.hyperparameters import Range
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 DEPTH_MEAN, DEPTH_STD = 2841.94941272766, 1417.2594281672277
-"""Of refined training depth in millimetres, as ESANet publishes them; it uses them for raw depth too."""
+"""Of refined training depth in millimetres, as ESANet publishes them; it uses them for raw depth
+too.
+"""
 
 HOLE = 2842
-"""What a hole of raw depth is stored as, and the mean that is then subtracted: holes are exactly 0 when they are normalised."""
+"""What a hole of raw depth is stored as, and the mean that is then subtracted: holes are exactly 0
+when they are normalised.
+"""
 
 LOOKED_AT = 12
 
 
 class NYUv2(Dataset):
-    """Real: 1,449 frames of a Kinect in 464 rooms, RGB and depth with 40 (or 13) classes (Silberman et al., ECCV 2012).
+    """Real: 1,449 frames of a Kinect in 464 rooms, RGB and depth with 40 (or 13) classes (Silberman
+    et al., ECCV 2012).
 
-    795 official training and 654 test images; val comes out of training: the published 381/414 lists if nyud/val.txt is there, else
-    whole scenes by a fixed rule. Stored once at the size wanted: rgb uint8 (bilinear), depth in whole millimetres as int16 and
-    labels uint8 (nearest), 1.8 MB an image at 480x640. Training pictures are enlarged, cropped and flipped with one draw for rgb,
-    depth and label, rgb varies in colour (ESANet's pipeline; the colours before the crop, pixel for pixel).
+    795 official training and 654 test images; val comes out of training: the published 381/414
+    lists if nyud/val.txt is there, else whole scenes by a fixed rule. Stored once at the size
+    wanted: rgb uint8 (bilinear), depth in whole millimetres as int16 and labels uint8 (nearest),
+    1.8 MB an image at 480x640. Training pictures are enlarged, cropped and flipped with one draw
+    for rgb, depth and label, rgb varies in colour (ESANet's pipeline; the colours before the crop,
+    pixel for pixel).
     """
 
     summary = "1,449 real RGB-D pictures of rooms, 40 or 13 classes; your copy (the .mat or a prepared layout)"
@@ -48,13 +57,43 @@ class NYUv2(Dataset):
     sampled = True
     options: ClassVar[dict[str, Range]] = {
         "classes": Range(40, choices=(40, 13), help="label set"),
-        "height": Range(480, low=32, high=480, limits=(16, 1024), help="of pictures and labels; 480 as published"),
-        "width": Range(640, low=32, high=640, limits=(16, 1024), help="640 as published; smaller for quick trials"),
-        "depth": Range("refined", choices=("refined", "raw"), help="refined: holes filled in; raw: holes are 0 when normalised"),
-        "depth_unit": Range("auto", choices=("auto", "m", "mm", "0.1mm"), help="auto: by the range of a few training images"),
-        "class_weights": Range("median_frequency", choices=("median_frequency", "none"), help="of the loss, from training labels"),
-        "counts": Range("official", choices=("official", "any"), help="official: refuse a copy without the 795/654 images"),
-        "unreadable": Range("exclude", choices=("exclude", "fatal"), help="files that cannot be decoded"),
+        "height": Range(
+            480,
+            low=32,
+            high=480,
+            limits=(16, 1024),
+            help="of pictures and labels; 480 as published",
+        ),
+        "width": Range(
+            640,
+            low=32,
+            high=640,
+            limits=(16, 1024),
+            help="640 as published; smaller for quick trials",
+        ),
+        "depth": Range(
+            "refined",
+            choices=("refined", "raw"),
+            help="refined: holes filled in; raw: holes are 0 when normalised",
+        ),
+        "depth_unit": Range(
+            "auto",
+            choices=("auto", "m", "mm", "0.1mm"),
+            help="auto: by the range of a few training images",
+        ),
+        "class_weights": Range(
+            "median_frequency",
+            choices=("median_frequency", "none"),
+            help="of the loss, from training labels",
+        ),
+        "counts": Range(
+            "official",
+            choices=("official", "any"),
+            help="official: refuse a copy without the 795/654 images",
+        ),
+        "unreadable": Range(
+            "exclude", choices=("exclude", "fatal"), help="files that cannot be decoded"
+        ),
     }
 
     @property
@@ -67,7 +106,14 @@ class NYUv2(Dataset):
             task="segmentation",
             modalities=(
                 Modality("rgb", (3, height, width), "colour picture", mean, std),
-                Modality("depth", (1, height, width), f"{self.values['depth']} depth in mm", (centre,), (DEPTH_STD,), "nearest"),
+                Modality(
+                    "depth",
+                    (1, height, width),
+                    f"{self.values['depth']} depth in mm",
+                    (centre,),
+                    (DEPTH_STD,),
+                    "nearest",
+                ),
             ),
             classes=CLASSES[self._classes],
             metric="miou",
@@ -79,8 +125,12 @@ class NYUv2(Dataset):
 
     def _notes(self) -> tuple[str, ...]:
         size = f"evaluated at {self._size[0]}x{self._size[1]}"
-        size = size if self._size == (480, 640) else f"{size}, not at the 480x640 of published results"
-        weights = f"class weights of the loss: {str(self.values['class_weights']).replace('_', ' ')}"
+        size = (
+            size if self._size == (480, 640) else f"{size}, not at the 480x640 of published results"
+        )
+        weights = (
+            f"class weights of the loss: {str(self.values['class_weights']).replace('_', ' ')}"
+        )
         return (size, weights, *((self._selection.note,) if self.root is not None else ()))
 
     @property
@@ -111,16 +161,34 @@ class NYUv2(Dataset):
 
     @cached_property
     def ids(self) -> dict[str, tuple[int, ...]]:
-        """Original ids per split, after ``limit``: evenly spaced, because neighbouring frames are almost equal."""
+        """Original ids per split, after ``limit``: evenly spaced, because neighbouring frames are
+        almost equal.
+        """
         copy = self._copy
-        found = {"train": self._selection.train, "val": self._selection.val, "test": copy.ids["test"]}
+        found = {
+            "train": self._selection.train,
+            "val": self._selection.val,
+            "test": copy.ids["test"],
+        }
         return {split: spread(part, self.limit) for split, part in found.items()}
 
     def fingerprint(self) -> str:
         copy = self._copy
-        paths = {copy.source(kind, image) for part in self.ids.values() for image in part for kind in KINDS}
+        paths = {
+            copy.source(kind, image)
+            for part in self.ids.values()
+            for image in part
+            for kind in KINDS
+        }
         sizes = [path.stat().st_size for path in sorted(paths)]
-        return digest([], ids=self.ids, sizes=sizes, labelling=copy.labelling, operations=self._operations, options=self.values)
+        return digest(
+            [],
+            ids=self.ids,
+            sizes=sizes,
+            labelling=copy.labelling,
+            operations=self._operations,
+            options=self.values,
+        )
 
     # ------------------------------------------------------------------ what is prepared
 
@@ -145,7 +213,15 @@ class NYUv2(Dataset):
         # The ids too: rows of the .mat all have the same source.
         operation = f"nyuv2/v1 {copy.layout} {copy.labelling} {self._operations[kind]} of {digest([], ids=images)}"
         sources = tuple(copy.source(kind, image) for image in images)
-        return Table(f"nyuv2-{split}-{kind}", shapes[kind], types[kind], operation, sources, read[kind], copy.libraries)
+        return Table(
+            f"nyuv2-{split}-{kind}",
+            shapes[kind],
+            types[kind],
+            operation,
+            sources,
+            read[kind],
+            copy.libraries,
+        )
 
     def _tables(self, split: str) -> dict[str, Table]:
         return {kind: self._table(split, kind) for kind in KINDS}
@@ -155,7 +231,10 @@ class NYUv2(Dataset):
         try:
             depth = millimetres(found, self._unit[0])
         except ValueError as error:
-            raise Unreadable(self._copy.source("depth", image), f"{error}; dataset.options.depth_unit names another") from error
+            raise Unreadable(
+                self._copy.source("depth", image),
+                f"{error}; dataset.options.depth_unit names another",
+            ) from error
         if self._raw:
             depth[depth == 0] = HOLE
         return depth
@@ -171,7 +250,12 @@ class NYUv2(Dataset):
 
     def prepare(self, progress: Progress) -> list[str]:
         policy = cast(Literal["exclude", "fatal"], self.values["unreadable"])
-        told: list[str] = [f"NYUv2 in the layout of {self._copy.layout}", self._selection.told, self._unit[1], *self._copy.remarks]
+        told: list[str] = [
+            f"NYUv2 in the layout of {self._copy.layout}",
+            self._selection.told,
+            self._unit[1],
+            *self._copy.remarks,
+        ]
         tables = [table for split in SPLITS for table in self._tables(split).values()]
         prepare(tables, self._cache, policy, progress, told.append)
         for stale in ("_opened", "_median_frequency"):
@@ -180,10 +264,17 @@ class NYUv2(Dataset):
 
     def _left_out(self) -> list[str]:
         bad = {
-            reason: None for tables in self._opened.values() for table in tables.values() for reason in table.unreadable.values()
+            reason: None
+            for tables in self._opened.values()
+            for table in tables.values()
+            for reason in table.unreadable.values()
         }
         images = sum(len(rows) for rows in self._excluded.values())
-        return [f"{images} images were left out because a file cannot be decoded: {shown(bad)}"] if bad else []
+        return (
+            [f"{images} images were left out because a file cannot be decoded: {shown(bad)}"]
+            if bad
+            else []
+        )
 
     def _weights_told(self) -> list[str]:
         weights = self._weights
@@ -192,19 +283,26 @@ class NYUv2(Dataset):
         known = [weight for weight in weights if weight > 0]
         absent = len(weights) - len(known)
         none = f"; {absent} classes occur in no training image" if absent else ""
-        return [f"class weights of {self.counts()['train']} training images: {min(known):.3g} to {max(known):.3g}{none}"]
+        return [
+            f"class weights of {self.counts()['train']} training images: {min(known):.3g} to {max(known):.3g}{none}"
+        ]
 
     # ------------------------------------------------------------------ what is loaded
 
     @property
     def _cache(self) -> Path:
         if self.cache is None:
-            raise UserError("dataset nyuv2 needs a folder for its decoded pictures: dataset.cache=FOLDER")
+            raise UserError(
+                "dataset nyuv2 needs a folder for its decoded pictures: dataset.cache=FOLDER"
+            )
         return self.cache
 
     @cached_property
     def _opened(self) -> dict[str, dict[str, Prepared]]:
-        return {split: {n: opened(t, self._cache) for n, t in self._tables(split).items()} for split in SPLITS}
+        return {
+            split: {n: opened(t, self._cache) for n, t in self._tables(split).items()}
+            for split in SPLITS
+        }
 
     @property
     def _excluded(self) -> dict[str, set[int]]:
@@ -213,7 +311,10 @@ class NYUv2(Dataset):
             found = self._opened
         except UserError:
             return {split: set() for split in SPLITS}
-        return {split: {row for table in tables.values() for row in table.unreadable} for split, tables in found.items()}
+        return {
+            split: {row for table in tables.values() for row in table.unreadable}
+            for split, tables in found.items()
+        }
 
     def _rows(self, split: str) -> list[int]:
         bad = self._excluded[split]
@@ -228,13 +329,25 @@ class NYUv2(Dataset):
             raise UserError(f"no {split} image of {self.root} can be decoded; restore the copy")
         inputs = {name: tables[name].array for name in ("rgb", "depth")}
         everything = torch.ones(len(self.ids[split]), 2, dtype=torch.bool)
-        varied = Augmentation(ScaleCropFlip(), ("rgb", "depth"), HsvJitter(), ("rgb",)) if split == "train" else None
-        found = Split(inputs, tables["label"].array, everything, modalities=self.spec.modalities, augmentation=varied)
+        varied = (
+            Augmentation(ScaleCropFlip(), ("rgb", "depth"), HsvJitter(), ("rgb",))
+            if split == "train"
+            else None
+        )
+        found = Split(
+            inputs,
+            tables["label"].array,
+            everything,
+            modalities=self.spec.modalities,
+            augmentation=varied,
+        )
         return found.select(torch.tensor(rows))
 
     @property
     def _weights(self) -> tuple[float, ...] | None:
-        """Class weights; known once the training labels are prepared, as they are wherever a model is made."""
+        """Class weights; known once the training labels are prepared, as they are wherever a model
+        is made.
+        """
         if self.values["class_weights"] == "none" or self.root is None or self.cache is None:
             return None
         try:

@@ -1,4 +1,5 @@
-"""Write a small synthetic copy of a dataset in its true layout, to try everything before the real data arrive.
+"""Write a small synthetic copy of a dataset in its true layout, to try everything before the real
+data arrive.
 
 python -m datasets.sample NAME DIR [seed=0]
 """
@@ -22,9 +23,7 @@ signal that can be learnt. What is computed on it is called synthetic everywhere
 
 NAME is one of: """
 
-DESCRIPTION = (
-    "Made by `python -m datasets.sample {name}` with seed {seed}. No number computed on these files says anything about {name}."
-)
+DESCRIPTION = "Made by `python -m datasets.sample {name}` with seed {seed}. No number computed on these files says anything about {name}."
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,26 +46,35 @@ def main(arguments: Sequence[str]) -> int:
 
 def names() -> list[str]:
     """The datasets that have a sample."""
-    return sorted(path.stem.removeprefix("_sample_") for path in Path(__file__).parent.glob("_sample_*.py"))
+    folder = Path(__file__).parent / "samples"
+    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
 
 
 def write(name: str, folder: Path, seed: int = 0) -> None:
-    """Write the sample of a dataset and say how to use it; UserError when the folder holds something already."""
+    """Write the sample of a dataset and say how to use it; UserError when the folder holds
+    something already.
+    """
     folder = folder.expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not an empty folder; name one that is empty or does not exist yet")
+        raise UserError(
+            f"{folder} is not an empty folder; name one that is empty or does not exist yet"
+        )
     started = time.monotonic()
-    module = importlib.import_module(f"datasets._sample_{name}")
+    module = importlib.import_module(f"datasets.samples.{name}")
     # First, so that not even a half-written sample can be taken for the real data.
     mark(folder, DESCRIPTION.format(name=name, seed=seed))
     module.write(folder, seed)
     files = [path for path in folder.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
     seconds = time.monotonic() - started
-    print(f"{name}: {len(files):,} files, {size:.1f} MB, in {folder} ({seconds:.1f} s); {MARKER} marks them as synthetic")
+    print(
+        f"{name}: {len(files):,} files, {size:.1f} MB, in {folder} ({seconds:.1f} s); {MARKER} marks them as synthetic"
+    )
     study = getattr(module, "STUDY", None)
     if study is not None:
-        print(f"to try the study on it: python -m harness.run study={study} dataset.root={folder} preset=smoke")
+        print(
+            f"to try the study on it: python -m harness.run study={study} dataset.root={folder} preset=smoke"
+        )
 
 
 if __name__ == "__main__":

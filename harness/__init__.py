@@ -1,6 +1,7 @@
 """The benchmark harness: what is the same for every method and every dataset.
 
-Importing it first makes sure that the project's own top-level package ``datasets`` wins over a foreign one of the same name.
+Importing it first makes sure that the project's own top-level package ``datasets`` wins over a
+foreign one of the same name.
 """
 
 import importlib.util

@@ -12,7 +12,9 @@ DONE, SOME_FAILED, BAD_CONFIGURATION, INTERRUPTED = 0, 1, 2, 130
 
 
 def one_thread() -> None:
-    """Before torch is imported: one thread per process, for speed on small batches and for the same bits everywhere."""
+    """Before torch is imported: one thread per process, for speed on small batches and for the same
+    bits everywhere.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -21,7 +23,9 @@ def flags(arguments: Sequence[str], known: Sequence[str]) -> tuple[set[str], lis
     given = {argument for argument in arguments if argument.startswith("-")}
     for flag in sorted(given):
         if flag not in known:
-            raise UserError(f"unknown option {flag}; known: {', '.join(known)}; everything else is key=value")
+            raise UserError(
+                f"unknown option {flag}; known: {', '.join(known)}; everything else is key=value"
+            )
     return given, [argument for argument in arguments if not argument.startswith("-")]
 
 
@@ -39,14 +43,24 @@ def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> i
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
-        # A folder that cannot be written, a full disk: what a trial meets itself is recorded with the trial.
-        print(f"error: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
+        # A folder that cannot be written, a full disk: what a trial meets itself is recorded with
+        # the trial.
+        print(
+            f"error: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr
+        )
         return BAD_CONFIGURATION
 
 
 def settings_help() -> str:
     """One line per key: name, default, meaning."""
-    from harness.config import Study, leaves
+    from harness.study.config import Study, leaves
 
-    rows = [(key, default, help) for key, default, help in leaves(Study()) if key not in {"name", "presets"}]
-    return "\n".join(f"  {key:28s} {help} [{'none' if default is None else default}]" for key, default, help in rows)
+    rows = [
+        (key, default, help)
+        for key, default, help in leaves(Study())
+        if key not in {"name", "presets"}
+    ]
+    return "\n".join(
+        f"  {key:28s} {help} [{'none' if default is None else default}]"
+        for key, default, help in rows
+    )

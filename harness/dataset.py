@@ -1,8 +1,9 @@
 """The author's contract for a dataset.
 
-A dataset is one file in ``datasets/`` with one public subclass of :class:`Dataset`; its file name is its registry name. Shape
-legend: N samples, V modalities, (C, H, W) the shape that an encoder receives, K classes. What lies on disk or in memory
-(``stored``) may be of another type and size: it becomes what encoders receive on the device, batch by batch.
+A dataset is one file in ``datasets/`` with one public subclass of :class:`Dataset`; its file name
+is its registry name. Shape legend: N samples, V modalities, (C, H, W) the shape that an encoder
+receives, K classes. What lies on disk or in memory (``stored``) may be of another type and size: it
+becomes what encoders receive on the device, batch by batch.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from harness.augment import Geometry, HsvJitter, Mode, resize
+from harness.data.augmentation import Geometry, HsvJitter, Mode, resize
 from harness.errors import UserError
-from harness.hyperparameters import Range, Value, resolve
+from harness.protocol.hyperparameters import Range, Value, resolve
 
 VOID = 255
 """The target of pixels that have no class."""
@@ -41,8 +42,9 @@ RESIDENT_SHARE = 0.4
 class Modality:
     """One sensor or view: its name and the (C, H, W) that an encoder receives.
 
-    Encoders receive (stored - mean) / std per channel, as float32; without ``mean`` the stored values are already normalised.
-    ``interpolation`` (bilinear or nearest) is how stored arrays are resized and warped.
+    Encoders receive (stored - mean) / std per channel, as float32; without ``mean`` the stored
+    values are already normalised. ``interpolation`` (bilinear or nearest) is how stored arrays are
+    resized and warped.
     """
 
     name: str
@@ -55,7 +57,9 @@ class Modality:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training samples are varied: one geometry for all of ``modalities`` (and a dense target), colours of ``jittered``."""
+    """How training samples are varied: one geometry for all of ``modalities`` (and a dense target),
+    colours of ``jittered``.
+    """
 
     geometry: Geometry
     modalities: tuple[str, ...]
@@ -65,7 +69,8 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Draws:
-    """How samples are varied: ``theta`` (N, 2, 3), ``colour`` (N, 3) where there is a jitter, ``take`` (N,) where there are takes.
+    """How samples are varied: ``theta`` (N, 2, 3), ``colour`` (N, 3) where there is a jitter,
+    ``take`` (N,) where there are takes.
 
     ``take`` is uniform in [0, 1) and stays on the CPU, where rows are chosen.
     """
@@ -79,7 +84,9 @@ class Draws:
         """The draws of the samples ``index``, on ``device``."""
         colour = None if self.colour is None else self.colour[index].to(device, non_blocking=True)
         take = None if self.take is None else self.take[index]
-        return Draws(self.augmentation, self.theta[index].to(device, non_blocking=True), colour, take)
+        return Draws(
+            self.augmentation, self.theta[index].to(device, non_blocking=True), colour, take
+        )
 
     def coloured(self, name: str, x: Tensor) -> Tensor:
         """The stored values (B, 3, H, W) of a modality with the colours varied, if they are."""
@@ -105,7 +112,9 @@ class DataSpec:
     synthetic: bool = False
     notes: tuple[str, ...] = ()
     class_weights: tuple[float, ...] | None = None
-    """Segmentation: the weight of each class in the cross-entropy, computed from the training labels; None for equal weights."""
+    """Segmentation: the weight of each class in the cross-entropy, computed from the training
+    labels; None for equal weights.
+    """
     complete: int | None = None
     """How many training samples have every modality, where some have not."""
 
@@ -119,17 +128,16 @@ class DataSpec:
 class Split:
     """One split: N samples, as rows of stored arrays.
 
-    Attributes:
-        inputs: modality name -> (M, ...) stored rows of any type, possibly mapped from disk.
-        target: (N,) int64 class index; for segmentation (M, H, W) stored class maps with VOID.
-        available: (N, V) bool, what each sample has; on the CPU, where masks are drawn.
-        rows: (N,) int64, the row of each sample; None when sample n is row n.
-        modalities: how stored rows become what encoders receive; empty when they already are.
-        augmentation: of training samples; None for evaluation.
-        device: where batches are handed out.
-        takes: modality name -> (M, 2) int64, the first of the stored rows that show one sample's modality in different ways, such
-            as the frames of a clip, and how many they are; one is drawn per sample and epoch, without draws it is the middle one.
-            Modalities that are not named have one stored row per row.
+    Attributes: inputs: modality name -> (M, ...) stored rows of any type, possibly mapped from
+        disk. target: (N,) int64 class index; for segmentation (M, H, W) stored class maps with
+        VOID. available: (N, V) bool, what each sample has; on the CPU, where masks are drawn. rows:
+        (N,) int64, the row of each sample; None when sample n is row n. modalities: how stored rows
+        become what encoders receive; empty when they already are. augmentation: of training
+        samples; None for evaluation. device: where batches are handed out. takes: modality name ->
+        (M, 2) int64, the first of the stored rows that show one sample's modality in different
+        ways, such as the frames of a clip, and how many they are; one is drawn per sample and
+        epoch, without draws it is the middle one. Modalities that are not named have one stored row
+        per row.
     """
 
     inputs: Mapping[str, Tensor]
@@ -150,27 +158,40 @@ class Split:
         return self.target.dim() > 1
 
     def to(self, device: torch.device) -> Split:
-        """The same split handing out batches on ``device``; stored there too when it is small beside the free memory."""
+        """The same split handing out batches on ``device``; stored there too when it is small
+        beside the free memory.
+        """
         moved = replace(self, device=device)
-        if device.type == "cuda" and _bytes(self) > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        if (
+            device.type == "cuda"
+            and _bytes(self) > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+        ):
             return moved
         moved.inputs = {name: x.to(device) for name, x in self.inputs.items()}
         moved.target = self.target.to(device)
         return moved
 
     def select(self, index: Tensor) -> Split:
-        """The split made of the samples ``index`` (int64, CPU) only, in that order; nothing stored is copied."""
+        """The split made of the samples ``index`` (int64, CPU) only, in that order; nothing stored
+        is copied.
+        """
         rows = index if self.rows is None else self.rows[index]
-        target = self.target if self.dense else self.target.index_select(0, index.to(self.target.device))
+        target = (
+            self.target if self.dense else self.target.index_select(0, index.to(self.target.device))
+        )
         return replace(self, rows=rows, target=target, available=self.available[index])
 
     def received(self) -> Split:
-        """The same split as encoders receive it, all of it in memory; for splits that are small enough."""
+        """The same split as encoders receive it, all of it in memory; for splits that are small
+        enough.
+        """
         inputs, target = self.batch(torch.arange(len(self)))
         return Split(inputs, target, self.available, device=self.device)
 
     def draw(self, generator: torch.Generator) -> Draws | None:
-        """One epoch's variations for all samples, so that they depend on neither batches nor workers; None without augmentation."""
+        """One epoch's variations for all samples, so that they depend on neither batches nor
+        workers; None without augmentation.
+        """
         plan = self.augmentation
         if plan is None:
             return None
@@ -178,18 +199,24 @@ class Split:
         height, width = self.inputs[first.name].shape[-2:]
         theta = plan.geometry.draw(len(self), (height, width), first.shape[1:], generator)
         colour = plan.jitter.draw(len(self), generator) if plan.jitter is not None else None
-        # One number per sample for all modalities, so that frames and sounds of the same moment stay together.
-        take = torch.rand(len(self), generator=generator, dtype=torch.float64) if self.takes else None
+        # One number per sample for all modalities, so that frames and sounds of the same moment
+        # stay together.
+        take = (
+            torch.rand(len(self), generator=generator, dtype=torch.float64) if self.takes else None
+        )
         return Draws(plan, theta, colour, take)
 
     def batch(self, index: Tensor, draws: Draws | None = None) -> tuple[dict[str, Tensor], Tensor]:
-        """What encoders receive of the samples ``index`` (B,) int64 on the CPU, and their targets, on ``device``.
+        """What encoders receive of the samples ``index`` (B,) int64 on the CPU, and their targets,
+        on ``device``.
 
         With ``draws`` the samples are varied; without, brought to their size alone.
         """
         rows = index if self.rows is None else self.rows[index]
         drawn = draws.at(index, self.device) if draws is not None else None
-        inputs = {name: self._gather(x, self._taken(name, rows, drawn)) for name, x in self.inputs.items()}
+        inputs = {
+            name: self._gather(x, self._taken(name, rows, drawn)) for name, x in self.inputs.items()
+        }
         for modality in self.modalities:
             inputs[modality.name] = _received(modality, inputs[modality.name], drawn)
         if not self.dense:
@@ -218,19 +245,25 @@ class Split:
         if draws is None:
             return target.long()
         size = self.modalities[0].shape[1:]
-        return draws.augmentation.geometry.apply(target[:, None], draws.theta, size, "nearest", fill=VOID)[:, 0].long()
+        return draws.augmentation.geometry.apply(
+            target[:, None], draws.theta, size, "nearest", fill=VOID
+        )[:, 0].long()
 
 
 def _received(modality: Modality, x: Tensor, draws: Draws | None) -> Tensor:
     """What an encoder receives of stored rows x."""
     size = modality.shape[1:]
     if draws is not None and modality.name in draws.augmentation.modalities:
-        x = draws.augmentation.geometry.apply(draws.coloured(modality.name, x), draws.theta, size, modality.interpolation)
+        x = draws.augmentation.geometry.apply(
+            draws.coloured(modality.name, x), draws.theta, size, modality.interpolation
+        )
     elif tuple(x.shape[-2:]) != size:
         x = resize(x, size, modality.interpolation)
     if not modality.mean:
         return x.float()
-    return (x.float() - _per_channel(modality.mean, x.device)) / _per_channel(modality.std, x.device)
+    return (x.float() - _per_channel(modality.mean, x.device)) / _per_channel(
+        modality.std, x.device
+    )
 
 
 @cache
@@ -246,9 +279,10 @@ def _bytes(split: Split) -> int:
 class Dataset(ABC):
     """A source of train, val and test splits.
 
-    Class attributes an author sets: ``protocols``, ``summary``, ``options`` (declared settings, ``dataset.options.NAME`` in a
-    study), and where the data are the user's, ``root_variable`` (the environment variable that names the root when the study does
-    not), ``layout`` (what the root holds, in words) and ``sampled`` (``python -m datasets.sample`` writes a synthetic copy).
+    Class attributes an author sets: ``protocols``, ``summary``, ``options`` (declared settings,
+    ``dataset.options.NAME`` in a study), and where the data are the user's, ``root_variable`` (the
+    environment variable that names the root when the study does not), ``layout`` (what the root
+    holds, in words) and ``sampled`` (``python -m datasets.sample`` writes a synthetic copy).
 
     Args:
         root: folder of the user's copy; None for embedded data.
@@ -279,12 +313,16 @@ class Dataset(ABC):
         self.manifest = manifest
         self.protocol = protocol or self.protocols[0]
         self.limit = limit
-        self.values: dict[str, Value] = resolve("option", self.options, self.declared(options or {}), "dataset.options")
+        self.values: dict[str, Value] = resolve(
+            "option", self.options, self.declared(options or {}), "dataset.options"
+        )
         self.cache = cache
 
     @classmethod
     def declared(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The study's options in the types that ``options`` declares; a dataset that takes lists or tables turns them into text."""
+        """The study's options in the types that ``options`` declares; a dataset that takes lists or
+        tables turns them into text.
+        """
         return options
 
     @property
@@ -296,13 +334,19 @@ class Dataset(ABC):
     def folder(self) -> Path:
         """The root, which is there; UserError with the ways to give one."""
         if self.root is None:
-            sample = f"; without it, `python -m datasets.sample {self.name} DIR` writes a synthetic one" if self.sampled else ""
+            sample = (
+                f"; without it, `python -m datasets.sample {self.name} DIR` writes a synthetic one"
+                if self.sampled
+                else ""
+            )
             raise UserError(
                 f"dataset {self.name} needs your copy of the data: dataset.root=DIR or the environment variable "
                 f"{self.root_variable} names the folder that holds {self.layout}{sample}"
             )
         if not self.root.is_dir():
-            raise UserError(f"dataset.root={self.root} is not a folder; it must be the one that holds {self.layout}")
+            raise UserError(
+                f"dataset.root={self.root} is not a folder; it must be the one that holds {self.layout}"
+            )
         return self.root
 
     @property
@@ -312,7 +356,9 @@ class Dataset(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A hash of everything that decides the arrays: contents, split, protocol, limit, preparation. UserError without data."""
+        """A hash of everything that decides the arrays: contents, split, protocol, limit,
+        preparation. UserError without data.
+        """
 
     @abstractmethod
     def load(self, split: str) -> Split:
@@ -325,6 +371,7 @@ class Dataset(ABC):
     def prepare(self, progress: Progress) -> list[str]:
         """Decode what ``load`` needs into ``cache``, once; called by the driver, never by a worker.
 
-        Returns sentences for the user: what was found, left out or inferred. Default: nothing to prepare.
+        Returns sentences for the user: what was found, left out or inferred. Default: nothing to
+        prepare.
         """
         return []

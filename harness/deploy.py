@@ -1,7 +1,9 @@
-"""A trained model on its way out of the harness: its weights, a card that says what they are, and the way to load both.
+"""A trained model on its way out of the harness: its weights, a card that says what they are, and
+the way to load both.
 
-A card is plain data and holds all that is needed to build the network again: neither the dataset's files nor the store are. What
-lies in the folder of a model: ``weights.pt`` (the state dict of the selected epoch), ``card.json`` and ``README.md``.
+A card is plain data and holds all that is needed to build the network again: neither the dataset's
+files nor the store are. What lies in the folder of a model: ``weights.pt`` (the state dict of the
+selected epoch), ``card.json`` and ``README.md``.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from typing import Any
 from harness.dataset import DataSpec, Modality
 from harness.errors import UserError
 from harness.method import Method
-from harness.metrics import metric
+from harness.protocol.metrics import metric
 from harness.registry import BACKBONES, METHODS
-from harness.render.text import number, pipe_table
+from harness.reporting.text import number, pipe_table
 from harness.store import Json, file_sha256, read_json
-from harness.trial import Job
+from harness.training.trial import Job
 
 FORMAT = 1
 CARD, WEIGHTS = "card.json", "weights.pt"
@@ -65,21 +67,29 @@ def card(job: Job, record: Json, data: DataSpec) -> Json:
 
 
 def load(folder: str | Path, method_file: str | None = None) -> Method:
-    """The model in a folder, in evaluation mode on the CPU; ``method_file`` where its method is not in the registry.
+    """The model in a folder, in evaluation mode on the CPU; ``method_file`` where its method is not
+    in the registry.
 
-    Call it with inputs (name -> (B, C, H, W) float32, normalised; absent ones may hold anything) and present (B, V) bool.
-    UserError when the card is not there or the weights are not those that it describes.
+    Call it with inputs (name -> (B, C, H, W) float32, normalised; absent ones may hold anything)
+    and present (B, V) bool. UserError when the card is not there or the weights are not those that
+    it describes.
     """
     import torch
 
     path = Path(folder)
     found = read_json(path / CARD)
     if found is None or found.get("format") != FORMAT:
-        raise UserError(f"{path}: there is no {CARD} of format {FORMAT}; give the folder of a model")
+        raise UserError(
+            f"{path}: there is no {CARD} of format {FORMAT}; give the folder of a model"
+        )
     if not (path / WEIGHTS).is_file():
-        raise UserError(f"{path}: there is no {WEIGHTS}; its card describes the file with sha256 {found['weights']['sha256']}")
+        raise UserError(
+            f"{path}: there is no {WEIGHTS}; its card describes the file with sha256 {found['weights']['sha256']}"
+        )
     if file_sha256(path / WEIGHTS) != found["weights"]["sha256"]:
-        raise UserError(f"{path / WEIGHTS} is not the file that its card describes (sha256); fetch it again")
+        raise UserError(
+            f"{path / WEIGHTS} is not the file that its card describes (sha256); fetch it again"
+        )
     model = _built(found, method_file)
     model.load_state_dict(torch.load(path / WEIGHTS, map_location="cpu", weights_only=True))
     return model.eval()
@@ -94,8 +104,13 @@ def _built(found: Json, method_file: str | None) -> Method:
 
 def _data_spec(data: Mapping[str, Any]) -> DataSpec:
     """What JSON made of a DataSpec, back: its lists were tuples."""
-    modalities = tuple(Modality(**{key: _tuple(value) for key, value in modality.items()}) for modality in data["modalities"])
-    return DataSpec(**{key: _tuple(value) for key, value in data.items()} | {"modalities": modalities})
+    modalities = tuple(
+        Modality(**{key: _tuple(value) for key, value in modality.items()})
+        for modality in data["modalities"]
+    )
+    return DataSpec(
+        **{key: _tuple(value) for key, value in data.items()} | {"modalities": modalities}
+    )
 
 
 def _tuple(value: Any) -> Any:
@@ -111,11 +126,15 @@ def card_text(found: Json) -> str:
     facts = found["dataset"]
     synthetic = ", **synthetic data**" if facts["synthetic"] else ""
     unit = f" in {chosen.unit}" if chosen.unit else ""
-    scores = [[name, number(cell["value"], chosen), str(cell["n"])] for name, cell in found["test"].items()]
+    scores = [
+        [name, number(cell["value"], chosen), str(cell["n"])]
+        for name, cell in found["test"].items()
+    ]
     title = f"# {found['label']}, seed {found['seed']}, on {facts['name']} ({facts['protocol']}){synthetic}"
     sections = [
         f"{title}\n\nTrial `{found['trial_id']}`, weights of epoch {found['selected_epoch']} (counted from 0), selected on val.",
-        "## Test\n\n" + "\n".join(pipe_table(["present", f"{chosen.name}{unit}", "samples"], scores)),
+        "## Test\n\n"
+        + "\n".join(pipe_table(["present", f"{chosen.name}{unit}", "samples"], scores)),
         f"## Use\n\n{USE}\n\n{_inputs(found['data'])}",
         f"## Method\n\n{found['method']} (variant `{found['variant']}`): {found['citation']}\n\n{_method(found)}",
         f"## Files\n\n`{WEIGHTS}`: state dict, {found['weights']['bytes']} bytes, sha256 `{found['weights']['sha256']}`; "
@@ -128,10 +147,17 @@ def _inputs(data: Mapping[str, Any]) -> str:
     """What a caller hands over."""
     names = ", ".join(modality["name"] for modality in data["modalities"])
     rows = [
-        [m["name"], " x ".join(map(str, m["shape"])), _listed(m["mean"]) or "done in the stored arrays", _listed(m["std"])]
+        [
+            m["name"],
+            " x ".join(map(str, m["shape"])),
+            _listed(m["mean"]) or "done in the stored arrays",
+            _listed(m["std"]),
+        ]
         for m in data["modalities"]
     ]
-    table = "\n".join(pipe_table(["input", "C x H x W", "mean subtracted", "then divided by"], rows))
+    table = "\n".join(
+        pipe_table(["input", "C x H x W", "mean subtracted", "then divided by"], rows)
+    )
     classes = ", ".join(data["classes"][:12]) + (", ..." if len(data["classes"]) > 12 else "")
     return (
         f"`inputs`: name to float32 (B, C, H, W). `present`: bool (B, {len(data['modalities'])}), columns {names}; what an absent "
@@ -145,5 +171,9 @@ def _listed(values: Any) -> str:
 
 def _method(found: Json) -> str:
     hparams = [f"- `{name}`: {value}" for name, value in found["hparams"].items()]
-    lines = [f"- {found['provenance']}", *hparams, *(f"- departs: {one}" for one in found["deviations"])]
+    lines = [
+        f"- {found['provenance']}",
+        *hparams,
+        *(f"- departs: {one}" for one in found["deviations"]),
+    ]
     return "\n".join([*lines, *(f"- {remark}" for remark in found["remarks"])])

@@ -10,11 +10,15 @@ SHOWN = 3
 
 
 class UserError(Exception):
-    """A mistake in a study, a key, a value or a path: one sentence with the way out; the command line exits with 2."""
+    """A mistake in a study, a key, a value or a path: one sentence with the way out; the command
+    line exits with 2.
+    """
 
 
 class TrialFailure(Exception):
-    """Training cannot go on (a loss that is not a number, say): the trial is failed with this reason, the study goes on."""
+    """Training cannot go on (a loss that is not a number, say): the trial is failed with this
+    reason, the study goes on.
+    """
 
 
 def shown(items: Iterable[object], most: int = SHOWN) -> str:
@@ -25,13 +29,21 @@ def shown(items: Iterable[object], most: int = SHOWN) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The hint that ends a sentence about an unknown name: the nearest known one, and all of them when they are few."""
+    """The hint that ends a sentence about an unknown name: the nearest known one, and all of them
+    when they are few.
+    """
     names = sorted(str(item) for item in known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean '{close[0]}'?" if close else ";"
-    return f"{hint} --help lists all" if len(names) > MANY else f"{hint} known: {', '.join(names) or 'none'}"
+    return (
+        f"{hint} --help lists all"
+        if len(names) > MANY
+        else f"{hint} known: {', '.join(names) or 'none'}"
+    )
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that does not exist: ``unknown method 'dmrnt'; did you mean 'dmrnet'? known: ...``."""
+    """The error for a name that does not exist: ``unknown method 'dmrnt'; did you mean 'dmrnet'?
+    known: ...``.
+    """
     return UserError(f"unknown {kind} '{name}'{nearest(name, known)}")

@@ -1,8 +1,8 @@
 """The author's contract for a method.
 
-A method is one file in ``methods/`` with one public subclass of :class:`Method`; its file name is its registry name. It owns its
-fusion, its extra heads and its losses; the harness owns everything else. Shape legend: B batch, V modalities, K classes,
-(c, h, w) a feature map, D = c*h*w.
+A method is one file in ``methods/`` with one public subclass of :class:`Method`; its file name is
+its registry name. It owns its fusion, its extra heads and its losses; the harness owns everything
+else. Shape legend: B batch, V modalities, K classes, (c, h, w) a feature map, D = c*h*w.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
-from harness.combinations import Combination, lattice
 from harness.dataset import DataSpec
-from harness.dense import labels_at, pixel_loss, sides_of
 from harness.errors import UserError
-from harness.hyperparameters import Range, Value, resolve
-from harness.phases import epoch_at
-from harness.seeds import Noise
+from harness.protocol.combinations import Combination, lattice
+from harness.protocol.hyperparameters import Range, Value, resolve
+from harness.protocol.label_maps import labels_at, pixel_loss, sides_of
+from harness.protocol.schedules import epoch_at
+from harness.protocol.seeds import Noise
 
 if TYPE_CHECKING:
     from harness.backbones import Backbone
 
 Features = Any
-"""Whatever ``encode`` returns for one modality: a tree of tensors whose first dimension is the batch."""
+"""Whatever ``encode`` returns for one modality: a tree of tensors whose first dimension is the
+batch.
+"""
 
 Role = Literal["baseline", "method", "ablation", "control", "reference"]
 
@@ -82,15 +84,14 @@ class TrainBatch:
 class EpochContext:
     """What the epoch hooks may look at: never test data.
 
-    In ``begin_epoch`` there is no validation yet: ``val_scores`` and ``val_target`` are None, ``val_values`` is empty.
+    In ``begin_epoch`` there is no validation yet: ``val_scores`` and ``val_target`` are None,
+    ``val_values`` is empty.
 
-    Attributes:
-        epoch: 0-based.
-        epochs: of the whole run.
-        combinations: the C = 2^V - 1 combinations.
-        val_scores: (C, N, K) scores; of a segmentation (C, N, K, K) confusion counts per image, rows = target.
-        val_target: (N,); None for a segmentation, whose counts tell what is needed of it.
-        val_values: combination name -> the dataset's metric on val, NaN for a combination that no sample has.
+    Attributes: epoch: 0-based. epochs: of the whole run. combinations: the C = 2^V - 1
+        combinations. val_scores: (C, N, K) scores; of a segmentation (C, N, K, K) confusion counts
+        per image, rows = target. val_target: (N,); None for a segmentation, whose counts tell what
+        is needed of it. val_values: combination name -> the dataset's metric on val, NaN for a
+        combination that no sample has.
     """
 
     epoch: int
@@ -101,7 +102,9 @@ class EpochContext:
     val_values: Mapping[str, float] = field(default_factory=dict)
 
     def predicted_shares(self) -> Tensor:
-        """Share of each class among the predictions on val, (C, K) float32: of samples, or of a segmentation's pixels."""
+        """Share of each class among the predictions on val, (C, K) float32: of samples, or of a
+        segmentation's pixels.
+        """
         scores = self.val_scores
         if scores is None:
             raise ValueError("there are no predictions before an epoch's validation")
@@ -111,28 +114,35 @@ class EpochContext:
         return (scores.argmax(-1, keepdim=True) == torch.arange(scores.shape[-1])).float().mean(1)
 
     def starts(self, published: int) -> int:
-        """The epoch at which a phase begins that the paper starts at epoch ``published`` of 100; never before epoch 1."""
+        """The epoch at which a phase begins that the paper starts at epoch ``published`` of 100;
+        never before epoch 1.
+        """
         return max(1, epoch_at(published, self.epochs))
 
 
 @dataclass(frozen=True)
 class Need:
-    """A model that must be trained before: ``method`` with its defaults, same data, network, recipe and seed, all modalities."""
+    """A model that must be trained before: ``method`` with its defaults, same data, network, recipe
+    and seed, all modalities.
+    """
 
     method: str
 
 
 class Method(nn.Module):
-    """Base of all methods: builds one encoder per modality from the shared backbone; subclasses build the rest and fuse.
+    """Base of all methods: builds one encoder per modality from the shared backbone; subclasses
+    build the rest and fuse.
 
-    Hyperparameters whose default is a float are 0-d tensor buffers of the same name (``self.alpha``); the others are Python
-    values in ``self.settings``.
+    Hyperparameters whose default is a float are 0-d tensor buffers of the same name
+    (``self.alpha``); the others are Python values in ``self.settings``.
 
-    Class attributes an author sets: ``citation``, ``provenance``, ``deviations``, ``hyperparameters``, ``variants`` (name -> what
-    it computes), ``tasks``, ``training_only`` (prefixes of parameters that are not deployed), ``needs`` (name -> model handed to
-    ``adopt``), ``role`` (what a row of it is for; baseline and methods make up the entry ``all``), ``needs_complete_data``,
-    ``per_combination`` (one model is trained for each combination), ``identity`` (the method and hyperparameters that this name is
-    short for; it shares their trials), ``joint`` (it works on networks that mix modalities while encoding, and on no others).
+    Class attributes an author sets: ``citation``, ``provenance``, ``deviations``,
+    ``hyperparameters``, ``variants`` (name -> what it computes), ``tasks``, ``training_only``
+    (prefixes of parameters that are not deployed), ``needs`` (name -> model handed to ``adopt``),
+    ``role`` (what a row of it is for; baseline and methods make up the entry ``all``),
+    ``needs_complete_data``, ``per_combination`` (one model is trained for each combination),
+    ``identity`` (the method and hyperparameters that this name is short for; it shares their
+    trials), ``joint`` (it works on networks that mix modalities while encoding, and on no others).
     """
 
     citation: ClassVar[str]
@@ -151,7 +161,9 @@ class Method(nn.Module):
 
     class_weights: Tensor | None
 
-    def __init__(self, backbone: Backbone, variant: str = "paper", hparams: Mapping[str, Value] | None = None) -> None:
+    def __init__(
+        self, backbone: Backbone, variant: str = "paper", hparams: Mapping[str, Value] | None = None
+    ) -> None:
         super().__init__()
         self.spec: DataSpec = backbone.spec
         self.variant = variant
@@ -159,14 +171,18 @@ class Method(nn.Module):
         self._set_hyperparameters(hparams or {})
         self.check_backbone(backbone)
         weights = self.spec.class_weights
-        self.register_buffer("class_weights", None if weights is None else torch.tensor(weights), persistent=False)
+        self.register_buffer(
+            "class_weights", None if weights is None else torch.tensor(weights), persistent=False
+        )
         self.starved_encoders = 0
         # Encoders first: methods that share a seed then start from the same encoder weights.
         self.encoders = nn.ModuleList(backbone.encoder(modality) for modality in self.spec.names)
         self.build(backbone)
 
     def _set_hyperparameters(self, given: Mapping[str, Value]) -> None:
-        for key, value in resolve("hyperparameter", self.hyperparameters, given, type(self).__name__).items():
+        for key, value in resolve(
+            "hyperparameter", self.hyperparameters, given, type(self).__name__
+        ).items():
             if isinstance(value, float):
                 self.register_buffer(key, torch.tensor(value), persistent=False)
             else:
@@ -179,36 +195,48 @@ class Method(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define build()")
 
     def encode(self, modality: str, x: Tensor) -> Features:
-        """Encode one modality, (B, C, H, W) -> features; never sees a mask. Default: the backbone's encoder."""
+        """Encode one modality, (B, C, H, W) -> features; never sees a mask. Default: the backbone's
+        encoder.
+        """
         return self.encoders[self.spec.names.index(modality)](x)
 
     def prepare(self, features: Sequence[Features]) -> Any:
-        """Everything beyond the encoders that no mask touches; cached over combinations. Default: the features themselves."""
+        """Everything beyond the encoders that no mask touches; cached over combinations. Default:
+        the features themselves.
+        """
         return tuple(features)
 
     def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
-        """Predict from prepared features and the presence mask (B, V) bool; deterministic when ``noise`` is None.
+        """Predict from prepared features and the presence mask (B, V) bool; deterministic when
+        ``noise`` is None.
 
-        Features of absent modalities may be anything, NaN included, and must be replaced by ``torch.where``.
+        Features of absent modalities may be anything, NaN included, and must be replaced by
+        ``torch.where``.
         """
         raise NotImplementedError(f"{type(self).__name__} must define fuse()")
 
     def loss(self, output: Output, batch: TrainBatch) -> Losses:
-        """Weighted, named terms. Default: the mean task loss, plus each auxiliary prediction's weighted sum over B."""
+        """Weighted, named terms. Default: the mean task loss, plus each auxiliary prediction's
+        weighted sum over B.
+        """
         terms = {"task": self.task_loss(output.logits, batch.target).mean()}
         for name, (logits, weight) in output.aux.items():
             terms[name] = (self.task_loss(logits, batch.target) * weight).sum() / weight.shape[0]
         return terms
 
     def adopt(self, name: str, weights: Mapping[str, Tensor]) -> None:
-        """Receive the trained weights of the model that ``needs`` calls ``name``; called once, before training."""
+        """Receive the trained weights of the model that ``needs`` calls ``name``; called once,
+        before training.
+        """
         raise NotImplementedError(f"{type(self).__name__} needs {name} and must define adopt()")
 
     def begin_epoch(self, context: EpochContext) -> None:
         """Called before an epoch's first batch: set the buffers that turn phases on and off."""
 
     def end_epoch(self, context: EpochContext) -> None:
-        """Called after an epoch's validation, with its predictions: mining. State goes into buffers."""
+        """Called after an epoch's validation, with its predictions: mining. State goes into
+        buffers.
+        """
 
     def scale_gradients(self, batch: TrainBatch, output: Output) -> None:
         """Called between backward and the optimiser's step (gradient modulation)."""
@@ -218,16 +246,22 @@ class Method(nn.Module):
         return {}
 
     def remarks(self, epochs: int) -> list[str]:
-        """Sentences for the report about this trained model: a phase that never ran, a set that was mined."""
+        """Sentences for the report about this trained model: a phase that never ran, a set that was
+        mined.
+        """
         return []
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
-        """Refuse, with a UserError, settings that cannot work on this dataset; called before anything starts."""
+        """Refuse, with a UserError, settings that cannot work on this dataset; called before
+        anything starts.
+        """
 
     @classmethod
     def check_backbone(cls, backbone: Backbone) -> None:
-        """Refuse, with a UserError, a network that the method is not defined on; called before anything starts."""
+        """Refuse, with a UserError, a network that the method is not defined on; called before
+        anything starts.
+        """
         name = cls.__module__.rpartition(".")[2]
         if backbone.joint and not cls.joint:
             raise UserError(
@@ -247,31 +281,40 @@ class Method(nn.Module):
         """The dataset's 2^V - 1 combinations."""
         return lattice(self.spec.names)
 
-    def encode_all(self, inputs: Mapping[str, Tensor], rows: Tensor | None = None) -> list[Features]:
+    def encode_all(
+        self, inputs: Mapping[str, Tensor], rows: Tensor | None = None
+    ) -> list[Features]:
         """Encode every modality, in the dataset's order.
 
-        Args:
-            inputs: modality -> (B, C, H, W).
-            rows: (B, V) bool on the CPU: encode only these samples of each modality and scatter the results into zeros, so that
-                no other input reaches an encoder (or its batch norm). None encodes everything.
+        Args: inputs: modality -> (B, C, H, W). rows: (B, V) bool on the CPU: encode only these
+            samples of each modality and scatter the results into zeros, so that no other input
+            reaches an encoder (or its batch norm). None encodes everything.
         """
         if rows is None:
             return [self.encode(name, inputs[name]) for name in self.spec.names]
-        return [self._encode_rows(name, inputs[name], rows[:, v]) for v, name in enumerate(self.spec.names)]
+        return [
+            self._encode_rows(name, inputs[name], rows[:, v])
+            for v, name in enumerate(self.spec.names)
+        ]
 
     def _encode_rows(self, name: str, x: Tensor, rows: Tensor) -> Features:
         encoder = self.encoders[self.spec.names.index(name)]
         return self.on_rows(encoder, lambda chosen: self.encode(name, chosen), x, rows)
 
-    def on_rows(self, module: nn.Module, function: Callable[[Tensor], Features], x: Tensor, rows: Tensor) -> Features:
-        """``function``, which runs ``module``, of the samples ``rows`` (B,) bool on the CPU; zeros for the other samples.
+    def on_rows(
+        self, module: nn.Module, function: Callable[[Tensor], Features], x: Tensor, rows: Tensor
+    ) -> Features:
+        """``function``, which runs ``module``, of the samples ``rows`` (B,) bool on the CPU; zeros
+        for the other samples.
 
-        With fewer than two samples in training the module uses its running statistics for this batch, which is counted.
+        With fewer than two samples in training the module uses its running statistics for this
+        batch, which is counted.
         """
         index = rows.nonzero().squeeze(1).to(x.device, non_blocking=True)
         starved = self.training and index.numel() < 2
         if starved:
-            # Batch statistics of fewer than two samples are not statistics: this batch uses the running ones.
+            # Batch statistics of fewer than two samples are not statistics: this batch uses the
+            # running ones.
             self.starved_encoders += 1
             module.eval()
         chosen = x.index_select(0, index) if index.numel() else torch.zeros_like(x[:1])
@@ -281,35 +324,46 @@ class Method(nn.Module):
         return tree_map(lambda f: _scatter(f, index, x.shape[0]), encoded)
 
     def combine(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
-        """``fuse``, after making sure that every row of ``present`` has a modality (ValueError otherwise)."""
+        """``fuse``, after making sure that every row of ``present`` has a modality (ValueError
+        otherwise).
+        """
         some = present.any(1).all()
         if present.is_cuda:
             torch._assert_async(some, "a sample without any present modality reached fuse")
         elif not some:
-            raise ValueError("a sample without any present modality cannot be predicted: every row of `present` needs a True")
+            raise ValueError(
+                "a sample without any present modality cannot be predicted: every row of `present` needs a True"
+            )
         return self.fuse(features, present, noise)
 
-    def forward(self, inputs: Mapping[str, Tensor], present: Tensor, noise: Noise | None = None) -> Output:
+    def forward(
+        self, inputs: Mapping[str, Tensor], present: Tensor, noise: Noise | None = None
+    ) -> Output:
         """The plain forward pass: encode, prepare, fuse."""
         return self.combine(self.prepare(self.encode_all(inputs)), present, noise)
 
     def task_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy per sample, (B,).
 
-        Of a segmentation, (B, K, H, W) and (B, H, W): its mean over the samples is the batch's sum of w_y * CE over the sum of w_y,
-        over all pixels that are not void, w the dataset's class weights; 0 if all are void. The same of the side
-        predictions that the logits carry, with labels of their resolution (nearest neighbour), is added.
+        Of a segmentation, (B, K, H, W) and (B, H, W): its mean over the samples is the batch's sum
+        of w_y * CE over the sum of w_y, over all pixels that are not void, w the dataset's class
+        weights; 0 if all are void. The same of the side predictions that the logits carry, with
+        labels of their resolution (nearest neighbour), is added.
         """
         if target.dim() == 1:
             return F.cross_entropy(logits, target, reduction="none")
         scales = (logits, *sides_of(logits))
-        losses = [pixel_loss(scale, labels_at(target, scale), self.class_weights) for scale in scales]
+        losses = [
+            pixel_loss(scale, labels_at(target, scale), self.class_weights) for scale in scales
+        ]
         return torch.stack(losses).sum(0)
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters in training, and at inference (without ``training_only`` modules)."""
         sizes = {name: p.numel() for name, p in self.named_parameters()}
-        deployed = sum(n for name, n in sizes.items() if not name.startswith(self.training_only or ("\0",)))
+        deployed = sum(
+            n for name, n in sizes.items() if not name.startswith(self.training_only or ("\0",))
+        )
         return {"training": sum(sizes.values()), "inference": deployed}
 
 

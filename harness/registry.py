@@ -1,4 +1,6 @@
-"""Names to classes, lazily: from the project's folders, a user's file, or a third party's entry point."""
+"""Names to classes, lazily: from the project's folders, a user's file, or a third party's entry
+point.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Registry(Generic[T]):
-    """All classes of one kind: one public subclass of ``base`` per file of ``package``, and entry points of ``group``."""
+    """All classes of one kind: one public subclass of ``base`` per file of ``package``, and entry
+    points of ``group``.
+    """
 
     kind: str
     package: str
@@ -36,10 +40,14 @@ class Registry(Generic[T]):
         folder = PROJECT / self.package.replace(".", "/")
         own = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
         excluded = {"sample"} if self.kind == "dataset" else set()
-        return [name for name in own if name not in excluded] + sorted(set(self._entry_points()) - set(own))
+        return [name for name in own if name not in excluded] + sorted(
+            set(self._entry_points()) - set(own)
+        )
 
     def get(self, name: str) -> type[T]:
-        """The class called ``name`` (a ``.py`` path is loaded as a file); UserError when there is none or it does not load."""
+        """The class called ``name`` (a ``.py`` path is loaded as a file); UserError when there is
+        none or it does not load.
+        """
         if name.endswith(".py"):
             return self._only_class(_load_file(Path(name), self.kind), name)
         if name not in self.names():
@@ -66,9 +74,13 @@ class Registry(Generic[T]):
         try:
             loaded: Any = point.load()
         except Exception as error:
-            raise UserError(f"{self.kind} '{point.name}' ({point.value}) does not load: {error}") from error
+            raise UserError(
+                f"{self.kind} '{point.name}' ({point.value}) does not load: {error}"
+            ) from error
         if not (isinstance(loaded, type) and issubclass(loaded, self.base)):
-            raise UserError(f"{self.kind} '{point.name}' ({point.value}) is not a subclass of {self.base.__name__}")
+            raise UserError(
+                f"{self.kind} '{point.name}' ({point.value}) is not a subclass of {self.base.__name__}"
+            )
         return loaded
 
     def _only_class(self, module: ModuleType, name: str) -> type[T]:
@@ -81,13 +93,17 @@ class Registry(Generic[T]):
             and not member.__name__.startswith("_")
         ]
         if len(found) != 1:
-            raise UserError(f"{name} must define exactly one public subclass of {self.base.__name__}, and defines {len(found)}")
+            raise UserError(
+                f"{name} must define exactly one public subclass of {self.base.__name__}, and defines {len(found)}"
+            )
         return found[0]
 
 
 @cache
 def _installed(group: str, _path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    """The entry points of a group; to look for them reads the metadata of every installed package, once for each search path."""
+    """The entry points of a group; to look for them reads the metadata of every installed package,
+    once for each search path.
+    """
     return {point.name: point for point in entry_points(group=group)}
 
 
@@ -104,10 +120,22 @@ def _load_file(path: Path, kind: str) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise UserError(f"the {kind} file {path} does not load: {type(error).__name__}: {error}") from error
+        raise UserError(
+            f"the {kind} file {path} does not load: {type(error).__name__}: {error}"
+        ) from error
     return module
 
 
 METHODS: Registry[Method] = Registry("method", "methods", Method, "harness.methods")
-DATASETS: Registry[Dataset] = Registry("dataset", "datasets", Dataset, "harness.datasets")  # type: ignore[type-abstract]
-BACKBONES: Registry[Backbone] = Registry("backbone", "harness.backbones", Backbone, "harness.backbones")  # type: ignore[type-abstract]
+DATASETS: Registry[Dataset] = Registry(
+    "dataset",
+    "datasets",
+    Dataset,  # type: ignore[type-abstract]
+    "harness.datasets",
+)
+BACKBONES: Registry[Backbone] = Registry(
+    "backbone",
+    "harness.backbones",
+    Backbone,  # type: ignore[type-abstract]
+    "harness.backbones",
+)

@@ -12,29 +12,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.analysis.results import Results, dataset_name, read, verify
 from harness.cli import DONE, SOME_FAILED, flags, guarded
-from harness.config import DEFAULT_STUDY
 from harness.errors import UserError
-from harness.findings import Findings, find
-from harness.merging import load_studies
-from harness.plan import Plan
-from harness.plots import heatmap
-from harness.recorded import Recorded, plan_of
-from harness.render.background import ABSENT_DATA
-from harness.render.comparing import HEATMAP
-from harness.render.console import show
-from harness.render.contents import contents
-from harness.render.document import Document, Section
-from harness.render.html import html
-from harness.render.latex import latex
-from harness.render.markdown import markdown
-from harness.render.runs import runs
-from harness.results import Results, dataset_name, read, verify
-from harness.search_journal import is_over, with_winners
-from harness.search_results import search_problems
-from harness.searching import search_plan
+from harness.reporting.console import show
+from harness.reporting.contents import contents
+from harness.reporting.document import Document, Section
+from harness.reporting.findings import Findings, find
+from harness.reporting.heatmap import heatmap
+from harness.reporting.html import html
+from harness.reporting.latex import latex
+from harness.reporting.markdown import markdown
+from harness.reporting.sections.background import ABSENT_DATA
+from harness.reporting.sections.comparison import HEATMAP
+from harness.reporting.sections.runs import runs
+from harness.search.journal import is_over, with_winners
+from harness.search.plan import search_plan
+from harness.search.results import search_problems
 from harness.store import Store, write_atomically
-from harness.tracking import Tracker
+from harness.study.config import DEFAULT_STUDY
+from harness.study.merged_plan import load_studies
+from harness.study.plan import Plan
+from harness.study.recorded_data import Recorded, plan_of
+from harness.tracking.mlflow.tracker import Tracker
 
 WATCH_SECONDS, RELOAD_SECONDS = 5.0, 10
 
@@ -85,11 +85,15 @@ class ReportFiles:
     @property
     def wrong(self) -> list[str]:
         """One sentence per trial that failed or is damaged."""
-        failed = [f"{hole.name}: {hole.reason}" for hole in self.results.holes if hole.state == "failed"]
+        failed = [
+            f"{hole.name}: {hole.reason}" for hole in self.results.holes if hole.state == "failed"
+        ]
         return [*failed, *self.problems, *search_problems(self.findings.searches)]
 
 
-def write_report(plan: Plan, store: Store, arguments: Sequence[str] = (), refresh: int | None = None) -> ReportFiles:
+def write_report(
+    plan: Plan, store: Store, arguments: Sequence[str] = (), refresh: int | None = None
+) -> ReportFiles:
     """Check the store and write the report in all its forms; the same store gives the same bytes.
 
     With ``refresh`` the page loads itself again after so many seconds.
@@ -102,12 +106,17 @@ def find_all(plan: Plan, store: Store) -> tuple[Findings, list[str]]:
     return find(read(plan, store)), verify(plan, store)
 
 
-def _write_files(findings: Findings, problems: list[str], arguments: Sequence[str], refresh: int | None = None) -> ReportFiles:
+def _write_files(
+    findings: Findings, problems: list[str], arguments: Sequence[str], refresh: int | None = None
+) -> ReportFiles:
     results, folder = findings.results, findings.results.plan.study.folder
     document = contents(findings, problems, arguments, *_tracked(results))
     return ReportFiles(
         markdown=write(folder / "report.md", markdown(document).encode()),
-        csv=write(folder / "report.csv", results.long_table.to_csv(index=False, lineterminator="\n").encode()),
+        csv=write(
+            folder / "report.csv",
+            results.long_table.to_csv(index=False, lineterminator="\n").encode(),
+        ),
         heatmap=write(folder / HEATMAP, heatmap(results)),
         html=write(folder / "report.html", html(document, refresh).encode()),
         latex=write(folder / "report.tex", latex(document).encode()),
@@ -130,8 +139,11 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
-def publish(plan: Plan, store: Store, arguments: Sequence[str] = (), tracker: Tracker | None = None) -> list[str]:
-    """Write the report, print the table and, if asked, mirror the study to MLflow; one sentence per failed or damaged trial.
+def publish(
+    plan: Plan, store: Store, arguments: Sequence[str] = (), tracker: Tracker | None = None
+) -> list[str]:
+    """Write the report, print the table and, if asked, mirror the study to MLflow; one sentence per
+    failed or damaged trial.
 
     A tracking server that cannot be reached is a warning: the report is there all the same.
     """
@@ -145,14 +157,18 @@ def publish(plan: Plan, store: Store, arguments: Sequence[str] = (), tracker: Tr
 
 
 def mirror(tracker: Tracker, files: ReportFiles, arguments: Sequence[str] = ()) -> None:
-    """Replay all trials to MLflow, then the comparison, then the report, which now names the runs; UserError if MLflow refuses."""
+    """Replay all trials to MLflow, then the comparison, then the report, which now names the runs;
+    UserError if MLflow refuses.
+    """
     plan, results = tracker.plan, files.results
     for planned in [*plan.stages, *plan.trials]:
         tracker.mirror_trial(planned)
     tracker.mirror_comparison(files.findings, files.problems)
     files = _write_files(files.findings, files.problems, arguments)
     tags = {"dataset": dataset_name(plan.spec), "trials": f"{len(results.finished)} of {plan.size}"}
-    tracker.mirror_study(files.paths, {"trials_finished": len(results.finished)}, tags, files.document)
+    tracker.mirror_study(
+        files.paths, {"trials_finished": len(results.finished)}, tags, files.document
+    )
     print(f"compare in the browser: {tracker.command()}", flush=True)
     print(f"then open: {tracker.page()}", flush=True)
 
@@ -169,25 +185,40 @@ def _write_and_show(plan: Plan, store: Store, arguments: Sequence[str]) -> Repor
     return files
 
 
-def watch(plan: Plan, store: Store, arguments: Sequence[str] = (), seconds: float = WATCH_SECONDS) -> None:
+def watch(
+    plan: Plan, store: Store, arguments: Sequence[str] = (), seconds: float = WATCH_SECONDS
+) -> None:
     """Write the report whenever the store has changed, until every trial is finished or has failed."""
-    follow([plan], store, lambda: write_report(with_winners(plan), store, arguments, refresh=RELOAD_SECONDS).html, seconds)
+    follow(
+        [plan],
+        store,
+        lambda: write_report(with_winners(plan), store, arguments, refresh=RELOAD_SECONDS).html,
+        seconds,
+    )
 
 
-def follow(plans: Sequence[Plan], store: Store, write: Callable[[], Path], seconds: float = WATCH_SECONDS) -> None:
-    """Call ``write``, which returns the page, whenever some of the plans' trials have ended, until all have and none is sought."""
+def follow(
+    plans: Sequence[Plan], store: Store, write: Callable[[], Path], seconds: float = WATCH_SECONDS
+) -> None:
+    """Call ``write``, which returns the page, whenever some of the plans' trials have ended, until
+    all have and none is sought.
+    """
     seen: object = None
     while True:
         plans = [with_winners(plan) for plan in plans]
         results = [read(plan, store) for plan in plans]
         finished = [(done.trial.id, done.status) for found in results for done in found.finished]
         waiting = sum(hole.state != "failed" for found in results for hole in found.holes)
-        searching = any(search is not None and not is_over(search) for search in map(search_plan, plans))
+        searching = any(
+            search is not None and not is_over(search) for search in map(search_plan, plans)
+        )
         if not waiting and not searching:
             return
         size = sum(plan.size for plan in plans)
         if (finished, waiting) != seen and finished:
-            print(f"{len(finished)} of {size} trials, {waiting} to come: {short(write())}", flush=True)
+            print(
+                f"{len(finished)} of {size} trials, {waiting} to come: {short(write())}", flush=True
+            )
         elif (finished, waiting) != seen:
             print(f"no trial of {size} is finished yet", flush=True)
         seen = finished, waiting
@@ -208,7 +239,7 @@ def main(arguments: Sequence[str]) -> int:
         return DONE
     studies = load_studies(settings)
     if len(studies) > 1:
-        from harness.together import report_together
+        from harness.reporting.combined_files import report_together
 
         return report_together(studies, settings, options)
     study = studies[0]
@@ -218,7 +249,9 @@ def main(arguments: Sequence[str]) -> int:
         watch(plan, store, settings)
     if not read(plan, store).finished:
         command = shlex.join(["python", "-m", "harness.run", *settings])
-        raise UserError(f"study '{study.name}' has no finished trial below {study.output}; run it first: {command}")
+        raise UserError(
+            f"study '{study.name}' has no finished trial below {study.output}; run it first: {command}"
+        )
     files = _write_and_show(plan, store, settings)
     if "--track" in options:
         mirror(Tracker(study, plan), files, settings)

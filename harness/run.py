@@ -29,11 +29,11 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{HELP}\n{settings_help()}")
         return DONE
     # Imported here, so that --help is quick.
-    from harness.config import load_study
-    from harness.plan import Plan
-    from harness.search_journal import with_winners
-    from harness.session import Session, describe
+    from harness.schedule.driver import Session, describe
+    from harness.search.journal import with_winners
     from harness.store import Store
+    from harness.study.config import load_study
+    from harness.study.plan import Plan
 
     study = load_study(settings)
     plan = with_winners(Plan(study))

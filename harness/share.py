@@ -59,22 +59,28 @@ def main(arguments: Sequence[str]) -> int:
 def _taken(settings: Sequence[str], key: str) -> tuple[str | None, list[str]]:
     """The value of a key of this command alone, and the other settings."""
     given = [word.partition("=")[2] for word in settings if word.startswith(f"{key}=")]
-    return (given[-1] if given else None), [word for word in settings if not word.startswith(f"{key}=")]
+    return (given[-1] if given else None), [
+        word for word in settings if not word.startswith(f"{key}=")
+    ]
 
 
 def _export(path: Path, settings: Sequence[str], bare: bool) -> int:
-    from harness.exporting import export
-    from harness.merging import load_studies
-    from harness.recorded import plan_of
+    from harness.sharing.export import export
     from harness.store import Store, file_sha256
+    from harness.study.merged_plan import load_studies
+    from harness.study.recorded_data import plan_of
 
     by, settings = _taken(settings, "by")
     studies = load_studies(settings)
     store = Store.below(studies[0].output)
-    found = export([plan_of(study, store) for study in studies], store, path, by or "", weights=not bare)
+    found = export(
+        [plan_of(study, store) for study in studies], store, path, by or "", weights=not bare
+    )
     names = " and ".join(study.name for study in studies)
     size = path.stat().st_size / 2**20
-    print(f"exported {len(found.trials)} finished trials of {names}: {path}, {size:.1f} MiB, sha256 {file_sha256(path)}")
+    print(
+        f"exported {len(found.trials)} finished trials of {names}: {path}, {size:.1f} MiB, sha256 {file_sha256(path)}"
+    )
     if found.unfinished:
         print(f"left out: {found.unfinished} trials that are not finished, or in use")
     for sentence in found.damaged:
@@ -83,23 +89,29 @@ def _export(path: Path, settings: Sequence[str], bare: bool) -> int:
 
 
 def _import(path: Path, settings: Sequence[str], _: bool) -> int:
-    from harness.config import Study
-    from harness.importing import OURS, THEIRS, take_in
+    from harness.sharing.import_archive import OURS, THEIRS, take_in
     from harness.store import Store
+    from harness.study.config import Study
 
     keep, settings = _taken(settings, "keep")
     output, others = _taken(settings, "output")
     if others:
-        raise UserError(f"'{others[0]}' does not go with import; output=FOLDER and keep=ours|theirs do")
+        raise UserError(
+            f"'{others[0]}' does not go with import; output=FOLDER and keep=ours|theirs do"
+        )
     if keep not in (None, OURS, THEIRS):
         raise UserError(f"keep={keep} must be {OURS} or {THEIRS}")
     output = output or Study().output
     found = take_in(path, Store.below(output), Path(output) / "imported", keep)
-    print(f"{path.name}{f', by {found.by}' if found.by else ''}, into {output}/store; sha256 {found.sha256}")
+    print(
+        f"{path.name}{f', by {found.by}' if found.by else ''}, into {output}/store; sha256 {found.sha256}"
+    )
     for what, trials in found.lines().items():
         print(f"  {what}: {len(trials)}")
     for study in found.studies:
-        print(f"report: {shlex.join(['python', '-m', 'harness.report', f'study={study}', f'output={output}'])}")
+        print(
+            f"report: {shlex.join(['python', '-m', 'harness.report', f'study={study}', f'output={output}'])}"
+        )
     return SOME_FAILED if found.busy else DONE
 
 

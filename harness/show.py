@@ -1,6 +1,7 @@
 """Show what there is: methods, datasets, studies, and the card of one of them or of a trial.
 
-python -m harness.show methods|datasets|studies|study=NAME|method=NAME|dataset=NAME|trial=ID [key=value ...]
+python -m harness.show methods|datasets|studies|study=NAME|method=NAME|dataset=NAME|trial=ID
+[key=value ...]
 """
 
 from __future__ import annotations
@@ -37,7 +38,11 @@ def main(arguments: Sequence[str]) -> int:
         print(HELP)
         return DONE
     what, separator, name = words[0].partition("=")
-    lists: dict[str, Callable[[], str]] = {"methods": show_methods, "datasets": show_datasets, "studies": show_studies}
+    lists: dict[str, Callable[[], str]] = {
+        "methods": show_methods,
+        "datasets": show_datasets,
+        "studies": show_studies,
+    }
     cards: dict[str, Callable[[str, Sequence[str]], str]] = {
         "method": show_method,
         "dataset": show_dataset,
@@ -61,7 +66,9 @@ def show_methods() -> str:
     from harness.registry import METHODS
 
     rows = [
-        (name, found) if isinstance(found, str) else (name, f"[{', '.join(found.variants)}] {found.citation}")
+        (name, found)
+        if isinstance(found, str)
+        else (name, f"[{', '.join(found.variants)}] {found.citation}")
         for name, found in METHODS.listing().items()
     ]
     return _columns(rows)
@@ -71,14 +78,20 @@ def show_datasets() -> str:
     """Every dataset with its summary."""
     from harness.registry import DATASETS
 
-    return _columns((n, found if isinstance(found, str) else found.summary) for n, found in DATASETS.listing().items())
+    return _columns(
+        (n, found if isinstance(found, str) else found.summary)
+        for n, found in DATASETS.listing().items()
+    )
 
 
 def show_studies() -> str:
     """Every study with what it asks."""
-    from harness.config import load_study, study_files
+    from harness.study.config import load_study, study_files
 
-    return _columns((name, " ".join(load_study([f"study={name}"]).description.split())) for name in study_files())
+    return _columns(
+        (name, " ".join(load_study([f"study={name}"]).description.split()))
+        for name in study_files()
+    )
 
 
 # ---------------------------------------------------------------------- cards
@@ -101,8 +114,13 @@ def show_method(name: str, settings: Sequence[str]) -> str:
             "hyperparameters": hyperparameters,
             "tasks": [", ".join(cls.tasks)],
             "once per sample": _shared(cls),
-            "once per combination": ["fuse: " + ("everything else" if not cls.training_only else TRAINING_ONLY_NOTE)],
-            "needs": [f"{key}: {need.method}, trained before on all modalities" for key, need in cls.needs.items()],
+            "once per combination": [
+                "fuse: " + ("everything else" if not cls.training_only else TRAINING_ONLY_NOTE)
+            ],
+            "needs": [
+                f"{key}: {need.method}, trained before on all modalities"
+                for key, need in cls.needs.items()
+            ],
             "parameters (quick-start network)": _parameters(name),
         },
     )
@@ -144,14 +162,21 @@ def show_dataset(name: str, settings: Sequence[str]) -> str:
     try:
         spec = cls().spec
     except UserError as error:
-        parts = {"what it is": description, "protocols": protocols, "dataset.options": options, "needs": [str(error)]}
+        parts = {
+            "what it is": description,
+            "protocols": protocols,
+            "dataset.options": options,
+            "needs": [str(error)],
+        }
         return _card(f"dataset {name}", parts)
     return _card(
         f"dataset {name}",
         {
             "what it is": description,
             "task": [f"{spec.task}, {len(spec.classes)} classes, metric {spec.metric}"],
-            "modalities": [f"{m.name} {'x'.join(map(str, m.shape))}: {m.description}" for m in spec.modalities],
+            "modalities": [
+                f"{m.name} {'x'.join(map(str, m.shape))}: {m.description}" for m in spec.modalities
+            ],
             "protocols": protocols,
             "dataset.options": options,
             "synthetic": ["yes" if spec.synthetic else "no"],
@@ -162,12 +187,16 @@ def show_dataset(name: str, settings: Sequence[str]) -> str:
 
 def show_study(name: str, settings: Sequence[str]) -> str:
     """A study's rows, combinations and settings; trial ids are not shown, for they need the data."""
-    from harness.config import leaves, load_study
-    from harness.plan import Plan, data_needed
-    from harness.searching import search_plan
+    from harness.search.plan import search_plan
+    from harness.study.config import leaves, load_study
+    from harness.study.plan import Plan, data_needed
 
     study = load_study([f"study={name}", *settings])
-    shown = {key: value for key, value, _ in leaves(study) if key not in {"description", "presets", "methods", "hparams"}}
+    shown = {
+        key: value
+        for key, value, _ in leaves(study)
+        if key not in {"description", "presets", "methods", "hparams"}
+    }
     needed = data_needed(study)
     if needed is not None:
         return _card(
@@ -182,7 +211,10 @@ def show_study(name: str, settings: Sequence[str]) -> str:
         )
     plan = Plan(study)
     search = search_plan(plan)
-    rows = [f"{row.label}: {row.method} ({row.variant}) {_pairs(row.hparams)}".rstrip() for row in plan.rows]
+    rows = [
+        f"{row.label}: {row.method} ({row.variant}) {_pairs(row.hparams)}".rstrip()
+        for row in plan.rows
+    ]
     return _card(
         f"study {study.name}",
         {
@@ -199,8 +231,8 @@ def show_study(name: str, settings: Sequence[str]) -> str:
 
 def show_trial(prefix: str, settings: Sequence[str]) -> str:
     """What the store holds about a trial."""
-    from harness.config import Study
     from harness.store import Store, read_json
+    from harness.study.config import Study
 
     for word in settings:
         if not word.startswith("output="):
@@ -209,12 +241,20 @@ def show_trial(prefix: str, settings: Sequence[str]) -> str:
     store = Store.below(output)
     found = [trial_id for trial_id in store.ids() if trial_id.startswith(prefix)]
     if len(found) != 1:
-        problem = f"{len(found)} trials start with '{prefix}': {', '.join(found)}" if found else f"no trial '{prefix}'"
+        problem = (
+            f"{len(found)} trials start with '{prefix}': {', '.join(found)}"
+            if found
+            else f"no trial '{prefix}'"
+        )
         raise UserError(f"{problem} in {store.root}; output=FOLDER names another output folder")
     trial = store.trial(found[0])
     record, failure = trial.record(), trial.failure()
     spec = read_json(trial / "spec.json") or {}
-    validated = "validated, not evaluated on test" if trial.selection() else f"started, {len(trial.history())} epochs done"
+    validated = (
+        "validated, not evaluated on test"
+        if trial.selection()
+        else f"started, {len(trial.history())} epochs done"
+    )
     state = "done" if record else "failed" if failure else validated
     cells = record["cells"]["test"] if record else {}
     names = record["combinations"] if record else []
@@ -224,7 +264,9 @@ def show_trial(prefix: str, settings: Sequence[str]) -> str:
             "state": [state + (f": {failure['reason']}" if failure else "")],
             "spec": [f"{key} = {value}" for key, value in spec.items()],
             "test": [f"{c}: {_cell(record, cells[c])}" for c in names] if record else [],
-            "selected epoch": [f"{record['selected_epoch'] + 1} of {record['epochs']}"] if record else [],
+            "selected epoch": [f"{record['selected_epoch'] + 1} of {record['epochs']}"]
+            if record
+            else [],
             "remarks": record["remarks"] if record else [],
             "log": [str(trial / "log.txt")],
         },

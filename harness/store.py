@@ -1,9 +1,11 @@
-"""The truth on disk: one directory per trial id; a trial is done when its record is there and its files are whole.
+"""The truth on disk: one directory per trial id; a trial is done when its record is there and its
+files are whole.
 
-Layout of ``<output>/store/<trial id>/``: ``spec.json``, ``log.txt``, ``metrics.jsonl`` (one line per epoch), ``checkpoint.pt``
-(while training), ``weights.pt`` (selected epoch), ``scores.npz`` (per-sample evidence), ``record.json`` (all is over) or
-``failure.json``. A trial that was asked for val only has ``val.npz`` and ``selection.json`` instead, and keeps its
-checkpoint; one that came in an archive (harness/share.py) has ``origin.json``. Everything is written under a temporary name,
+Layout of ``<output>/store/<trial id>/``: ``spec.json``, ``log.txt``, ``metrics.jsonl`` (one line
+per epoch), ``checkpoint.pt`` (while training), ``weights.pt`` (selected epoch), ``scores.npz``
+(per-sample evidence), ``record.json`` (all is over) or ``failure.json``. A trial that was asked for
+val only has ``val.npz`` and ``selection.json`` instead, and keeps its checkpoint; one that came in
+an archive (harness/share.py) has ``origin.json``. Everything is written under a temporary name,
 synced, and renamed.
 """
 
@@ -99,11 +101,15 @@ class TrialDirectory:
         return self.path / name
 
     def record(self) -> Json | None:
-        """The record of a finished trial; None unless it is whole and its files have the recorded sizes."""
+        """The record of a finished trial; None unless it is whole and its files have the recorded
+        sizes.
+        """
         return self._whole("record.json")
 
     def selection(self) -> Json | None:
-        """The record, or else its part on val (``cells`` has ``val`` alone); None as long as there is neither."""
+        """The record, or else its part on val (``cells`` has ``val`` alone); None as long as there
+        is neither.
+        """
         return self.record() or self._whole("selection.json")
 
     def finished(self, test: bool) -> Json | None:
@@ -118,14 +124,20 @@ class TrialDirectory:
         return record if whole else None
 
     def _there(self, name: str, size: int) -> bool:
-        return self.lacks(name) or ((self / name).is_file() and (self / name).stat().st_size == size)
+        return self.lacks(name) or (
+            (self / name).is_file() and (self / name).stat().st_size == size
+        )
 
     def origin(self) -> Json | None:
-        """The archives that a trial came in, the last one last (``archives``), and what they lacked; None for an own trial."""
+        """The archives that a trial came in, the last one last (``archives``), and what they
+        lacked; None for an own trial.
+        """
         return read_json(self / ORIGIN)
 
     def lacks(self, name: str) -> bool:
-        """Whether a recorded file is not there because the archive that the trial came in did not hold it."""
+        """Whether a recorded file is not there because the archive that the trial came in did not
+        hold it.
+        """
         return not (self / name).is_file() and name in (self.origin() or {}).get("left_out", [])
 
     def failure(self) -> Json | None:
@@ -146,15 +158,19 @@ class TrialDirectory:
         write_atomically(self / "metrics.jsonl", lambda stream: stream.write(text.encode()))
 
     def scores(self, file: str = "scores.npz") -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
-        """The arrays of ``scores.npz``: test (C, N, K) float32, test_target (N,), test_available (N, V), and the same for val.
+        """The arrays of ``scores.npz``: test (C, N, K) float32, test_target (N,), test_available
+        (N, V), and the same for val.
 
-        Of a segmentation: test (C, N, K, K) int32 confusion counts and test_calibration (C, N, 15, 3) float32, and no targets.
+        Of a segmentation: test (C, N, K, K) int32 confusion counts and test_calibration (C, N, 15,
+        3) float32, and no targets.
         """
         with np.load(self / file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The state dict of the selected epoch; UserError when they were left out of the archive that the trial came in."""
+        """The state dict of the selected epoch; UserError when they were left out of the archive
+        that the trial came in.
+        """
         if self.lacks(WEIGHTS):
             raise UserError(
                 f"trial {self.path.name} was imported without its weights; import an archive that has them, or remove "
@@ -164,12 +180,16 @@ class TrialDirectory:
 
     def describe_files(self, *names: str) -> Json:
         """Size and sha256 of the trial's files, for the record."""
-        return {n: {"bytes": (self / n).stat().st_size, "sha256": file_sha256(self / n)} for n in names}
+        return {
+            n: {"bytes": (self / n).stat().st_size, "sha256": file_sha256(self / n)} for n in names
+        }
 
     def corrupted(self, record: Json) -> list[str]:
         """Names of recorded files whose contents no longer have the recorded sha256."""
         there = {name: facts for name, facts in record["files"].items() if not self.lacks(name)}
-        return [name for name, facts in there.items() if file_sha256(self / name) != facts["sha256"]]
+        return [
+            name for name, facts in there.items() if file_sha256(self / name) != facts["sha256"]
+        ]
 
 
 class CheckpointFile:
@@ -215,7 +235,8 @@ class Store:
         return exclusive(self.root / "locks" / trial_id, waiting)
 
     def state(self, trial_id: str, code: str, test: bool = True) -> str:
-        """``done``, ``stale`` (done by other code), ``failed``, ``validated`` (all but test), ``started`` or ``new``.
+        """``done``, ``stale`` (done by other code), ``failed``, ``validated`` (all but test),
+        ``started`` or ``new``.
 
         Without ``test`` a trial is done with its part on val.
         """
@@ -230,7 +251,9 @@ class Store:
         return "started" if (trial / "spec.json").is_file() else "new"
 
     def set_aside(self, trial_id: str) -> None:
-        """Move a trial's directory to ``superseded/``, so that it can be run again and nothing is lost."""
+        """Move a trial's directory to ``superseded/``, so that it can be run again and nothing is
+        lost.
+        """
         target = self.root / "superseded" / f"{trial_id}-{time.strftime('%Y%m%dT%H%M%S')}"
         number = 0
         while target.exists():
@@ -242,12 +265,16 @@ class Store:
 
 @contextmanager
 def only_holder(path: Path, complaint: str) -> Iterator[None]:
-    """Hold the lock file ``path`` or raise UserError with the complaint and the holder's process number."""
+    """Hold the lock file ``path`` or raise UserError with the complaint and the holder's process
+    number.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as handle:
         if not _try_lock(handle):
             handle.seek(0)
-            raise UserError(f"{complaint} (process {handle.read().strip() or 'unknown'}); wait for it, or end it")
+            raise UserError(
+                f"{complaint} (process {handle.read().strip() or 'unknown'}); wait for it, or end it"
+            )
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()

@@ -1,4 +1,5 @@
-"""Conformance: what any method or dataset, ours or a third party's, must pass. Works with and without pytest.
+"""Conformance: what any method or dataset, ours or a third party's, must pass. Works with and
+without pytest.
 
 from harness.testing import check_method
 check_method(MyMethod)
@@ -8,13 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness import _dataset_checks, _method_checks, _training_checks
-from harness._conformance import CHECKS, LABEL_SIDE, Case, Factory, Violation, synthetic_spec
 from harness.backbones.small import Small
+from harness.conformance import dataset_checks as _dataset_checks
+from harness.conformance import method_checks as _method_checks
+from harness.conformance import training_checks as _training_checks
+from harness.conformance.synthetic import (
+    CHECKS,
+    LABEL_SIDE,
+    Case,
+    Factory,
+    Violation,
+    synthetic_spec,
+)
 from harness.dataset import Dataset, DataSpec
 from harness.errors import unknown
-from harness.hyperparameters import Value
 from harness.method import Method
+from harness.protocol.hyperparameters import Value
 
 __all__ = ["ConformanceError", "check_dataset", "check_method"]
 
@@ -58,25 +68,29 @@ def check_method(
     hparams: Mapping[str, Value] | None = None,
     side: int = LABEL_SIDE,
 ) -> None:
-    """Raise ConformanceError at the first check that a method violates, over all variants, V and K; about a second per case.
+    """Raise ConformanceError at the first check that a method violates, over all variants, V and K;
+    about a second per case.
 
-    Args:
-        cls: the method's class.
-        variants: names from ``cls.variants``; None for all.
-        modalities: numbers of modalities V.
-        classes: numbers of classes K.
-        task: what the synthetic data asks for; one of the method's tasks.
-        aligned: give all modalities the same shape and declare them spatially aligned.
-        backbone: makes the shared network for a dataset's description (a Backbone class will do); None for ``small``, width 8.
-        hparams: hyperparameters that differ from their defaults; modalities are called m0, m1, ...
-        side: height and width of segmentation data.
+    Args: cls: the method's class. variants: names from ``cls.variants``; None for all. modalities:
+        numbers of modalities V. classes: numbers of classes K. task: what the synthetic data asks
+        for; one of the method's tasks. aligned: give all modalities the same shape and declare them
+        spatially aligned. backbone: makes the shared network for a dataset's description (a
+        Backbone class will do); None for ``small``, width 8. hparams: hyperparameters that differ
+        from their defaults; modalities are called m0, m1, ... side: height and width of
+        segmentation data.
     """
     for variant in variants or cls.variants or ("paper",):
         if variants and variant not in cls.variants:
             raise unknown(f"variant of {cls.__name__}", variant, cls.variants)
         for v in modalities:
             for k in classes:
-                case = Case(cls, variant, synthetic_spec(v, k, task, aligned, side), backbone or _narrow, hparams)
+                case = Case(
+                    cls,
+                    variant,
+                    synthetic_spec(v, k, task, aligned, side),
+                    backbone or _narrow,
+                    hparams,
+                )
                 for name in CHECKS:
                     run_check(name, case)
 
@@ -87,21 +101,30 @@ def run_check(name: str, case: Case) -> None:
     try:
         CHECKS[name](case)
     except Exception as error:
-        raise ConformanceError(name, case.method.__name__, _sentence(error, CHECKS[name]), *facts) from error
+        raise ConformanceError(
+            name, case.method.__name__, _sentence(error, CHECKS[name]), *facts
+        ) from error
 
 
 def check_dataset(dataset: Dataset) -> None:
-    """Raise ConformanceError at the first check that a dataset violates; loads every split several times."""
+    """Raise ConformanceError at the first check that a dataset violates; loads every split several
+    times.
+    """
     for name, function in _dataset_checks.CHECKS.items():
         try:
             function(dataset)
         except Exception as error:
-            raise ConformanceError(name, type(dataset).__name__, _sentence(error, function)) from error
+            raise ConformanceError(
+                name, type(dataset).__name__, _sentence(error, function)
+            ) from error
 
 
 def _sentence(error: Exception, check: object) -> str:
-    found = str(error) if isinstance(error, Violation) else f"it raised {type(error).__name__}: {error}"
-    return f"{found}; the contract: {check.__doc__}"
+    found = (
+        str(error) if isinstance(error, Violation) else f"it raised {type(error).__name__}: {error}"
+    )
+    contract = " ".join((check.__doc__ or "").split())
+    return f"{found}; the contract: {contract}"
 
 
 def _narrow(spec: DataSpec) -> Small:

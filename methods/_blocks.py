@@ -1,4 +1,6 @@
-"""Fusion blocks and losses shared by methods. B batch, V modalities, (c, h, w) a feature map; masks are (B, V) bool."""
+"""Fusion blocks and losses shared by methods. B batch, V modalities, (c, h, w) a feature map; masks
+are (B, V) bool.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from harness.seeds import Noise
+from harness.protocol.seeds import Noise
 
 
 def _column(present: Tensor, v: int, like: Tensor) -> Tensor:
@@ -19,16 +21,21 @@ def masked(features: Sequence[Tensor], present: Tensor) -> list[Tensor]:
 
     By ``where``, not by multiplication: what stands in an absent place may be NaN.
     """
-    return [torch.where(_column(present, v, f), f, torch.zeros_like(f)) for v, f in enumerate(features)]
+    return [
+        torch.where(_column(present, v, f), f, torch.zeros_like(f)) for v, f in enumerate(features)
+    ]
 
 
 def masked_concat(features: Sequence[tuple[Tensor, ...]], present: Tensor) -> tuple[Tensor, ...]:
-    """Per scale, the masked maps of all modalities concatenated over channels: V tuples of (B, c, h, w) -> (B, V*c, h, w) each."""
+    """Per scale, the masked maps of all modalities concatenated over channels: V tuples of (B, c,
+    h, w) -> (B, V*c, h, w) each.
+    """
     return tuple(torch.cat(masked(scale, present), 1) for scale in zip(*features, strict=True))
 
 
 def mean_and_variance(features: Sequence[Tensor], present: Tensor) -> tuple[Tensor, Tensor]:
-    """Element-wise mean and unbiased variance over the present modalities (HeMIS; n - 1 divisor, variance 0 at n = 1).
+    """Element-wise mean and unbiased variance over the present modalities (HeMIS; n - 1 divisor,
+    variance 0 at n = 1).
 
     The two-pass form is exact at n = 1 and cannot go negative; the sum is taken in float32.
     """
@@ -41,10 +48,12 @@ def mean_and_variance(features: Sequence[Tensor], present: Tensor) -> tuple[Tens
 
 
 def gaussian_kl(mu: Tensor, logvar: Tensor, per_place: bool = False) -> Tensor:
-    """KL(N(mu, diag exp(logvar)) || N(0, I)): summed over all dimensions of a sample, averaged over the batch; 0-d.
+    """KL(N(mu, diag exp(logvar)) || N(0, I)): summed over all dimensions of a sample, averaged over
+    the batch; 0-d.
 
-    0.5 * sum(exp(logvar) + mu^2 - logvar - 1), from the log-variance directly and in float32. ``per_place``: of maps (B, C, h, w),
-    summed over C and averaged over batch and places, so that it does not grow with the input.
+    0.5 * sum(exp(logvar) + mu^2 - logvar - 1), from the log-variance directly and in float32.
+    ``per_place``: of maps (B, C, h, w), summed over C and averaged over batch and places, so that
+    it does not grow with the input.
     """
     mu, logvar = mu.float(), logvar.float()
     kl = 0.5 * (logvar.exp() + mu.square() - logvar - 1)
@@ -57,7 +66,9 @@ def sample_gaussian(mu: Tensor, logvar: Tensor, noise: Noise | None) -> Tensor:
 
 
 class DistributionHeads(nn.Module):
-    """(B, C, h, w) -> (mu, logvar), each a 1x1 convolution with bias followed by batch norm (DMRNet, Eq. 5-6)."""
+    """(B, C, h, w) -> (mu, logvar), each a 1x1 convolution with bias followed by batch norm
+    (DMRNet, Eq. 5-6).
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

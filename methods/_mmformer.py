@@ -1,4 +1,6 @@
-"""The layers of mmFormer. B batch, V modalities, T tokens, N = h*w tokens per modality, d token width, (c, h, w) a map."""
+"""The layers of mmFormer. B batch, V modalities, T tokens, N = h*w tokens per modality, d token
+width, (c, h, w) a map.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.seeds import Noise
+from harness.protocol.seeds import Noise
 
 SLOPE = 0.2
 """Negative slope of the leaky ReLU of the authors' convolutions."""
 
 
 class TransformerLayer(nn.Module):
-    """(B, T, d) -> (B, T, d), pre-norm: x <- x + Drop(Proj(Attn(LN x))); x <- x + MLP(LN x). No bias in q, k, v.
+    """(B, T, d) -> (B, T, d), pre-norm: x <- x + Drop(Proj(Attn(LN x))); x <- x + MLP(LN x). No
+    bias in q, k, v.
 
-    Dropout with probability ``p`` (0-d) acts on attention weights, projection and both halves of the MLP, and draws from
-    ``noise``; without noise there is none. 4d^2 + 2dm + 6d + m weights, m the MLP's width.
+    Dropout with probability ``p`` (0-d) acts on attention weights, projection and both halves of
+    the MLP, and draws from ``noise``; without noise there is none. 4d^2 + 2dm + 6d + m weights, m
+    the MLP's width.
     """
 
     def __init__(self, d: int, heads: int, mlp: int) -> None:
@@ -31,9 +35,13 @@ class TransformerLayer(nn.Module):
         self.widen = nn.Linear(d, mlp)
         self.narrow = nn.Linear(mlp, d)
 
-    def forward(self, x: Tensor, p: Tensor, noise: Noise | None = None, keys: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, p: Tensor, noise: Noise | None = None, keys: Tensor | None = None
+    ) -> Tensor:
         """``keys`` (B, T) bool: the tokens that may be attended to; None for all."""
-        x = x + _dropped(self.projection(self._attend(self.attention_norm(x), p, noise, keys)), p, noise)
+        x = x + _dropped(
+            self.projection(self._attend(self.attention_norm(x), p, noise, keys)), p, noise
+        )
         wide = _dropped(F.gelu(self.widen(self.mlp_norm(x))), p, noise)
         return x + _dropped(self.narrow(wide), p, noise)
 
@@ -60,29 +68,45 @@ def to_tokens(maps: Tensor) -> Tensor:
 
 
 def to_map(tokens: Tensor, modalities: int, height: int, width: int) -> Tensor:
-    """(B, V*N, d), modality after modality -> (B, V*d, h, w): channel block v of a place holds modality v's token of that place."""
+    """(B, V*N, d), modality after modality -> (B, V*d, h, w): channel block v of a place holds
+    modality v's token of that place.
+    """
     apart = tokens.reshape(len(tokens), modalities, height, width, -1)
     return apart.permute(0, 1, 4, 2, 3).flatten(1, 2)
 
 
 class ScaleFusion(nn.Module):
-    """(B, V*c, h, w) -> (B, c, h, w): 1x1, 3x3 and 1x1 convolutions, each after instance norm (not affine) and a leaky ReLU."""
+    """(B, V*c, h, w) -> (B, c, h, w): 1x1, 3x3 and 1x1 convolutions, each after instance norm (not
+    affine) and a leaky ReLU.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         shapes = ((inputs, 1), (outputs, 3), (outputs, 1))
-        self.layers = nn.Sequential(*(layer for channels, kernel in shapes for layer in _pre_norm(channels, outputs, kernel)))
+        self.layers = nn.Sequential(
+            *(
+                layer
+                for channels, kernel in shapes
+                for layer in _pre_norm(channels, outputs, kernel)
+            )
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)  # type: ignore[no-any-return]
 
 
 def _pre_norm(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
-    return [nn.InstanceNorm2d(inputs), nn.LeakyReLU(SLOPE), nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)]
+    return [
+        nn.InstanceNorm2d(inputs),
+        nn.LeakyReLU(SLOPE),
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2),
+    ]
 
 
 class MapHead(nn.Module):
-    """A linear prediction from a map: (B, c, h, w) -> (B, K) from its mean, or -> (B, K, H, W) per place, resized to ``size``."""
+    """A linear prediction from a map: (B, c, h, w) -> (B, K) from its mean, or -> (B, K, H, W) per
+    place, resized to ``size``.
+    """
 
     def __init__(self, channels: int, classes: int, dense: bool) -> None:
         super().__init__()
@@ -97,14 +121,17 @@ class MapHead(nn.Module):
 class ReleasedBranch(nn.Module):
     """One modality in the DMRNet authors' transplant: masked map (B, c, h, w) -> (B, c, h, w).
 
-    Batch norm, leaky ReLU, 3x3 convolution to d, learned positions (zero at first), dropout, one layer, 3x3 convolution back. An
-    absent modality's zeros become a map that depends on the weights alone.
+    Batch norm, leaky ReLU, 3x3 convolution to d, learned positions (zero at first), dropout, one
+    layer, 3x3 convolution back. An absent modality's zeros become a map that depends on the weights
+    alone.
     """
 
     def __init__(self, shape: tuple[int, int, int], d: int, heads: int, mlp: int) -> None:
         super().__init__()
         channels, self.height, self.width = shape
-        self.widen = nn.Sequential(nn.BatchNorm2d(channels), nn.LeakyReLU(0.01), nn.Conv2d(channels, d, 3, padding=1))
+        self.widen = nn.Sequential(
+            nn.BatchNorm2d(channels), nn.LeakyReLU(0.01), nn.Conv2d(channels, d, 3, padding=1)
+        )
         self.position = nn.Parameter(torch.zeros(1, self.height * self.width, d))
         self.layer = TransformerLayer(d, heads, mlp)
         self.narrow = nn.Conv2d(d, channels, 3, padding=1)

@@ -1,6 +1,8 @@
-"""Blocks of RFNet: region maps, region-aware fusion, unimodal predictors. B batch, V modalities, M classes, K regions.
+"""Blocks of RFNet: region maps, region-aware fusion, unimodal predictors. B batch, V modalities, M
+classes, K regions.
 
-(c, h, w) is a feature map; ``norm`` makes a normalisation without parameters for a number of channels.
+(c, h, w) is a feature map; ``norm`` makes a normalisation without parameters for a number of
+channels.
 """
 
 from __future__ import annotations
@@ -25,13 +27,17 @@ Norm = Callable[[int], nn.Module]
 
 
 def norm_for(scale: MapShape, wanted: str) -> Norm:
-    """The norm of one scale: ``instance``, ``batch``, or ``auto`` (instance where a map has at least FEWEST_PLACES places).
+    """The norm of one scale: ``instance``, ``batch``, or ``auto`` (instance where a map has at
+    least FEWEST_PLACES places).
 
-    An instance norm over N places takes two of the N numbers of every channel away: nothing is left of one place, and half of 2x2.
+    An instance norm over N places takes two of the N numbers of every channel away: nothing is left
+    of one place, and half of 2x2.
     """
     places = scale.height * scale.width
     if wanted == "instance" and places == 1:
-        raise UserError("hparams.rfnet.norm=instance leaves nothing of a 1x1 map, which this backbone has; use auto or batch")
+        raise UserError(
+            "hparams.rfnet.norm=instance leaves nothing of a 1x1 map, which this backbone has; use auto or batch"
+        )
     if wanted == "instance" or (wanted == "auto" and places >= FEWEST_PLACES):
         return nn.InstanceNorm2d
     return partial(nn.BatchNorm2d, affine=False)
@@ -39,16 +45,21 @@ def norm_for(scale: MapShape, wanted: str) -> Norm:
 
 def convolution(inputs: int, outputs: int, kernel: int, norm: Norm) -> nn.Sequential:
     """Convolution with bias, norm, leaky ReLU; keeps the size."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), norm(outputs), nn.LeakyReLU(SLOPE))
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), norm(outputs), nn.LeakyReLU(SLOPE)
+    )
 
 
 class RegionMaps(nn.Module):
-    """PRM of one scale: [y_1; ...; y_V] (B, V*c, h, w) and, when guided, (B, c, h, w) from the deeper scale -> Q (B, M, h, w).
+    """PRM of one scale: [y_1; ...; y_V] (B, V*c, h, w) and, when guided, (B, c, h, w) from the
+    deeper scale -> Q (B, M, h, w).
 
     1x1 to c/4, 3x3, 1x1 to c; [guide; this] -> 1x1 to 16 -> 1x1 to M logits.
     """
 
-    def __init__(self, channels: int, modalities: int, classes: int, guided: bool, norm: Norm) -> None:
+    def __init__(
+        self, channels: int, modalities: int, classes: int, guided: bool, norm: Norm
+    ) -> None:
         super().__init__()
         quarter = max(1, channels // 4)
         self.embed = nn.Sequential(
@@ -57,7 +68,9 @@ class RegionMaps(nn.Module):
             convolution(quarter, channels, 1, norm),
         )
         known = 2 * channels if guided else channels
-        self.classify = nn.Sequential(convolution(known, EMBEDDING, 1, norm), nn.Conv2d(EMBEDDING, classes, 1))
+        self.classify = nn.Sequential(
+            convolution(known, EMBEDDING, 1, norm), nn.Conv2d(EMBEDDING, classes, 1)
+        )
 
     def forward(self, stacked: Tensor, guide: Tensor | None) -> Tensor:
         embedding = self.embed(stacked)
@@ -66,38 +79,56 @@ class RegionMaps(nn.Module):
 
 
 class Guide(nn.Module):
-    """What one scale's PRM is told by the deeper one: its fused map and its own guide, merged, upsampled, projected."""
+    """What one scale's PRM is told by the deeper one: its fused map and its own guide, merged,
+    upsampled, projected.
+    """
 
-    def __init__(self, deeper: MapShape, scale: MapShape, merging: bool, norms: tuple[Norm, Norm]) -> None:
+    def __init__(
+        self, deeper: MapShape, scale: MapShape, merging: bool, norms: tuple[Norm, Norm]
+    ) -> None:
         super().__init__()
         self.size = (scale.height, scale.width)
-        self.merge = convolution(2 * deeper.channels, deeper.channels, 1, norms[0]) if merging else None
+        self.merge = (
+            convolution(2 * deeper.channels, deeper.channels, 1, norms[0]) if merging else None
+        )
         self.project = convolution(deeper.channels, scale.channels, 3, norms[1])
 
     def forward(self, fused: Tensor, guide: Tensor | None) -> Tensor:
-        known = fused if self.merge is None or guide is None else self.merge(torch.cat([fused, guide], 1))
+        known = (
+            fused
+            if self.merge is None or guide is None
+            else self.merge(torch.cat([fused, guide], 1))
+        )
         resized = F.interpolate(known, size=self.size, mode="bilinear", align_corners=False)
         return self.project(resized)  # type: ignore[no-any-return]
 
 
 class RegionFusion(nn.Module):
-    """RFM of one scale: y_v (B, c, h, w) each and region probabilities P (B, K, h, w) -> (B, c, h, w).
+    """RFM of one scale: y_v (B, c, h, w) each and region probabilities P (B, K, h, w) -> (B, c, h,
+    w).
 
-    One half of the channels comes from [R_1; ...; R_K], the other from [y_1; ...; y_V], each by 1x1 to c, 3x3, 1x1.
+    One half of the channels comes from [R_1; ...; R_K], the other from [y_1; ...; y_V], each by 1x1
+    to c, 3x3, 1x1.
     """
 
     def __init__(self, channels: int, modalities: int, regions: int, norm: Norm) -> None:
         super().__init__()
         if channels < 2:
-            raise UserError("method 'rfnet' needs maps of at least 2 channels; give the backbone more width")
-        self.gates = nn.ModuleList(_gate(modalities * channels + 1, modalities) for _ in range(regions))
+            raise UserError(
+                "method 'rfnet' needs maps of at least 2 channels; give the backbone more width"
+            )
+        self.gates = nn.ModuleList(
+            _gate(modalities * channels + 1, modalities) for _ in range(regions)
+        )
         self.regions = _half(regions * channels, channels, channels // 2, norm)
         self.shortcut = _half(modalities * channels, channels, channels - channels // 2, norm)
 
     def forward(self, maps: Sequence[Tensor], probabilities: Tensor) -> Tensor:
         stack = torch.stack(list(maps), 1)
         regions = self.region_features(stack, probabilities)
-        return torch.cat([self.regions(regions.flatten(1, 2)), self.shortcut(stack.flatten(1, 2))], 1)
+        return torch.cat(
+            [self.regions(regions.flatten(1, 2)), self.shortcut(stack.flatten(1, 2))], 1
+        )
 
     def region_features(self, stack: Tensor, probabilities: Tensor) -> Tensor:
         """R_k = P_k sum_v w_{k,v} y_v, (B, K, c, h, w), of y (B, V, c, h, w).
@@ -109,14 +140,17 @@ class RegionFusion(nn.Module):
         return probabilities.unsqueeze(2) * mixed
 
     def gate_weights(self, stack: Tensor, probabilities: Tensor) -> Tensor:
-        """w (B, K, V) in (0, 1): w_k = sigmoid(FC(leaky ReLU(FC([A_{1,k}; ...; A_{V,k}; mean P_k])))), one net per region."""
+        """w (B, K, V) in (0, 1): w_k = sigmoid(FC(leaky ReLU(FC([A_{1,k}; ...; A_{V,k}; mean
+        P_k])))), one net per region.
+        """
         averages, shares = region_averages(stack, probabilities)
         known = torch.cat([averages.flatten(2), shares.unsqueeze(2)], 2)
         return torch.stack([gate(known[:, k]) for k, gate in enumerate(self.gates)], 1)
 
 
 def region_averages(stack: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """A_{v,k} = sum(y_v P_k) / sum(P_k) and the shares mean(P_k): (B, V, c, h, w), (B, K, h, w) -> (B, K, V, c), (B, K).
+    """A_{v,k} = sum(y_v P_k) / sum(P_k) and the shares mean(P_k): (B, V, c, h, w), (B, K, h, w) ->
+    (B, K, V, c), (B, K).
 
     In float32 under autocast too: a sum over places overflows float16.
     """
@@ -128,7 +162,9 @@ def region_averages(stack: Tensor, probabilities: Tensor) -> tuple[Tensor, Tenso
 
 
 def grouping(counts: Tensor, regions: int) -> Tensor:
-    """(M, K) of 0 and 1: the K - 1 most frequent classes are a region each, the rest are the last; ties go to the lower index."""
+    """(M, K) of 0 and 1: the K - 1 most frequent classes are a region each, the rest are the last;
+    ties go to the lower index.
+    """
     values = counts.tolist()
     order = sorted(range(len(values)), key=lambda m: (-values[m], m))
     groups = torch.zeros(len(values), regions)
@@ -160,7 +196,12 @@ class LinearPredictor(nn.Module):
 
 
 def _gate(inputs: int, modalities: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, GATE_WIDTH), nn.LeakyReLU(SLOPE), nn.Linear(GATE_WIDTH, modalities), nn.Sigmoid())
+    return nn.Sequential(
+        nn.Linear(inputs, GATE_WIDTH),
+        nn.LeakyReLU(SLOPE),
+        nn.Linear(GATE_WIDTH, modalities),
+        nn.Sigmoid(),
+    )
 
 
 def _half(inputs: int, channels: int, outputs: int, norm: Norm) -> nn.Sequential:

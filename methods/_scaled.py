@@ -5,18 +5,26 @@ from __future__ import annotations
 from torch import Tensor
 
 from harness.backbones import Backbone
-from harness.hyperparameters import Range
 from harness.method import EpochContext, Losses, Method, Output, TrainBatch
+from harness.protocol.hyperparameters import Range
 from methods.dmrnet import HCR_START
 
-BETA = Range(0.7, 0.3, 0.7, limits=(0.0, 10.0), help="DMRNet's beta: the factor is 1 + beta * B * V / (2^V - 1)")
+BETA = Range(
+    0.7,
+    0.3,
+    0.7,
+    limits=(0.0, 10.0),
+    help="DMRNet's beta: the factor is 1 + beta * B * V / (2^V - 1)",
+)
 
 
 class ScaledTask(Method):
-    """Adds the term ``scale`` = beta * B * |H| / (2^V - 1) * task to another class's losses from the epoch on in which HCR starts.
+    """Adds the term ``scale`` = beta * B * |H| / (2^V - 1) * task to another class's losses from
+    the epoch on in which HCR starts.
 
-    With |H| = V hard combinations drawn uniformly, B * |H| / (2^V - 1) is the expected number of hard samples of a batch, so the
-    task loss is multiplied by the expected factor of the released trainer: 20.2 at beta 0.7, B = 64, V = 3.
+    With |H| = V hard combinations drawn uniformly, B * |H| / (2^V - 1) is the expected number of
+    hard samples of a batch, so the task loss is multiplied by the expected factor of the released
+    trainer: 20.2 at beta 0.7, B = 64, V = 3.
     """
 
     beta: Tensor
@@ -37,4 +45,8 @@ class ScaledTask(Method):
 
     def remarks(self, epochs: int) -> list[str]:
         start = EpochContext(0, epochs, self.combinations).starts(HCR_START)
-        return [f"the loss was never scaled: that starts at epoch {start} and training had {epochs}"] if start >= epochs else []
+        return (
+            [f"the loss was never scaled: that starts at epoch {start} and training had {epochs}"]
+            if start >= epochs
+            else []
+        )

@@ -7,21 +7,27 @@ from typing import Any
 from torch import Tensor, nn
 
 from harness.backbones import Backbone, MapShape
-from harness.hyperparameters import Range
 from harness.method import Losses, Method, Output, TrainBatch
-from harness.seeds import Noise
+from harness.protocol.hyperparameters import Range
+from harness.protocol.seeds import Noise
 from methods._blocks import gaussian_kl, masked_concat, sample_gaussian
 
 ALPHA = Range(
-    1e-3, 1e-3, 1.6e-2, log=True, limits=(0.0, 10.0), help="weight of the KL term; at 1.6e-2 a 512-vector weighs as a 4x4 map does"
+    1e-3,
+    1e-3,
+    1.6e-2,
+    log=True,
+    limits=(0.0, 10.0),
+    help="weight of the KL term; at 1.6e-2 a 512-vector weighs as a 4x4 map does",
 )
 
 
 class SampledVector(Method):
-    """SF-MD up to z = trunk(masked concat), then (mu, log sigma^2) = distribution(z), each (B, C), and s = mu + eps * sigma.
+    """SF-MD up to z = trunk(masked concat), then (mu, log sigma^2) = distribution(z), each (B, C),
+    and s = mu + eps * sigma.
 
-    logits = head(s); s = mu without noise. Loss = mean CE + alpha * KL(N(mu, sigma^2) || N(0, I)), the KL summed over C and
-    averaged over the batch. Subclasses define ``distribution``.
+    logits = head(s); s = mu without noise. Loss = mean CE + alpha * KL(N(mu, sigma^2) || N(0, I)),
+    the KL summed over C and averaged over the batch. Subclasses define ``distribution``.
     """
 
     hyperparameters = {"alpha": ALPHA}

@@ -1,4 +1,6 @@
-"""DMRNet: decoupled multimodal representations by Gaussian relaxation, with mined hard combinations."""
+"""DMRNet: decoupled multimodal representations by Gaussian relaxation, with mined hard
+combinations.
+"""
 
 from __future__ import annotations
 
@@ -9,33 +11,39 @@ import torch
 from torch import Tensor
 
 from harness.backbones import Backbone
-from harness.combinations import parse
 from harness.dataset import DataSpec
 from harness.errors import UserError
-from harness.hyperparameters import Range, Value
-from harness.masks import combination_index
 from harness.method import EpochContext, Losses, Method, Output, TrainBatch
-from harness.seeds import Noise
+from harness.protocol.combinations import parse
+from harness.protocol.hyperparameters import Range, Value
+from harness.protocol.masks import combination_index
+from harness.protocol.seeds import Noise
 from methods._blocks import DistributionHeads, gaussian_kl, masked_concat, sample_gaussian
 
 HCR_START = 6
-"""Published epoch (of 100) from which hard combinations are re-weighted; variances are accumulated before it."""
+"""Published epoch (of 100) from which hard combinations are re-weighted; variances are accumulated
+before it.
+"""
 
 RELEASED_HARD_SETS = {"casia_surf": ("rgb", "ir", "rgb+ir")}
 
 
 class DMRNet(Method):
-    """The fused map becomes a distribution per combination; combinations of high variance get extra weight.
+    """The fused map becomes a distribution per combination; combinations of high variance get extra
+    weight.
 
-    z = trunk(masked concat); mu, log sigma^2 = 1x1 conv + BN of z (Eq. 5-6); s = mu + eps * sigma in training, mu at inference
-    (Eq. 7); logits = head(s). Loss = L_TTL + alpha * L_DR + beta * L_HCR with L_TTL the mean cross-entropy, L_DR = KL(N(mu,
-    sigma^2) || N(0, I)) summed over D = C*h*w and averaged over the batch (Eq. 9; of a segmentation summed over C and averaged
-    over places), L_HCR = (1/B) sum_i 1[combination_i in H] CE_i
-    (Eq. 11). H: the V combinations of largest mean sigma^2 (Eq. 10), accumulated over the epochs before HCR starts, then frozen.
-    z, mu, log sigma^2, s: (B, C, h, w).
+    z = trunk(masked concat); mu, log sigma^2 = 1x1 conv + BN of z (Eq. 5-6); s = mu + eps * sigma
+    in training, mu at inference (Eq. 7); logits = head(s). Loss = L_TTL + alpha * L_DR + beta *
+    L_HCR with L_TTL the mean cross-entropy, L_DR = KL(N(mu, sigma^2) || N(0, I)) summed over D =
+    C*h*w and averaged over the batch (Eq. 9; of a segmentation summed over C and averaged over
+    places), L_HCR = (1/B) sum_i 1[combination_i in H] CE_i (Eq. 11). H: the V combinations of
+    largest mean sigma^2 (Eq. 10), accumulated over the epochs before HCR starts, then frozen. z,
+    mu, log sigma^2, s: (B, C, h, w).
     """
 
-    citation = "Wei, Luo, Wang, Luo: Robust Multimodal Learning via Representation Decoupling, ECCV 2024"
+    citation = (
+        "Wei, Luo, Wang, Luo: Robust Multimodal Learning via Representation Decoupling, ECCV 2024"
+    )
     provenance = "re-implemented from the paper; schedule, reductions and head layout from the facts of the released code"
     deviations = (
         "the head predicts log sigma^2, as the released code does; Eq. 6 prints log sigma",
@@ -43,9 +51,16 @@ class DMRNet(Method):
         "when H is mined is not published: here over all epochs before HCR starts, then frozen",
     )
     hyperparameters = {
-        "alpha": Range(1e-3, 1e-4, 1e-2, log=True, limits=(0.0, 10.0), help="weight of the KL term L_DR"),
-        "beta": Range(0.7, 0.3, 0.7, limits=(0.0, 10.0), help="weight of the hard-combination term L_HCR"),
-        "hard_set": Range("", help="hard combinations by name, comma-separated (`a,a+b`); empty: mined from the variances"),
+        "alpha": Range(
+            1e-3, 1e-4, 1e-2, log=True, limits=(0.0, 10.0), help="weight of the KL term L_DR"
+        ),
+        "beta": Range(
+            0.7, 0.3, 0.7, limits=(0.0, 10.0), help="weight of the hard-combination term L_HCR"
+        ),
+        "hard_set": Range(
+            "",
+            help="hard combinations by name, comma-separated (`a,a+b`); empty: mined from the variances",
+        ),
     }
     variants = {
         "paper": "Eq. 11: each hard sample's own cross-entropy, divided by B",
@@ -98,8 +113,11 @@ class DMRNet(Method):
     def _accumulate(self, code: Tensor, logvar: Tensor) -> None:
         """Add each sample's mean sigma^2 to its combination's sum, while mining is on."""
         variance = logvar.exp().flatten(1).mean(1)
-        # A product with membership rows: unlike index_add_ deterministic on every device, unlike one_hot without reading from it.
-        member = (code[:, None] == torch.arange(self.hard.shape[0], device=code.device)).to(variance.dtype)
+        # A product with membership rows: unlike index_add_ deterministic on every device, unlike
+        # one_hot without reading from it.
+        member = (code[:, None] == torch.arange(self.hard.shape[0], device=code.device)).to(
+            variance.dtype
+        )
         self.variance_sum += self.mining_on * (variance @ member)
         self.variance_count += self.mining_on * member.sum(0)
 
@@ -113,7 +131,9 @@ class DMRNet(Method):
             self.hard.copy_(top_variance(self.mean_variance(), len(self.spec.names)))
 
     def mean_variance(self) -> Tensor:
-        """d_j, (2^V,): mean sigma^2 of each combination so far; -inf where none was seen (index 0 always)."""
+        """d_j, (2^V,): mean sigma^2 of each combination so far; -inf where none was seen (index 0
+        always).
+        """
         seen = self.variance_count > 0
         return torch.where(seen, self.variance_sum / self.variance_count.clamp_min(1), -torch.inf)
 
@@ -126,9 +146,17 @@ class DMRNet(Method):
     def remarks(self, epochs: int) -> list[str]:
         names = ", ".join(c.name for c in self.combinations if self.hard[c.bits] > 0)
         start = EpochContext(0, epochs, self.combinations).starts(HCR_START)
-        how = "given" if self._fixed else "mined once, from the variances of the training epochs before HCR"
+        how = (
+            "given"
+            if self._fixed
+            else "mined once, from the variances of the training epochs before HCR"
+        )
         found = [f"hard combinations ({how}): {names}"] if names else []
-        never = [f"HCR never ran: it starts at epoch {start} and training had {epochs}"] if start >= epochs else []
+        never = (
+            [f"HCR never ran: it starts at epoch {start} and training had {epochs}"]
+            if start >= epochs
+            else []
+        )
         return found + never
 
     @classmethod
@@ -136,10 +164,20 @@ class DMRNet(Method):
         hard_set(spec, variant, hparams)
 
 
-def hard_set(spec: DataSpec, variant: str, settings: Mapping[str, Value], method: str = "dmrnet") -> tuple[int, ...]:
-    """The combinations that are fixed as hard, as bits: given by name, or the released code's constant; empty = mine them."""
+def hard_set(
+    spec: DataSpec, variant: str, settings: Mapping[str, Value], method: str = "dmrnet"
+) -> tuple[int, ...]:
+    """The combinations that are fixed as hard, as bits: given by name, or the released code's
+    constant; empty = mine them.
+    """
     given = str(settings.get("hard_set", ""))
-    names = given.split(",") if given else RELEASED_HARD_SETS.get(spec.name, ()) if variant == "released" else ()
+    names = (
+        given.split(",")
+        if given
+        else RELEASED_HARD_SETS.get(spec.name, ())
+        if variant == "released"
+        else ()
+    )
     try:
         return tuple(parse(name.strip(), spec.names).bits for name in names)
     except UserError as error:
@@ -149,7 +187,10 @@ def hard_set(spec: DataSpec, variant: str, settings: Mapping[str, Value], method
 def top_variance(variance: Tensor, size: int) -> Tensor:
     """Indicator (2^V,) of the ``size`` largest finite entries of d_j; ties go to the lower index."""
     values = variance.tolist()
-    order = sorted((j for j, value in enumerate(values) if value > float("-inf")), key=lambda j: (-values[j], j))
+    order = sorted(
+        (j for j, value in enumerate(values) if value > float("-inf")),
+        key=lambda j: (-values[j], j),
+    )
     chosen = torch.zeros_like(variance)
     chosen[order[:size]] = 1.0
     return chosen

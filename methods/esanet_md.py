@@ -1,4 +1,6 @@
-"""ESANet-MD: the published RGB-D network with modality dropout at every fusion, the segmentation baseline of DMRNet's paper."""
+"""ESANet-MD: the published RGB-D network with modality dropout at every fusion, the segmentation
+baseline of DMRNet's paper.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,18 @@ from torch import Tensor
 
 from harness.backbones import Backbone
 from harness.method import Method, Output
-from harness.seeds import Noise
+from harness.protocol.seeds import Noise
 
 
 class ESANetMD(Method):
-    """Modality dropout inside a joint encoder: after the stem and after each of the four stages, with one mask per sample.
+    """Modality dropout inside a joint encoder: after the stem and after each of the four stages,
+    with one mask per sample.
 
-    t_s and p_s are the stage's maps of the trunk (first) and of another modality: t_s <- delta_1 stage_s(m_{s-1}), p_s <- delta_2
-    stage_s(p_{s-1}), m_s = SE(t_s) + SE(p_s); m_1..m_3 are the skips, z = context(m_4), logits = decoder(z, skips). Without the
-    trunk modality its stages still run on m, and what they return is zeroed. Loss = sum over four resolutions of the
-    class-weighted cross-entropy. m_s (B, c_s, H / 2^(s+1), W / 2^(s+1)), z (B, C, H/32, W/32).
+    t_s and p_s are the stage's maps of the trunk (first) and of another modality: t_s <- delta_1
+    stage_s(m_{s-1}), p_s <- delta_2 stage_s(p_{s-1}), m_s = SE(t_s) + SE(p_s); m_1..m_3 are the
+    skips, z = context(m_4), logits = decoder(z, skips). Without the trunk modality its stages still
+    run on m, and what they return is zeroed. Loss = sum over four resolutions of the class-weighted
+    cross-entropy. m_s (B, c_s, H / 2^(s+1), W / 2^(s+1)), z (B, C, H/32, W/32).
     """
 
     citation = (

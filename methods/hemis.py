@@ -10,19 +10,23 @@ from torch import Tensor
 from harness.backbones import Backbone
 from harness.errors import UserError
 from harness.method import Method, Output
-from harness.seeds import Noise
+from harness.protocol.seeds import Noise
 from methods._blocks import masked, mean_and_variance
 
 
 class HeMIS(Method):
-    """The hetero-modal abstraction layer: z = trunk([m; s]) with first and second moments over the present set A, n = |A|.
+    """The hetero-modal abstraction layer: z = trunk([m; s]) with first and second moments over the
+    present set A, n = |A|.
 
-    m = (1/n) sum_{v in A} f_v and s = (1/(n-1)) sum_{v in A} (f_v - m)^2, s = 0 at n = 1 (the abstraction layer of Havaei et
-    al.); loss = mean CE. f_v (B, c, h, w), m and s (B, c, h, w), trunk input (B, 2c, h, w): independent of V and of the order of
-    modalities. Nothing is learned in the fusion.
+    m = (1/n) sum_{v in A} f_v and s = (1/(n-1)) sum_{v in A} (f_v - m)^2, s = 0 at n = 1 (the
+    abstraction layer of Havaei et al.); loss = mean CE. f_v (B, c, h, w), m and s (B, c, h, w),
+    trunk input (B, 2c, h, w): independent of V and of the order of modalities. Nothing is learned
+    in the fusion.
     """
 
-    citation = "Havaei, Guizard, Chapados, Bengio: HeMIS: Hetero-Modal Image Segmentation, MICCAI 2016"
+    citation = (
+        "Havaei, Guizard, Chapados, Bengio: HeMIS: Hetero-Modal Image Segmentation, MICCAI 2016"
+    )
     provenance = "re-implemented from the paper's operator, transplanted onto the shared backbone"
     deviations = (
         "the shared backbone replaces the 5x5 full-resolution network",
@@ -42,7 +46,9 @@ class HeMIS(Method):
 
     def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
         moments = mean_and_variance if self.variant == "paper" else released_moments
-        fused = tuple(torch.cat(moments(scale, present), 1) for scale in zip(*features, strict=True))
+        fused = tuple(
+            torch.cat(moments(scale, present), 1) for scale in zip(*features, strict=True)
+        )
         z = self.trunk(fused)
         return Output(self.head(z, fused), z)
 
@@ -57,7 +63,9 @@ class HeMIS(Method):
 
 
 def released_moments(features: tuple[Tensor, ...], present: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean over the present set; (1/n) sum over ALL V of (y_v - m)^2 with zeros for absent ones, 0 where n = 1."""
+    """Mean over the present set; (1/n) sum over ALL V of (y_v - m)^2 with zeros for absent ones, 0
+    where n = 1.
+    """
     stacked = torch.stack(masked(features, present), 1).float()
     n = present.sum(1).float().reshape(-1, *[1] * (stacked.dim() - 2))
     mean = stacked.sum(1) / n

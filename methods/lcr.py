@@ -11,21 +11,23 @@ from torch import Tensor, nn
 from harness.backbones import Backbone
 from harness.dataset import DataSpec
 from harness.errors import UserError
-from harness.hyperparameters import Range, Value
 from harness.method import Losses, Method, Output, TrainBatch
-from harness.seeds import Noise
+from harness.protocol.hyperparameters import Range, Value
+from harness.protocol.seeds import Noise
 from methods._blocks import masked
 
 
 class LCR(Method):
-    """Latent multi-source correlation: model parameter estimation (MPE), linear correlation expression (LCE), attention.
+    """Latent multi-source correlation: model parameter estimation (MPE), linear correlation
+    expression (LCE), attention.
 
-    y_v = f_v where present, else 0; Gamma_v = MPE_v(GAP(y_v)), V - 1 coefficients and a bias (MPE: Linear c -> c/2, LeakyReLU,
-    Linear). LCE: F_v = sum_{j != v} Gamma_{v,j} y_j + Gamma_{v,bias} for every v, absent ones included, and F_v REPLACES f_v. With
-    g_v = mean(F_v): a = sigmoid(W_1 ReLU(W_2 g)) per modality, S = sigmoid(conv1x1([F_1; ...; F_V])) per place; F_f = a F + S F
-    goes to SF-MD's trunk. Loss = mean CE + l1_weight * (1/B) sum_b (1/n) sum_{v present} mean|F_v - sg(f_v)|, the inner sum 0 at
-    n = 1. Segmentation: this at the deepest scale, the attention alone (on y) at the others. f_v, y_v, F_v (B, c, h, w); F_f
-    (B, V*c, h, w).
+    y_v = f_v where present, else 0; Gamma_v = MPE_v(GAP(y_v)), V - 1 coefficients and a bias (MPE:
+    Linear c -> c/2, LeakyReLU, Linear). LCE: F_v = sum_{j != v} Gamma_{v,j} y_j + Gamma_{v,bias}
+    for every v, absent ones included, and F_v REPLACES f_v. With g_v = mean(F_v): a = sigmoid(W_1
+    ReLU(W_2 g)) per modality, S = sigmoid(conv1x1([F_1; ...; F_V])) per place; F_f = a F + S F goes
+    to SF-MD's trunk. Loss = mean CE + l1_weight * (1/B) sum_b (1/n) sum_{v present} mean|F_v -
+    sg(f_v)|, the inner sum 0 at n = 1. Segmentation: this at the deepest scale, the attention alone
+    (on y) at the others. f_v, y_v, F_v (B, c, h, w); F_f (B, V*c, h, w).
     """
 
     citation = (
@@ -47,9 +49,19 @@ class LCR(Method):
         "`released` has a pyramid form of our own, masked concatenation on the skips: the authors released classification only",
     )
     hyperparameters = {
-        "l1_weight": Range(0.1, 0.01, 1.0, log=True, limits=(0.0, 10.0), help="weight of the L1 correlation term"),
-        "coefficients": Range("scalar", choices=("scalar", "channel"), help="Gamma: one value per modality, or one per channel"),
-        "init": Range("random", choices=("random", "mean"), help="mean: F_v starts as the mean of the other modalities"),
+        "l1_weight": Range(
+            0.1, 0.01, 1.0, log=True, limits=(0.0, 10.0), help="weight of the L1 correlation term"
+        ),
+        "coefficients": Range(
+            "scalar",
+            choices=("scalar", "channel"),
+            help="Gamma: one value per modality, or one per channel",
+        ),
+        "init": Range(
+            "random",
+            choices=("random", "mean"),
+            help="mean: F_v starts as the mean of the other modalities",
+        ),
     }
     variants = {
         "paper": "MPE, LCE, modality and spatial attention, L1 term",
@@ -63,16 +75,22 @@ class LCR(Method):
         count, deepest = len(self.spec.names), backbone.maps[-1].channels
         width = deepest if self.settings["coefficients"] == "channel" else 1
         as_mean = self.settings["init"] == "mean"
-        self.mpe = nn.ModuleList(_ParameterEstimation(deepest, count, width, as_mean) for _ in range(count))
+        self.mpe = nn.ModuleList(
+            _ParameterEstimation(deepest, count, width, as_mean) for _ in range(count)
+        )
         if self.variant == "paper":
-            self.attention = nn.ModuleList(_Attention(scale.channels, count) for scale in backbone.maps)
+            self.attention = nn.ModuleList(
+                _Attention(scale.channels, count) for scale in backbone.maps
+            )
         channels = [count * scale.channels for scale in backbone.maps]
         self.trunk = backbone.trunk(channels)
         self.head = backbone.head(channels)
 
     def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
         scales = [masked(scale, present) for scale in zip(*features, strict=True)]
-        expressed = express(scales[-1], [mpe(y) for mpe, y in zip(self.mpe, scales[-1], strict=True)])
+        expressed = express(
+            scales[-1], [mpe(y) for mpe, y in zip(self.mpe, scales[-1], strict=True)]
+        )
         stacks = [torch.stack(maps, 1) for maps in (*scales[:-1], expressed)]
         if self.variant == "paper":
             stacks = [attend(stack) for attend, stack in zip(self.attention, stacks, strict=True)]
@@ -84,18 +102,27 @@ class LCR(Method):
         terms = super().loss(output, batch)
         if self.variant == "paper":
             deepest = [maps[-1] for maps in batch.features]
-            terms["l1"] = self.l1_weight * expression_error(output.extra["expressed"], deepest, batch.present).mean()
+            terms["l1"] = (
+                self.l1_weight
+                * expression_error(output.extra["expressed"], deepest, batch.present).mean()
+            )
         return terms
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
-        changed = [key for key, value in hparams.items() if value != cls.hyperparameters[key].default]
+        changed = [
+            key for key, value in hparams.items() if value != cls.hyperparameters[key].default
+        ]
         if variant == "released" and changed:
-            raise UserError(f"hparams.lcr.{changed[0]} does not apply to lcr:released (scalars, no L1 term); leave it out")
+            raise UserError(
+                f"hparams.lcr.{changed[0]} does not apply to lcr:released (scalars, no L1 term); leave it out"
+            )
 
 
 class _ParameterEstimation(nn.Module):
-    """MPE of one modality: its map (B, c, h, w) -> Gamma (B, V, width, 1, 1): V - 1 coefficients in listing order, then a bias."""
+    """MPE of one modality: its map (B, c, h, w) -> Gamma (B, V, width, 1, 1): V - 1 coefficients in
+    listing order, then a bias.
+    """
 
     def __init__(self, channels: int, modalities: int, width: int, as_mean: bool) -> None:
         super().__init__()
@@ -119,12 +146,16 @@ def _start_as_mean(last: nn.Linear, modalities: int) -> None:
 
 
 class _Attention(nn.Module):
-    """F (B, V, c, h, w) -> a F + S F: one weight per modality from the modalities' means, and one per place from all channels."""
+    """F (B, V, c, h, w) -> a F + S F: one weight per modality from the modalities' means, and one
+    per place from all channels.
+    """
 
     def __init__(self, channels: int, modalities: int) -> None:
         super().__init__()
         hidden = max(2, modalities // 2)
-        self.modality = nn.Sequential(nn.Linear(modalities, hidden), nn.ReLU(), nn.Linear(hidden, modalities), nn.Sigmoid())
+        self.modality = nn.Sequential(
+            nn.Linear(modalities, hidden), nn.ReLU(), nn.Linear(hidden, modalities), nn.Sigmoid()
+        )
         self.place = nn.Sequential(nn.Conv2d(modalities * channels, 1, 1), nn.Sigmoid())
 
     def forward(self, stack: Tensor) -> Tensor:
@@ -136,9 +167,8 @@ class _Attention(nn.Module):
 def express(maps: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[Tensor]:
     """LCE: F_v = sum_{j != v} Gamma_{v,j} y_j + Gamma_{v,bias} for every v.
 
-    Args:
-        maps: y_v, (B, c, h, w) each, zero where absent.
-        parameters: Gamma_v, (B, V, 1 or c, 1, 1) each: the others' coefficients in their order, then the bias.
+    Args: maps: y_v, (B, c, h, w) each, zero where absent. parameters: Gamma_v, (B, V, 1 or c, 1, 1)
+        each: the others' coefficients in their order, then the bias.
     """
     expressed = []
     for v, gamma in enumerate(parameters):
@@ -149,9 +179,11 @@ def express(maps: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[Tensor
 
 
 def expression_error(expressed: Tensor, features: Sequence[Tensor], present: Tensor) -> Tensor:
-    """(B,): mean over a sample's present modalities of mean|F_v - sg(f_v)|; 0 where only one is present.
+    """(B,): mean over a sample's present modalities of mean|F_v - sg(f_v)|; 0 where only one is
+    present.
 
-    The target is detached, so that encoders are not drawn to a constant; ``expressed`` is (B, V, c, h, w).
+    The target is detached, so that encoders are not drawn to a constant; ``expressed`` is (B, V, c,
+    h, w).
     """
     target = torch.stack(masked(features, present), 1).detach()
     distance = (expressed - target).abs().flatten(2).mean(2)

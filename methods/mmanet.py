@@ -1,4 +1,6 @@
-"""MMANet: a complete-data teacher, margin-aware distillation, and an extra network for weak combinations."""
+"""MMANet: a complete-data teacher, margin-aware distillation, and an extra network for weak
+combinations.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.backbones import Backbone
-from harness.hyperparameters import Range
-from harness.masks import combination_index
 from harness.method import EpochContext, Losses, Method, Need, Output, TrainBatch
-from harness.seeds import Noise
+from harness.protocol.hyperparameters import Range
+from harness.protocol.masks import combination_index
+from harness.protocol.seeds import Noise
 from methods._blocks import masked_concat
 from methods.sf_md import SFMD
 
@@ -25,13 +27,16 @@ MINING = (2, 5)
 
 
 class MMANet(Method):
-    """Student with random masks beside a frozen teacher that sees everything; weak combinations get an auxiliary predictor.
+    """Student with random masks beside a frozen teacher that sees everything; weak combinations get
+    an auxiliary predictor.
 
-    L = CE + lambda_mad * MAD + lambda_mar * MAR, the last two from epoch 6 of 100. MAD = sum_i k_i sum_j (E^s_ij - E^t_ij)^2, E the
-    row-normalised Gram matrix F F^T of the penultimate maps F (B, D), k_i the teacher's prediction entropy over the batch's sum.
-    MAR = (1/B) sum_i 1[combination_i in W] CE(a_i, y_i), a from a second trunk and head on the same fused maps. W: the weakest
-    subset of V - 1 modalities and all its non-empty subsets, weakest by the sum over epochs 2..4 of KL(softmax(q_c) ||
-    softmax(q_full)), q the histograms of predicted classes on val (Eq. 9-14). z (B, C, h, w), D = C*h*w.
+    L = CE + lambda_mad * MAD + lambda_mar * MAR, the last two from epoch 6 of 100. MAD = sum_i k_i
+    sum_j (E^s_ij - E^t_ij)^2, E the row-normalised Gram matrix F F^T of the penultimate maps F (B,
+    D), k_i the teacher's prediction entropy over the batch's sum. MAR = (1/B) sum_i 1[combination_i
+    in W] CE(a_i, y_i), a from a second trunk and head on the same fused maps. W: the weakest subset
+    of V - 1 modalities and all its non-empty subsets, weakest by the sum over epochs 2..4 of
+    KL(softmax(q_c) || softmax(q_full)), q the histograms of predicted classes on val (Eq. 9-14). z
+    (B, C, h, w), D = C*h*w.
     """
 
     citation = "Wei, Luo, Luo: MMANet: Margin-aware Distillation and Modality-aware Regularization, CVPR 2023"
@@ -47,8 +52,22 @@ class MMANet(Method):
         "the teacher is selected like every trial of its kind: on val, with all modalities",
     )
     hyperparameters = {
-        "mad": Range(30.0, 1.0, 100.0, log=True, limits=(0.0, 1e4), help="weight of margin-aware distillation"),
-        "mar": Range(0.5, 0.01, 1.0, log=True, limits=(0.0, 1e4), help="weight of modality-aware regularisation"),
+        "mad": Range(
+            30.0,
+            1.0,
+            100.0,
+            log=True,
+            limits=(0.0, 1e4),
+            help="weight of margin-aware distillation",
+        ),
+        "mar": Range(
+            0.5,
+            0.01,
+            1.0,
+            log=True,
+            limits=(0.0, 1e4),
+            help="weight of modality-aware regularisation",
+        ),
     }
     variants = {
         "paper": "each weak sample's own cross-entropy, divided by B; MAD weights on rows",
@@ -68,7 +87,10 @@ class MMANet(Method):
     def build(self, backbone: Backbone) -> None:
         channels = [len(self.spec.names) * scale.channels for scale in backbone.maps]
         self.trunk, self.head = backbone.trunk(channels), backbone.head(channels)
-        self.regulariser_trunk, self.regulariser_head = backbone.trunk(channels), backbone.head(channels)
+        self.regulariser_trunk, self.regulariser_head = (
+            backbone.trunk(channels),
+            backbone.head(channels),
+        )
         codes = 1 << len(self.spec.names)
         self.register_buffer("weak", torch.zeros(codes))
         self.register_buffer("distance", torch.zeros(codes))
@@ -88,7 +110,9 @@ class MMANet(Method):
         z = self.trunk(fused)
         output = Output(self.head(z, fused), z)
         if noise is not None:
-            output.extra["regulariser"] = self.regulariser_head(self.regulariser_trunk(fused), fused)
+            output.extra["regulariser"] = self.regulariser_head(
+                self.regulariser_trunk(fused), fused
+            )
         return output
 
     def loss(self, output: Output, batch: TrainBatch) -> Losses:
@@ -98,7 +122,9 @@ class MMANet(Method):
         weak = self.weak[combination_index(batch.present)]
         paper = self.variant == "paper"
         regularisation = (weak * auxiliary).mean() if paper else weak.sum() * auxiliary.mean()
-        distillation = margin_aware_distillation(output.z, teacher.z, teacher.logits, axis="rows" if paper else "columns")
+        distillation = margin_aware_distillation(
+            output.z, teacher.z, teacher.logits, axis="rows" if paper else "columns"
+        )
         return {
             "task": self.task_loss(output.logits, batch.target).mean(),
             "mad": self.mad * self.active * distillation,
@@ -111,7 +137,10 @@ class MMANet(Method):
     def end_epoch(self, context: EpochContext) -> None:
         start = context.starts(ACTIVE_FROM)
         first = min(context.starts(MINING[0]), start - 1)
-        if first <= context.epoch < max(first + 1, context.starts(MINING[1])) and context.val_scores is not None:
+        if (
+            first <= context.epoch < max(first + 1, context.starts(MINING[1]))
+            and context.val_scores is not None
+        ):
             self._compare_predictions(context.predicted_shares())
         if context.epoch + 1 == start:
             self.weak.copy_(self._weak_set())
@@ -121,31 +150,40 @@ class MMANet(Method):
             self.distance[combination.bits] += histogram_divergence(shares[position], shares[-1])
 
     def _weak_set(self) -> Tensor:
-        """Indicator (2^V,) of the weakest V - 1 modalities and all their non-empty subsets; ties go to the lower index."""
+        """Indicator (2^V,) of the weakest V - 1 modalities and all their non-empty subsets; ties go
+        to the lower index.
+        """
         distance = self.distance.tolist()
         size = max(1, len(self.spec.names) - 1)
         candidates = [c.bits for c in self.combinations if c.size == size]
         weakest = min(candidates, key=lambda bits: (-distance[bits], bits))
-        return torch.tensor([float(bits > 0 and bits & weakest == bits) for bits in range(len(distance))])
+        return torch.tensor(
+            [float(bits > 0 and bits & weakest == bits) for bits in range(len(distance))]
+        )
 
     def remarks(self, epochs: int) -> list[str]:
         names = ", ".join(c.name for c in self.combinations if self.weak[c.bits] > 0)
         start = EpochContext(0, epochs, self.combinations).starts(ACTIVE_FROM)
         if start >= epochs:
-            return [f"distillation and regularisation never ran: they start at epoch {start} and training had {epochs}"]
+            return [
+                f"distillation and regularisation never ran: they start at epoch {start} and training had {epochs}"
+            ]
         if not names:
-            return [f"the selected weights are older than distillation and regularisation, which start at epoch {start}"]
+            return [
+                f"the selected weights are older than distillation and regularisation, which start at epoch {start}"
+            ]
         return [f"weak combinations (mined once, from predictions on val): {names}"]
 
 
-def margin_aware_distillation(student: Tensor, teacher: Tensor, logits: Tensor, axis: str) -> Tensor:
-    """MAD, 0-d: squared differences of row-normalised Gram matrices, weighted by the teacher's normalised entropy k.
+def margin_aware_distillation(
+    student: Tensor, teacher: Tensor, logits: Tensor, axis: str
+) -> Tensor:
+    """MAD, 0-d: squared differences of row-normalised Gram matrices, weighted by the teacher's
+    normalised entropy k.
 
-    Args:
-        student: (B, ...) maps; gradients flow here only.
-        teacher: (B, ...) maps.
-        logits: (B, K) of the teacher, or (B, K, H, W).
-        axis: ``rows`` for sum_i k_i sum_j, ``columns`` for sum_ij k_j; not divided by B in either case.
+    Args: student: (B, ...) maps; gradients flow here only. teacher: (B, ...) maps. logits: (B, K)
+        of the teacher, or (B, K, H, W). axis: ``rows`` for sum_i k_i sum_j, ``columns`` for sum_ij
+        k_j; not divided by B in either case.
     """
     difference = (_relations(student) - _relations(teacher.detach())).square()
     return difference.sum(1 if axis == "rows" else 0) @ normalised_entropy(logits.detach())
@@ -157,7 +195,9 @@ def _relations(maps: Tensor) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Entropy (nats) of softmax(logits), (B, K) -> (B,), of label maps its mean over pixels; finite for any finite logits."""
+    """Entropy (nats) of softmax(logits), (B, K) -> (B,), of label maps its mean over pixels; finite
+    for any finite logits.
+    """
     p = logits.softmax(1)
     terms: Tensor = torch.special.xlogy(p, p)
     return -terms.sum(1).reshape(len(logits), -1).mean(1)
@@ -170,6 +210,8 @@ def normalised_entropy(logits: Tensor) -> Tensor:
 
 
 def histogram_divergence(shares: Tensor, full: Tensor) -> Tensor:
-    """KL(softmax(shares) || softmax(full)) of two class histograms (K,); the softmax keeps empty bins finite (released code)."""
+    """KL(softmax(shares) || softmax(full)) of two class histograms (K,); the softmax keeps empty
+    bins finite (released code).
+    """
     log_p, log_q = shares.log_softmax(0), full.log_softmax(0)
     return (log_p.exp() * (log_p - log_q)).sum()

@@ -1,4 +1,6 @@
-"""mmFormer: attention within each modality, then across all of them, with the missing ones' tokens zeroed."""
+"""mmFormer: attention within each modality, then across all of them, with the missing ones' tokens
+zeroed.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +12,37 @@ from torch import Tensor, nn
 
 from harness.backbones import Backbone, Passed
 from harness.dataset import DataSpec
-from harness.dense import chunk
 from harness.errors import UserError
-from harness.hyperparameters import Range, Value
 from harness.method import Losses, Method, Output, TrainBatch
-from harness.seeds import Noise
+from harness.protocol.hyperparameters import Range, Value
+from harness.protocol.label_maps import chunk
+from harness.protocol.seeds import Noise
 from methods._blocks import masked, masked_concat
-from methods._mmformer import MapHead, ReleasedBranch, ScaleFusion, TransformerLayer, to_map, to_tokens
+from methods._mmformer import (
+    MapHead,
+    ReleasedBranch,
+    ScaleFusion,
+    TransformerLayer,
+    to_map,
+    to_tokens,
+)
 
 RELEASED_SIZES = {"d": 512, "heads": 8, "mlp": 4096}
 PAPER_ONLY = ("missing_tokens", "sep_head", "unmask_aux")
 
 
 class MMFormer(Method):
-    """Intra-modal transformers, masking, one inter-modal transformer over all modalities' tokens, auxiliary predictions.
+    """Intra-modal transformers, masking, one inter-modal transformer over all modalities' tokens,
+    auxiliary predictions.
 
-    t_v = layer_v(conv1x1_v(f_v) + p_v), N = h*w tokens of width d; t_v = 0 where v is missing; u = layer([t_1; ...; t_V] + [p_1;
+    t_v = layer_v(conv1x1_v(f_v) + p_v), N = h*w tokens of width d; t_v = 0 where v is missing; u =
+    layer([t_1; ...; t_V] + [p_1;
     ...; p_V]) on V*N tokens, the same positions p_v (zero at first) again; u is put back in place, (B, V*d, h, w), and a 1x1
-    convolution gives V*c channels for SF-MD's trunk. layer: x + Drop(Proj(Attn(LN x))), then x + MLP(LN x). Loss = mean CE +
-    aux_scale * (sum over v of (1/B) sum_b delta_bv CE of a shared predictor on f_v alone + CE of linear predictors on the
-    re-projected map and on maps between fusion and logits). Segmentation: this at the deepest scale; at every scale 1x1, 3x3 and
-    1x1 convolutions fuse V*c channels to c. f_v (B, c, h, w).
+    convolution gives V*c channels for SF-MD's trunk. layer: x + Drop(Proj(Attn(LN x))), then x +
+    MLP(LN x). Loss = mean CE + aux_scale * (sum over v of (1/B) sum_b delta_bv CE of a shared
+    predictor on f_v alone + CE of linear predictors on the re-projected map and on maps between
+    fusion and logits). Segmentation: this at the deepest scale; at every scale 1x1, 3x3 and 1x1
+    convolutions fuse V*c channels to c. f_v (B, c, h, w).
     """
 
     citation = (
@@ -59,17 +71,28 @@ class MMFormer(Method):
     hyperparameters = {
         "d": Range(256, choices=(16, 32, 64, 128, 256, 512, 1024), help="token width"),
         "heads": Range(8, choices=(1, 2, 4, 8, 16), help="attention heads"),
-        "mlp": Range(1024, low=64, high=4096, log=True, limits=(1, 65536), help="width of the layers' MLP"),
-        "dropout": Range(0.1, 0.0, 0.3, limits=(0.0, 0.9), help="dropout probability inside the layers"),
-        "aux_scale": Range(1.0, 0.1, 1.0, log=True, limits=(0.0, 10.0), help="weight of every auxiliary loss"),
+        "mlp": Range(
+            1024, low=64, high=4096, log=True, limits=(1, 65536), help="width of the layers' MLP"
+        ),
+        "dropout": Range(
+            0.1, 0.0, 0.3, limits=(0.0, 0.9), help="dropout probability inside the layers"
+        ),
+        "aux_scale": Range(
+            1.0, 0.1, 1.0, log=True, limits=(0.0, 10.0), help="weight of every auxiliary loss"
+        ),
         "missing_tokens": Range(
             "zero_pos",
             choices=("zero_pos", "key_mask"),
             help="zero_pos: missing tokens are zero plus position and are attended to; key_mask: they are not attended to",
         ),
-        "sep_head": Range("trunk", choices=("trunk", "linear"), help="shared single-modality predictor: trunk and head, or linear"),
+        "sep_head": Range(
+            "trunk",
+            choices=("trunk", "linear"),
+            help="shared single-modality predictor: trunk and head, or linear",
+        ),
         "unmask_aux": Range(
-            False, help="train the single-modality predictor on available modalities that are not shown, too (train.encode=dense)"
+            False,
+            help="train the single-modality predictor on available modalities that are not shown, too (train.encode=dense)",
         ),
     }
     variants = {
@@ -95,7 +118,11 @@ class MMFormer(Method):
         fused = self._build_paper(backbone) if paper else self._build_released(backbone)
         self.trunk, self.head = backbone.trunk(fused), backbone.head(fused)
         self._through = backbone.through
-        self.auxiliary = self._paper_auxiliary(backbone, fused) if paper else self._released_auxiliary(backbone, fused)
+        self.auxiliary = (
+            self._paper_auxiliary(backbone, fused)
+            if paper
+            else self._released_auxiliary(backbone, fused)
+        )
 
     def _build_paper(self, backbone: Backbone) -> list[int]:
         """Tokenisers, layers, re-projection, scale fusion; the channels of the fused maps."""
@@ -117,15 +144,22 @@ class MMFormer(Method):
         return channels
 
     def _build_released(self, backbone: Backbone) -> list[int]:
-        self.branches = nn.ModuleList(ReleasedBranch(self.shape, *self.sizes) for _ in self.spec.names)
+        self.branches = nn.ModuleList(
+            ReleasedBranch(self.shape, *self.sizes) for _ in self.spec.names
+        )
         return [len(self.spec.names) * scale.channels for scale in backbone.maps]
 
     def _paper_auxiliary(self, backbone: Backbone, fused: Sequence[int]) -> nn.ModuleDict:
         classes, own = len(self.spec.classes), [scale.channels for scale in backbone.maps]
-        deep = nn.ModuleList(MapHead(channels, classes, self.dense) for channels in (fused[-1], *backbone.inner, *backbone.decoded))
+        deep = nn.ModuleList(
+            MapHead(channels, classes, self.dense)
+            for channels in (fused[-1], *backbone.inner, *backbone.decoded)
+        )
         if self.settings["sep_head"] == "linear":
             return nn.ModuleDict({"deep": deep, "head": MapHead(own[-1], classes, self.dense)})
-        return nn.ModuleDict({"deep": deep, "trunk": backbone.trunk(own), "head": backbone.head(own)})
+        return nn.ModuleDict(
+            {"deep": deep, "trunk": backbone.trunk(own), "head": backbone.head(own)}
+        )
 
     def _released_auxiliary(self, backbone: Backbone, fused: Sequence[int]) -> nn.ModuleDict:
         return nn.ModuleDict({"stage": backbone.last_stage(fused), "head": backbone.head(fused)})
@@ -133,12 +167,19 @@ class MMFormer(Method):
     # ------------------------------------------------------------------ what no mask touches
 
     def prepare(self, features: Sequence[tuple[Tensor, ...]]) -> Any:
-        """The maps, and in evaluation what dropout and batch norm do not forbid to cache: intra-modal tokens (released: maps)."""
+        """The maps, and in evaluation what dropout and batch norm do not forbid to cache:
+        intra-modal tokens (released: maps).
+        """
         if self.training:
             return tuple({"maps": maps} for maps in features)
         if self.variant == "paper":
-            return tuple({"maps": maps, "tokens": self._intra(v, maps[-1], None)} for v, maps in enumerate(features))
-        return tuple({"maps": maps, **self._branch_outputs(v, maps[-1])} for v, maps in enumerate(features))
+            return tuple(
+                {"maps": maps, "tokens": self._intra(v, maps[-1], None)}
+                for v, maps in enumerate(features)
+            )
+        return tuple(
+            {"maps": maps, **self._branch_outputs(v, maps[-1])} for v, maps in enumerate(features)
+        )
 
     def _intra(self, v: int, deepest: Tensor, noise: Noise | None) -> Tensor:
         tokens = to_tokens(self.tokenisers[v](deepest))
@@ -153,10 +194,16 @@ class MMFormer(Method):
 
     def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
         skips = masked_concat([f["maps"][:-1] for f in features], present)
-        deepest = self._inter(features, present, noise) if self.variant == "paper" else self._branches(features, present, noise)
+        deepest = (
+            self._inter(features, present, noise)
+            if self.variant == "paper"
+            else self._branches(features, present, noise)
+        )
         fused = (*skips, deepest)
         if self.variant == "paper" and self.dense:
-            fused = tuple(fusion(maps) for fusion, maps in zip(self.scale_fusion, fused, strict=True))
+            fused = tuple(
+                fusion(maps) for fusion, maps in zip(self.scale_fusion, fused, strict=True)
+            )
         passed = self._through(self.trunk, self.head, fused)
         output = Output(passed.logits, passed.z)
         if noise is not None:
@@ -175,20 +222,35 @@ class MMFormer(Method):
     def _tokens(self, features: Any, present: Tensor, noise: Noise | None) -> list[Tensor]:
         if all("tokens" in f for f in features):
             return [f["tokens"] for f in features]
-        # Masked already here, so that nothing of an absent modality reaches a gradient; masked again, for good, afterwards.
-        return [self._intra(v, y, noise) for v, y in enumerate(masked([f["maps"][-1] for f in features], present))]
+        # Masked already here, so that nothing of an absent modality reaches a gradient; masked
+        # again, for good, afterwards.
+        return [
+            self._intra(v, y, noise)
+            for v, y in enumerate(masked([f["maps"][-1] for f in features], present))
+        ]
 
     def _branches(self, features: Any, present: Tensor, noise: Noise | None) -> Tensor:
         if all("shown" in f for f in features):
             place = (-1, 1, 1, 1)
-            outputs = [torch.where(present[:, v].reshape(place), f["shown"], f["absent"]) for v, f in enumerate(features)]
+            outputs = [
+                torch.where(present[:, v].reshape(place), f["shown"], f["absent"])
+                for v, f in enumerate(features)
+            ]
             return torch.cat(outputs, 1)
         zeroed = masked([f["maps"][-1] for f in features], present)
-        return torch.cat([branch(y, self.dropout, noise) for branch, y in zip(self.branches, zeroed, strict=True)], 1)
+        return torch.cat(
+            [
+                branch(y, self.dropout, noise)
+                for branch, y in zip(self.branches, zeroed, strict=True)
+            ],
+            1,
+        )
 
     # ------------------------------------------------------------------ auxiliary predictions
 
-    def _supervise(self, output: Output, fused: tuple[Tensor, ...], passed: Passed, present: Tensor) -> None:
+    def _supervise(
+        self, output: Output, fused: tuple[Tensor, ...], passed: Passed, present: Tensor
+    ) -> None:
         weight = self.aux_scale.expand(len(present))
         if self.variant == "released":
             before_last = (fused[-1], *passed.inner)[-1]
@@ -202,16 +264,28 @@ class MMFormer(Method):
     def loss(self, output: Output, batch: TrainBatch) -> Losses:
         if self.variant == "paper":
             shown = batch.available if self.settings["unmask_aux"] else batch.present
-            for v, logits in enumerate(self._single_modality(batch.features, shown, output.logits.shape[2:])):
+            for v, logits in enumerate(
+                self._single_modality(batch.features, shown, output.logits.shape[2:])
+            ):
                 output.aux[f"sep_{self.spec.names[v]}"] = (logits, self.aux_scale * shown[:, v])
         return super().loss(output, batch)
 
-    def _single_modality(self, features: Any, shown: Tensor, size: Sequence[int]) -> Sequence[Tensor]:
-        """Logits of every modality alone from the one predictor, run once on all modalities stacked along the batch."""
+    def _single_modality(
+        self, features: Any, shown: Tensor, size: Sequence[int]
+    ) -> Sequence[Tensor]:
+        """Logits of every modality alone from the one predictor, run once on all modalities stacked
+        along the batch.
+        """
         scales = range(len(features[0]["maps"]))
-        stacked = tuple(torch.cat(masked([f["maps"][scale] for f in features], shown)) for scale in scales)
+        stacked = tuple(
+            torch.cat(masked([f["maps"][scale] for f in features], shown)) for scale in scales
+        )
         head = self.auxiliary["head"]
-        alone = head(self.auxiliary["trunk"](stacked), stacked) if "trunk" in self.auxiliary else head(stacked[-1], size)
+        alone = (
+            head(self.auxiliary["trunk"](stacked), stacked)
+            if "trunk" in self.auxiliary
+            else head(stacked[-1], size)
+        )
         return chunk(alone, len(features))
 
     # ------------------------------------------------------------------ for the user
@@ -219,12 +293,21 @@ class MMFormer(Method):
     def remarks(self, epochs: int) -> list[str]:
         if self.variant == "paper" or self.sizes == list(RELEASED_SIZES.values()):
             return []
-        used = ", ".join(f"{key}={value}" for key, value in zip(RELEASED_SIZES, self.sizes, strict=True))
+        used = ", ".join(
+            f"{key}={value}" for key, value in zip(RELEASED_SIZES, self.sizes, strict=True)
+        )
         theirs = ", ".join(f"{key}={value}" for key, value in RELEASED_SIZES.items())
         return [f"of another size than the released class: {used} instead of {theirs}"]
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
-        idle = [key for key in PAPER_ONLY if hparams.get(key, cls.hyperparameters[key].default) != cls.hyperparameters[key].default]
+        idle = [
+            key
+            for key in PAPER_ONLY
+            if hparams.get(key, cls.hyperparameters[key].default)
+            != cls.hyperparameters[key].default
+        ]
         if variant == "released" and idle:
-            raise UserError(f"hparams.mmformer.{idle[0]} does not apply to mmformer:released, which has no such part; leave it out")
+            raise UserError(
+                f"hparams.mmformer.{idle[0]} does not apply to mmformer:released, which has no such part; leave it out"
+            )

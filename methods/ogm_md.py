@@ -10,9 +10,9 @@ from torch import Tensor
 from harness.backbones import Backbone
 from harness.dataset import DataSpec
 from harness.errors import UserError
-from harness.hyperparameters import Range, Value
 from harness.method import EpochContext, Output, TrainBatch
-from harness.phases import epoch_at
+from harness.protocol.hyperparameters import Range, Value
+from harness.protocol.schedules import epoch_at
 from methods.sf_md import SFMD
 
 NAME = "ogm_md"
@@ -23,13 +23,15 @@ SMALLEST_SCORE = 1e-12
 
 
 class OGMMD(SFMD):
-    """SF-MD on two modalities, their encoders' convolutions trained by on-the-fly gradient modulation (OGM, OGM-GE).
+    """SF-MD on two modalities, their encoders' convolutions trained by on-the-fly gradient
+    modulation (OGM, OGM-GE).
 
-    Per batch, s_u = sum over the samples that show both modalities of softmax(r_u)[y], r_u the read-out of modality u alone
-    (concat: W_u z_u + b / 2; sum: W_u z_u + b_u); rho_u = s_u / s_other. Gradients of the 4-D weights of encoder u become k_u g,
-    k_u = 1 - tanh(alpha * rho_u) where rho_u > 1, else 1 (Eq. 10); OGM-GE adds N(0, (std(g) + 1e-8)^2) to each of them, of both
-    encoders, std over the weight's own gradient before scaling. In epochs ``begin`` to ``end`` of 100, both included. Logits, loss
-    and masks are SF-MD's. r_u (B, K), z_u (B, c).
+    Per batch, s_u = sum over the samples that show both modalities of softmax(r_u)[y], r_u the
+    read-out of modality u alone (concat: W_u z_u + b / 2; sum: W_u z_u + b_u); rho_u = s_u /
+    s_other. Gradients of the 4-D weights of encoder u become k_u g, k_u = 1 - tanh(alpha * rho_u)
+    where rho_u > 1, else 1 (Eq. 10); OGM-GE adds N(0, (std(g) + 1e-8)^2) to each of them, of both
+    encoders, std over the weight's own gradient before scaling. In epochs ``begin`` to ``end`` of
+    100, both included. Logits, loss and masks are SF-MD's. r_u (B, K), z_u (B, c).
     """
 
     citation = (
@@ -48,8 +50,18 @@ class OGMMD(SFMD):
         "film and gated are refused: the OGM-GE code cuts their last layer's weight in two, which is not two modalities wide",
     )
     hyperparameters = {
-        "modulation": Range("ogm_ge", choices=("ogm_ge", "ogm"), help="ogm_ge: scaled gradients plus noise; ogm: scaled only"),
-        "alpha": Range(0.8, 0.1, 1.0, limits=(0.0, 10.0), help="how fast the leading modality is held back; 0.8 on CREMA-D"),
+        "modulation": Range(
+            "ogm_ge",
+            choices=("ogm_ge", "ogm"),
+            help="ogm_ge: scaled gradients plus noise; ogm: scaled only",
+        ),
+        "alpha": Range(
+            0.8,
+            0.1,
+            1.0,
+            limits=(0.0, 10.0),
+            help="how fast the leading modality is held back; 0.8 on CREMA-D",
+        ),
         "begin": Range(0, limits=(0, 100), help="first modulated epoch of 100"),
         "end": Range(50, limits=(0, 100), help="last modulated epoch of 100"),
     }
@@ -94,7 +106,9 @@ class OGMMD(SFMD):
 
     def _epochs(self, epochs: int) -> tuple[int, int]:
         """First and last modulated epoch of a run; no epoch where the last is smaller."""
-        return epoch_at(int(self.settings["begin"]), epochs), epoch_at(int(self.settings["end"]) + 1, epochs) - 1
+        return epoch_at(int(self.settings["begin"]), epochs), epoch_at(
+            int(self.settings["end"]) + 1, epochs
+        ) - 1
 
     def begin_epoch(self, context: EpochContext) -> None:
         self.coefficient_sum.zero_()
@@ -104,14 +118,21 @@ class OGMMD(SFMD):
         """The epoch's mean k_u, where it was modulated."""
         if not float(self.steps):
             return {}
-        return {f"k/{name}": float(k / self.steps) for name, k in zip(self.spec.names, self.coefficient_sum, strict=True)}
+        return {
+            f"k/{name}": float(k / self.steps)
+            for name, k in zip(self.spec.names, self.coefficient_sum, strict=True)
+        }
 
     def remarks(self, epochs: int) -> list[str]:
         first, last = self._epochs(epochs)
         if self.variant == "released":
-            return ["no gradient was modulated: this is sf_md, as the DMRNet authors' audio-visual script is"]
+            return [
+                "no gradient was modulated: this is sf_md, as the DMRNet authors' audio-visual script is"
+            ]
         if first > min(last, epochs - 1):
-            return ["no gradient was modulated: the run is too short for any epoch of the modulation"]
+            return [
+                "no gradient was modulated: the run is too short for any epoch of the modulation"
+            ]
         return [
             f"gradients were modulated ({self.settings['modulation']}) in epochs {first} to {min(last, epochs - 1)} of {epochs}"
         ]
@@ -123,12 +144,18 @@ class OGMMD(SFMD):
                 f"method '{NAME}' weighs two modalities against each other and {spec.name} has {len(spec.names)} "
                 f"({', '.join(spec.names)}); leave it out"
             )
-        given = {key: hparams.get(key, declared.default) for key, declared in cls.hyperparameters.items()}
+        given = {
+            key: hparams.get(key, declared.default) for key, declared in cls.hyperparameters.items()
+        }
         changed = [key for key, value in given.items() if value != cls.hyperparameters[key].default]
         if variant == "released" and changed:
-            raise UserError(f"hparams.{NAME}.{changed[0]} does not apply to {NAME}:released, which modulates nothing; leave it out")
+            raise UserError(
+                f"hparams.{NAME}.{changed[0]} does not apply to {NAME}:released, which modulates nothing; leave it out"
+            )
         if int(given["begin"]) > int(given["end"]):
-            raise UserError(f"hparams.{NAME}.begin={given['begin']} is after hparams.{NAME}.end={given['end']}")
+            raise UserError(
+                f"hparams.{NAME}.begin={given['begin']} is after hparams.{NAME}.end={given['end']}"
+            )
 
     @classmethod
     def check_backbone(cls, backbone: Backbone) -> None:
@@ -141,7 +168,8 @@ class OGMMD(SFMD):
 
 
 def coefficients(readouts: Sequence[Tensor], target: Tensor, both: Tensor, alpha: Tensor) -> Tensor:
-    """k (2,): 1 - tanh(alpha * rho_u) for the modality that leads (the first in a tie), 1 for the other; 1 without samples.
+    """k (2,): 1 - tanh(alpha * rho_u) for the modality that leads (the first in a tie), 1 for the
+    other; 1 without samples.
 
     Args:
         readouts: (B, K) logits of each modality alone.
@@ -157,6 +185,8 @@ def coefficients(readouts: Sequence[Tensor], target: Tensor, both: Tensor, alpha
 
 
 def _score(logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-    """The counted samples' summed probability of their class; at least SMALLEST_SCORE, so that a ratio exists."""
+    """The counted samples' summed probability of their class; at least SMALLEST_SCORE, so that a
+    ratio exists.
+    """
     right = logits.float().softmax(1).gather(1, target[:, None]).squeeze(1)
     return torch.where(counted, right, torch.zeros_like(right)).sum().clamp_min(SMALLEST_SCORE)

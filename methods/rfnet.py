@@ -12,25 +12,38 @@ from torch.nn import functional as F
 from harness.backbones import Backbone
 from harness.dataset import DataSpec
 from harness.errors import UserError
-from harness.hyperparameters import Range, Value
 from harness.method import EpochContext, Losses, Method, Output, TrainBatch
-from harness.seeds import Noise
+from harness.protocol.hyperparameters import Range, Value
+from harness.protocol.seeds import Noise
 from methods._blocks import masked
-from methods._rfnet import FEWEST_PLACES, Guide, LinearPredictor, Predictor, RegionFusion, RegionMaps, grouping, norm_for
+from methods._rfnet import (
+    FEWEST_PLACES,
+    Guide,
+    LinearPredictor,
+    Predictor,
+    RegionFusion,
+    RegionMaps,
+    grouping,
+    norm_for,
+)
 
 FUSE_START = 7
-"""Published epoch (of 100; 20 of 300) before which the loss of the fused prediction has weight 0."""
+"""Published epoch (of 100; 20 of 300) before which the loss of the fused prediction has weight 0.
+"""
 
 
 class RFNet(Method):
-    """Soft regions from probability maps (PRM), gated modalities per region (RFM), a unimodal predictor as regulariser.
+    """Soft regions from probability maps (PRM), gated modalities per region (RFM), a unimodal
+    predictor as regulariser.
 
-    y_v = f_v where present, else 0. PRM: Q = class logits per place from [y_1; ...; y_V]; P = softmax(Q), gradient stopped, the
-    classes beyond K - 1 merged into one region. RFM: A_{v,k} = sum(y_v P_k) / sum(P_k); w_k = sigmoid(FC(leaky ReLU(FC([A_{1,k};
+    y_v = f_v where present, else 0. PRM: Q = class logits per place from [y_1; ...; y_V]; P =
+    softmax(Q), gradient stopped, the classes beyond K - 1 merged into one region. RFM: A_{v,k} =
+    sum(y_v P_k) / sum(P_k); w_k = sigmoid(FC(leaky ReLU(FC([A_{1,k};
     ...; A_{V,k}; mean P_k])))); R_k = P_k sum_v w_{k,v} y_v; fused = [conv([R_1; ...; R_K]); conv([y_1; ...; y_V])], c channels,
-    to the trunk. Loss = omega(e) CE(fused) + sum_v (1/B) sum_b delta_bv CE(sep(f_v)) + CE(PRM); omega = 0 during warm-up, then 1.
-    CE(PRM) looks at the mean of Q over places in classification, at every place, summed over scales, in segmentation.
-    f_v, y_v, R_k (B, c, h, w); Q (B, M, h, w) with M classes; P (B, K, h, w).
+    to the trunk. Loss = omega(e) CE(fused) + sum_v (1/B) sum_b delta_bv CE(sep(f_v)) + CE(PRM);
+    omega = 0 during warm-up, then 1. CE(PRM) looks at the mean of Q over places in classification,
+    at every place, summed over scales, in segmentation. f_v, y_v, R_k (B, c, h, w); Q (B, M, h, w)
+    with M classes; P (B, K, h, w).
     """
 
     citation = "Ding, Yu, Yang: RFNet: Region-aware Fusion Network for Incomplete Multi-modal Brain Tumor Segmentation, ICCV 2021"
@@ -53,12 +66,21 @@ class RFNet(Method):
     )
     hyperparameters = {
         "sep_head": Range(
-            "trunk", choices=("trunk", "linear"), help="unimodal predictor: a trunk of its own, or one layer (after late fusion)"
+            "trunk",
+            choices=("trunk", "linear"),
+            help="unimodal predictor: a trunk of its own, or one layer (after late fusion)",
         ),
-        "sep_absent": Range(False, help="true: the unimodal loss counts all available modalities, shown or not, as published"),
-        "regions": Range(8, 2, 8, limits=(1, 64), help="at most this many regions K; never more than classes"),
+        "sep_absent": Range(
+            False,
+            help="true: the unimodal loss counts all available modalities, shown or not, as published",
+        ),
+        "regions": Range(
+            8, 2, 8, limits=(1, 64), help="at most this many regions K; never more than classes"
+        ),
         "norm": Range(
-            "auto", choices=("auto", "instance", "batch"), help="in PRM and RFM; auto: instance on maps of at least 4x4 places"
+            "auto",
+            choices=("auto", "instance", "batch"),
+            help="in PRM and RFM; auto: instance on maps of at least 4x4 places",
         ),
     }
     tasks = ("classification", "anti_spoofing", "segmentation")
@@ -73,13 +95,17 @@ class RFNet(Method):
         scales, classes = backbone.maps, len(self.spec.classes)
         self.places = max(s.height * s.width for s in scales)
         self.k = region_count(self.spec, int(self.settings["regions"])) if self.places > 1 else 1
-        self.small_maps = [f"{s.height}x{s.width}" for s in scales if s.height * s.width < FEWEST_PLACES]
+        self.small_maps = [
+            f"{s.height}x{s.width}" for s in scales if s.height * s.width < FEWEST_PLACES
+        ]
         self._build_fusion(backbone)
         channels = [scale.channels for scale in scales]
         self.trunk = backbone.trunk(channels)
         self.head = backbone.head(channels)
         linear = self.settings["sep_head"] == "linear"
-        self.sep = LinearPredictor(channels[-1], classes) if linear else Predictor(backbone, channels)
+        self.sep = (
+            LinearPredictor(channels[-1], classes) if linear else Predictor(backbone, channels)
+        )
         self.register_buffer("omega", torch.tensor(1.0), persistent=False)
         self.register_buffer("counting", torch.tensor(0.0), persistent=False)
         self.register_buffer("counts", torch.zeros(classes))
@@ -89,11 +115,20 @@ class RFNet(Method):
         scales, count, classes = backbone.maps, len(self.spec.names), len(self.spec.classes)
         last = len(scales) - 1
         norms = [norm_for(scale, str(self.settings["norm"])) for scale in scales]
-        self.rfm = nn.ModuleList(RegionFusion(s.channels, count, self.k, norm) for s, norm in zip(scales, norms, strict=True))
+        self.rfm = nn.ModuleList(
+            RegionFusion(s.channels, count, self.k, norm)
+            for s, norm in zip(scales, norms, strict=True)
+        )
         self.prm, self.guides = nn.ModuleList(), nn.ModuleList()
         if self.k > 1:
-            self.prm.extend(RegionMaps(scales[s].channels, count, classes, s < last, norms[s]) for s in range(last + 1))
-            self.guides.extend(Guide(scales[s + 1], scales[s], s + 1 < last, (norms[s + 1], norms[s])) for s in range(last))
+            self.prm.extend(
+                RegionMaps(scales[s].channels, count, classes, s < last, norms[s])
+                for s in range(last + 1)
+            )
+            self.guides.extend(
+                Guide(scales[s + 1], scales[s], s + 1 < last, (norms[s + 1], norms[s]))
+                for s in range(last)
+            )
 
     def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
         scales = [masked(scale, present) for scale in zip(*features, strict=True)]
@@ -108,10 +143,14 @@ class RFNet(Method):
             fused.append(self.rfm[s](scales[s], regions))
         maps = tuple(reversed(fused))
         z = self.trunk(maps)
-        return Output(self.head(z, maps), z, extra={f"prm/{depth}": q for depth, q in enumerate(logits)})
+        return Output(
+            self.head(z, maps), z, extra={f"prm/{depth}": q for depth, q in enumerate(logits)}
+        )
 
     def regions(self, logits: Tensor) -> Tensor:
-        """P (B, K, h, w) of class logits Q (B, M, h, w): no gradient passes, so that only its own loss trains the PRM."""
+        """P (B, K, h, w) of class logits Q (B, M, h, w): no gradient passes, so that only its own
+        loss trains the PRM.
+        """
         p = logits.detach().float().softmax(1)
         return p if self.k == p.shape[1] else torch.einsum("bmhw,mk->bkhw", p, self.groups)
 
@@ -137,7 +176,9 @@ class RFNet(Method):
         return losses
 
     def _count(self, labels: Tensor) -> None:
-        """Count the classes of the first epoch, which decide the regions when there are more classes than regions."""
+        """Count the classes of the first epoch, which decide the regions when there are more
+        classes than regions.
+        """
         member = labels.reshape(-1, 1) == torch.arange(self.counts.shape[0], device=labels.device)
         self.counts += self.counting * member.sum(0)
 
@@ -149,13 +190,25 @@ class RFNet(Method):
     def remarks(self, epochs: int) -> list[str]:
         names, found = self.spec.classes, []
         if not self.spec.aligned or self.places == 1:
-            why = "the modalities are not spatially aligned" if not self.spec.aligned else "the network's maps have one place"
+            why = (
+                "the modalities are not spatially aligned"
+                if not self.spec.aligned
+                else "the network's maps have one place"
+            )
             found.append(f"K = 1: {why}, so regions, their maps (PRM) and their loss are left out")
         elif 1 < self.k < len(names):
-            alone = [names[m] for k in range(self.k - 1) for m in self.groups[:, k].nonzero().flatten().tolist()]
-            found.append(f"K = {self.k} regions: {', '.join(alone)}, and the other {len(names) - len(alone)} classes together")
+            alone = [
+                names[m]
+                for k in range(self.k - 1)
+                for m in self.groups[:, k].nonzero().flatten().tolist()
+            ]
+            found.append(
+                f"K = {self.k} regions: {', '.join(alone)}, and the other {len(names) - len(alone)} classes together"
+            )
         if self.small_maps and self.settings["norm"] == "auto":
-            found.append(f"batch norm in place of instance norm on maps of {', '.join(self.small_maps)} places")
+            found.append(
+                f"batch norm in place of instance norm on maps of {', '.join(self.small_maps)} places"
+            )
         start = warm_up(EpochContext(0, epochs, self.combinations))
         if epochs * FUSE_START < 50:
             found.append(f"warm-up took {start} of {epochs} epochs, not {FUSE_START} of 100")
@@ -180,8 +233,12 @@ def region_count(spec: DataSpec, most: int) -> int:
 
 
 def labels_for(logits: Tensor, target: Tensor) -> Tensor:
-    """The target of a map (B, M, h, w): a label map (B, H, W) resized to (h, w) by nearest neighbour; labels (B,) as they are."""
+    """The target of a map (B, M, h, w): a label map (B, H, W) resized to (h, w) by nearest
+    neighbour; labels (B,) as they are.
+    """
     if target.dim() == 1:
         return target
-    resized = F.interpolate(target.unsqueeze(1).float(), size=logits.shape[-2:], mode="nearest-exact")
+    resized = F.interpolate(
+        target.unsqueeze(1).float(), size=logits.shape[-2:], mode="nearest-exact"
+    )
     return resized.squeeze(1).long()

@@ -9,9 +9,11 @@ from methods.dmrnet import DMRNet
 
 
 class SFDMR(DMRNet):
-    """DMRNet with beta = 0 (Table 3 and 4, +DMR): the fused map is a distribution, no combination is favoured.
+    """DMRNet with beta = 0 (Table 3 and 4, +DMR): the fused map is a distribution, no combination
+    is favoured.
 
-    Loss = L_TTL + alpha * L_DR. It is the same trial as ``dmrnet`` with beta = 0 and shares its id. Shapes as in DMRNet.
+    Loss = L_TTL + alpha * L_DR. It is the same trial as ``dmrnet`` with beta = 0 and shares its id.
+    Shapes as in DMRNet.
     """
 
     hyperparameters = {"alpha": DMRNet.hyperparameters["alpha"]}

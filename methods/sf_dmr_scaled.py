@@ -1,4 +1,6 @@
-"""DMRNet with a larger loss instead of hard combinations: the control that isolates the scale of its loss."""
+"""DMRNet with a larger loss instead of hard combinations: the control that isolates the scale of
+its loss.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,14 @@ from methods.dmrnet import DMRNet
 
 
 class SFDMRScaled(ScaledTask, DMRNet):
-    """DMRNet's network, sampling and KL without hard combinations; from the epoch on in which HCR starts the task loss is scaled.
+    """DMRNet's network, sampling and KL without hard combinations; from the epoch on in which HCR
+    starts the task loss is scaled.
 
-    Loss = (1 + beta * B * |H| / (2^V - 1)) * L_TTL + alpha * L_DR with |H| = V (Eq. 5-7 and 9 of DMRNet): the factor that
-    DMRNet's released trainer has in expectation, of which the KL term and weight decay have no part: for the task loss it acts
-    like a larger learning rate. What this row gains or loses against DMRNet with beta = 0 is due to the loss's scale alone. z,
-    mu, log sigma^2, s: (B, C, h, w).
+    Loss = (1 + beta * B * |H| / (2^V - 1)) * L_TTL + alpha * L_DR with |H| = V (Eq. 5-7 and 9 of
+    DMRNet): the factor that DMRNet's released trainer has in expectation, of which the KL term and
+    weight decay have no part: for the task loss it acts like a larger learning rate. What this row
+    gains or loses against DMRNet with beta = 0 is due to the loss's scale alone. z, mu, log
+    sigma^2, s: (B, C, h, w).
     """
 
     citation = "Our control; network, KL and the scale are those of Wei et al., ECCV 2024, and of its released trainer"

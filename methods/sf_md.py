@@ -8,15 +8,16 @@ from torch import Tensor
 
 from harness.backbones import Backbone
 from harness.method import Method, Output, Role
-from harness.seeds import Noise
+from harness.protocol.seeds import Noise
 from methods._blocks import masked_concat
 
 
 class SFMD(Method):
     """Masked concatenation, one shared trunk, plain cross-entropy.
 
-    z = trunk([delta_1 f_1; ...; delta_V f_V]), logits = head(z), loss = mean CE (DMRNet paper, Eq. 1 and section 3). The masks
-    are the harness's: uniform over the non-empty combinations, per sample. f_v (B, c, h, w), z (B, C, h', w').
+    z = trunk([delta_1 f_1; ...; delta_V f_V]), logits = head(z), loss = mean CE (DMRNet paper, Eq.
+    1 and section 3). The masks are the harness's: uniform over the non-empty combinations, per
+    sample. f_v (B, c, h, w), z (B, C, h', w').
     """
 
     citation = "Baseline of Wei et al., Robust Multimodal Learning via Representation Decoupling, ECCV 2024 (SF-MD)"

@@ -1,4 +1,6 @@
-"""SF-MD with static weights on given combinations: the control that separates DMRNet's re-weighting from its representation."""
+"""SF-MD with static weights on given combinations: the control that separates DMRNet's re-weighting
+from its representation.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ from torch import Tensor
 from harness.backbones import Backbone
 from harness.dataset import DataSpec
 from harness.errors import UserError
-from harness.hyperparameters import Range, Value
-from harness.masks import combination_index
 from harness.method import Losses, Output, TrainBatch
+from harness.protocol.hyperparameters import Range, Value
+from harness.protocol.masks import combination_index
 from methods.dmrnet import hard_set
 from methods.sf_md import SFMD
 
@@ -20,19 +22,32 @@ NAME = "sf_md_reweighted"
 
 
 class SFMDReweighted(SFMD):
-    """SF-MD with the loss (1/B) sum_i (1 + beta * 1[combination_i in H]) CE_i, H given, in all epochs.
+    """SF-MD with the loss (1/B) sum_i (1 + beta * 1[combination_i in H]) CE_i, H given, in all
+    epochs.
 
-    DMRNet's L_HCR (Eq. 11) shares its predictor and its sample with the task loss, so it is such a weighting; this row has the
-    weights without the distribution. H: the names in ``hard_set``; on CASIA-SURF by default the released code's constant (rgb,
-    ir, rgb+ir), elsewhere it must be given. Network and shapes: SF-MD's.
+    DMRNet's L_HCR (Eq. 11) shares its predictor and its sample with the task loss, so it is such a
+    weighting; this row has the weights without the distribution. H: the names in ``hard_set``; on
+    CASIA-SURF by default the released code's constant (rgb, ir, rgb+ir), elsewhere it must be
+    given. Network and shapes: SF-MD's.
     """
 
     citation = "Our control; the weights are those of Eq. 11 of Wei et al., ECCV 2024"
     provenance = "our design: a control, not a published method"
-    deviations = ("the weights act from the first epoch on; DMRNet's from the epoch on in which HCR starts",)
+    deviations = (
+        "the weights act from the first epoch on; DMRNet's from the epoch on in which HCR starts",
+    )
     hyperparameters = {
-        "beta": Range(0.7, 0.3, 0.7, limits=(0.0, 10.0), help="extra weight of the samples with a hard combination"),
-        "hard_set": Range("", help="hard combinations by name, comma-separated (`a,a+b`); has a default on CASIA-SURF alone"),
+        "beta": Range(
+            0.7,
+            0.3,
+            0.7,
+            limits=(0.0, 10.0),
+            help="extra weight of the samples with a hard combination",
+        ),
+        "hard_set": Range(
+            "",
+            help="hard combinations by name, comma-separated (`a,a+b`); has a default on CASIA-SURF alone",
+        ),
     }
     role = "control"
     variants = {"paper": "the control as defined here"}
@@ -52,7 +67,9 @@ class SFMDReweighted(SFMD):
         return {"task": ce.mean(), "hard": self.beta * (weight * ce).mean()}
 
     def remarks(self, epochs: int) -> list[str]:
-        return [f"hard combinations (given): {', '.join(c.name for c in self.combinations if self.hard[c.bits] > 0)}"]
+        return [
+            f"hard combinations (given): {', '.join(c.name for c in self.combinations if self.hard[c.bits] > 0)}"
+        ]
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
@@ -64,5 +81,7 @@ class SFMDReweighted(SFMD):
 
 
 def _given(spec: DataSpec, settings: Mapping[str, Value]) -> tuple[int, ...]:
-    """H as bits: from ``hard_set``, or the constant of the released code; empty where there is neither."""
+    """H as bits: from ``hard_set``, or the constant of the released code; empty where there is
+    neither.
+    """
     return hard_set(spec, "released", settings, NAME)

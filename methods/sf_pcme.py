@@ -1,4 +1,6 @@
-"""SF-PCME: the ablation of DMRNet that samples an attended vector, after probabilistic cross-modal embeddings."""
+"""SF-PCME: the ablation of DMRNet that samples an attended vector, after probabilistic cross-modal
+embeddings.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,14 @@ ONE_PLACE = "the attention is left out: the network's maps have one place, of wh
 
 
 class SFPCME(SampledVector):
-    """A distribution over a vector that one attention per moment gathers from the map; no hard combinations.
+    """A distribution over a vector that one attention per moment gathers from the map; no hard
+    combinations.
 
-    v = GAP(z); r = sum_p a_p z_p with a = softmax over positions of w2 . tanh(W1 z_p), and r' likewise with weights of its own;
-    mu = LayerNorm(FC(v) + sigmoid(FC(r))), log sigma^2 = FC(r') + FC(v); s = mu + eps * sigma in training, mu at inference;
-    logits = FC(s). Loss = mean CE + alpha * KL summed over C (DMRNet paper, Table 4, row PCME). z (B, C, h, w), p one of its
-    h*w positions, W1 (C/2, C), w2 (C/2); the vectors (B, C).
+    v = GAP(z); r = sum_p a_p z_p with a = softmax over positions of w2 . tanh(W1 z_p), and r'
+    likewise with weights of its own; mu = LayerNorm(FC(v) + sigmoid(FC(r))), log sigma^2 = FC(r') +
+    FC(v); s = mu + eps * sigma in training, mu at inference; logits = FC(s). Loss = mean CE + alpha
+    * KL summed over C (DMRNet paper, Table 4, row PCME). z (B, C, h, w), p one of its h*w
+    positions, W1 (C/2, C), w2 (C/2); the vectors (B, C).
     """
 
     citation = (
@@ -45,7 +49,9 @@ class SFPCME(SampledVector):
 
 
 class _Attention(nn.Module):
-    """(B, C, h, w) -> (B, C): the positions' mean under one head of additive attention, without biases."""
+    """(B, C, h, w) -> (B, C): the positions' mean under one head of additive attention, without
+    biases.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -63,7 +69,9 @@ class _Attention(nn.Module):
 
 
 class _Moment(nn.Module):
-    """What mu and log sigma^2 have in common: an attention and one linear layer each for the attended and the pooled vector."""
+    """What mu and log sigma^2 have in common: an attention and one linear layer each for the
+    attended and the pooled vector.
+    """
 
     def __init__(self, channels: int, places: int) -> None:
         super().__init__()

@@ -1,4 +1,6 @@
-"""SF-PE: the ablation of DMRNet that samples the pooled vector, after probabilistic face embeddings."""
+"""SF-PE: the ablation of DMRNet that samples the pooled vector, after probabilistic face
+embeddings.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,10 @@ from methods._vector import SampledVector
 class SFPE(SampledVector):
     """A distribution over the pooled vector instead of the map; no hard combinations.
 
-    v = GAP(z); mu = BN(FC(v)), log sigma^2 = BN(FC(v)); s = mu + eps * sigma in training, mu at inference; logits = FC(s). Loss
-    = mean CE + alpha * KL summed over C (DMRNet paper, Table 4, row PE; Eq. 5-7 and 9 on a vector). z (B, C, h, w); v, mu,
-    log sigma^2, s (B, C). As many parameters as DMRNet's heads have: 2 (C^2 + 3C).
+    v = GAP(z); mu = BN(FC(v)), log sigma^2 = BN(FC(v)); s = mu + eps * sigma in training, mu at
+    inference; logits = FC(s). Loss = mean CE + alpha * KL summed over C (DMRNet paper, Table 4, row
+    PE; Eq. 5-7 and 9 on a vector). z (B, C, h, w); v, mu, log sigma^2, s (B, C). As many parameters
+    as DMRNet's heads have: 2 (C^2 + 3C).
     """
 
     citation = (
@@ -38,7 +41,9 @@ class SFPE(SampledVector):
 
 
 class _Heads(nn.Module):
-    """(B, C, h, w) -> (mu, log sigma^2), (B, C) each: a linear layer and batch norm on the pooled vector."""
+    """(B, C, h, w) -> (mu, log sigma^2), (B, C) each: a linear layer and batch norm on the pooled
+    vector.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,6 @@
-"""ShaSpec: a shared encoder beside the specific ones; what is missing is filled from the shared features that are there."""
+"""ShaSpec: a shared encoder beside the specific ones; what is missing is filled from the shared
+features that are there.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +13,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.backbones import Backbone
-from harness.hyperparameters import Range
 from harness.method import Features, Losses, Method, Output, TrainBatch
-from harness.seeds import Noise
+from harness.protocol.hyperparameters import Range
+from harness.protocol.seeds import Noise
 from methods._blocks import masked, masked_concat
 
 
 class ShaSpec(Method):
-    """Shared-specific feature modelling: f_v from shared and specific features where present, from the others' shared ones else.
+    """Shared-specific feature modelling: f_v from shared and specific features where present, from
+    the others' shared ones else.
 
-    r_v = f_sha(x_v), one encoder for all modalities, run once on the modalities stacked along the batch; s_v = f_spec_v(x_v).
-    Present v: f_v = r_v + f_proj([r_v; s_v]) (residual on the shared feature; one linear 1x1 projection for all v). Missing v:
-    f_v = mean of r_j over the present j. z = trunk([f_1; ...; f_V]). Loss = mean CE + alpha * DAO + beta * DCO over what is present
-    (Eq. 4-9): DAO, distribution alignment, = sum over pairs i < j of mean|r_i - r_j| over c,h,w and the samples that have both;
-    DCO, domain classification, = mean over present (sample, v) of CE(Linear(GAP(s_v)), v). r_v, s_v, f_v (B, c, h, w).
-    Segmentation: this at the deepest scale; the skips are the masked shared maps of all modalities.
+    r_v = f_sha(x_v), one encoder for all modalities, run once on the modalities stacked along the
+    batch; s_v = f_spec_v(x_v). Present v: f_v = r_v + f_proj([r_v; s_v]) (residual on the shared
+    feature; one linear 1x1 projection for all v). Missing v: f_v = mean of r_j over the present j.
+    z = trunk([f_1; ...; f_V]). Loss = mean CE + alpha * DAO + beta * DCO over what is present (Eq.
+    4-9): DAO, distribution alignment, = sum over pairs i < j of mean|r_i - r_j| over c,h,w and the
+    samples that have both; DCO, domain classification, = mean over present (sample, v) of
+    CE(Linear(GAP(s_v)), v). r_v, s_v, f_v (B, c, h, w). Segmentation: this at the deepest scale;
+    the skips are the masked shared maps of all modalities.
     """
 
     citation = (
@@ -48,8 +53,22 @@ class ShaSpec(Method):
         "`released` has a pyramid form of our own: the authors ported classification only",
     )
     hyperparameters = {
-        "alpha": Range(0.1, 0.02, 1.0, log=True, limits=(0.0, 10.0), help="weight of DAO, which aligns the shared features"),
-        "beta": Range(0.02, 0.02, 1.0, log=True, limits=(0.0, 10.0), help="weight of DCO, which tells specific features apart"),
+        "alpha": Range(
+            0.1,
+            0.02,
+            1.0,
+            log=True,
+            limits=(0.0, 10.0),
+            help="weight of DAO, which aligns the shared features",
+        ),
+        "beta": Range(
+            0.02,
+            0.02,
+            1.0,
+            log=True,
+            limits=(0.0, 10.0),
+            help="weight of DCO, which tells specific features apart",
+        ),
     }
     variants = {
         "paper": "residual on the shared feature, one projection, mean of the present shared features, losses over what is present",
@@ -69,7 +88,10 @@ class ShaSpec(Method):
         stems, self.shared = backbone.shared_encoder()
         self.stems = nn.ModuleList(stems)
         released = self.variant == "released"
-        projections = [nn.Conv2d(2 * deepest, deepest, 1, bias=released) for _ in range(count if released else 1)]
+        projections = [
+            nn.Conv2d(2 * deepest, deepest, 1, bias=released)
+            for _ in range(count if released else 1)
+        ]
         self.projections = nn.ModuleList(projections)
         channels = [count * scale.channels for scale in backbone.maps]
         self.trunk = backbone.trunk(channels)
@@ -81,15 +103,28 @@ class ShaSpec(Method):
     def encode(self, modality: str, x: Tensor) -> Features:
         v = self.spec.names.index(modality)
         encoded = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
-        return {"specific": self.encoders[v](x), "shared": self.shared(self.stems[v](x)), "encoded": encoded}
+        return {
+            "specific": self.encoders[v](x),
+            "shared": self.shared(self.stems[v](x)),
+            "encoded": encoded,
+        }
 
-    def encode_all(self, inputs: Mapping[str, Tensor], rows: Tensor | None = None) -> list[Features]:
+    def encode_all(
+        self, inputs: Mapping[str, Tensor], rows: Tensor | None = None
+    ) -> list[Features]:
         each = [None] * len(self.spec.names) if rows is None else list(rows.T)
         images = [inputs[name] for name in self.spec.names]
-        specific = [self._run(encoder, x, keep) for encoder, x, keep in zip(self.encoders, images, each, strict=True)]
-        stemmed = [self._run(stem, x, keep) for stem, x, keep in zip(self.stems, images, each, strict=True)]
+        specific = [
+            self._run(encoder, x, keep)
+            for encoder, x, keep in zip(self.encoders, images, each, strict=True)
+        ]
+        stemmed = [
+            self._run(stem, x, keep) for stem, x, keep in zip(self.stems, images, each, strict=True)
+        ]
         shared = self._shared(stemmed, rows)
-        everything = torch.ones(len(images[0]), len(images), dtype=torch.bool, device=images[0].device)
+        everything = torch.ones(
+            len(images[0]), len(images), dtype=torch.bool, device=images[0].device
+        )
         encoded = everything if rows is None else rows.to(images[0].device, non_blocking=True)
         parts = zip(specific, shared, encoded.unbind(1), strict=True)
         return [{"specific": s, "shared": r, "encoded": known} for s, r, known in parts]
@@ -100,18 +135,24 @@ class ShaSpec(Method):
         return self.on_rows(module, module, x, rows)
 
     def _shared(self, stemmed: Sequence[Tensor], rows: Tensor | None) -> list[tuple[Tensor, ...]]:
-        """The shared encoder's maps of each modality: one pass over all, so that batch norm sees in training what it sees later."""
+        """The shared encoder's maps of each modality: one pass over all, so that batch norm sees in
+        training what it sees later.
+        """
         if self.variant == "released":
             each = [None] * len(stemmed) if rows is None else list(rows.T)
             return [self._run(self.shared, x, keep) for x, keep in zip(stemmed, each, strict=True)]
-        maps = self._run(self.shared, torch.cat(list(stemmed)), None if rows is None else rows.T.flatten())
+        maps = self._run(
+            self.shared, torch.cat(list(stemmed)), None if rows is None else rows.T.flatten()
+        )
         return list(zip(*(scale.chunk(len(stemmed)) for scale in maps), strict=True))
 
     def prepare(self, features: Sequence[Features]) -> Any:
         if self.variant == "released":
             return tuple(features)
         project = self.projections[0]
-        return tuple({**f, "fused": _residual(f["shared"][-1], f["specific"][-1], project)} for f in features)
+        return tuple(
+            {**f, "fused": _residual(f["shared"][-1], f["specific"][-1], project)} for f in features
+        )
 
     # ------------------------------------------------------------------ fusion
 
@@ -122,7 +163,10 @@ class ShaSpec(Method):
         else:
             specific = masked([f["specific"][-1] for f in features], present)
             filled = released_fill(shared, present)
-            parts = [_residual(s, r, project) for s, r, project in zip(specific, filled, self.projections, strict=True)]
+            parts = [
+                _residual(s, r, project)
+                for s, r, project in zip(specific, filled, self.projections, strict=True)
+            ]
         skips = masked_concat([f["shared"][:-1] for f in features], present)
         fused = (*skips, torch.cat(parts, 1))
         z = self.trunk(fused)
@@ -135,9 +179,14 @@ class ShaSpec(Method):
         shared = [f["shared"][-1] for f in batch.features]
         specific = [f["specific"][-1] for f in batch.features]
         if self.variant == "paper":
-            shown, pairs, power = batch.present, list(itertools.combinations(range(len(shared)), 2)), 1
+            shown, pairs, power = (
+                batch.present,
+                list(itertools.combinations(range(len(shared)), 2)),
+                1,
+            )
         else:
-            # Before the mask, but neither of what a sample lacks nor of what the encode policy left out.
+            # Before the mask, but neither of what a sample lacks nor of what the encode policy left
+            # out.
             shown = batch.available & torch.stack([f["encoded"] for f in batch.features], 1)
             pairs, power = list(itertools.pairwise(range(len(shared)))), 2
         terms["dao"] = self.alpha * alignment(shared, shown, pairs, power)
@@ -166,20 +215,29 @@ def fill(features: Sequence[Tensor], filler: Tensor, present: Tensor) -> list[Te
 def released_fill(features: Sequence[Tensor], present: Tensor) -> list[Tensor]:
     """The port's filling of missing shared features, slips included.
 
-    Slot after slot, a missing one becomes the sum of the others as they are by then (absent ones zero, earlier ones already
-    filled) over the number of modalities present. Of three slots the third leaves out the second.
+    Slot after slot, a missing one becomes the sum of the others as they are by then (absent ones
+    zero, earlier ones already filled) over the number of modalities present. Of three slots the
+    third leaves out the second.
     """
     current = masked(features, present)
     n = present.sum(1).reshape(-1, *[1] * (current[0].dim() - 1))
     for v in range(len(current)):
-        others = [j for j in range(len(current)) if j != v and not (len(current) == 3 and (v, j) == (2, 1))]
+        others = [
+            j
+            for j in range(len(current))
+            if j != v and not (len(current) == 3 and (v, j) == (2, 1))
+        ]
         filler = torch.stack([current[j] for j in others]).sum(0) / n
         current[v] = fill([current[v]], filler, present[:, v : v + 1])[0]
     return current
 
 
-def alignment(features: Sequence[Tensor], shown: Tensor, pairs: Sequence[tuple[int, int]], power: int) -> Tensor:
-    """DAO, 0-d: per pair the mean |r_i - r_j|^power over c, h, w and the samples that show both (0 if none), summed over pairs."""
+def alignment(
+    features: Sequence[Tensor], shown: Tensor, pairs: Sequence[tuple[int, int]], power: int
+) -> Tensor:
+    """DAO, 0-d: per pair the mean |r_i - r_j|^power over c, h, w and the samples that show both (0
+    if none), summed over pairs.
+    """
     total = torch.zeros((), device=shown.device)
     for i, j in pairs:
         both = shown[:, [i, j]].all(1, keepdim=True).expand(-1, 2)
@@ -189,8 +247,12 @@ def alignment(features: Sequence[Tensor], shown: Tensor, pairs: Sequence[tuple[i
     return total
 
 
-def domain_classification(classifier: nn.Module, features: Sequence[Tensor], shown: Tensor) -> Tensor:
-    """DCO, 0-d: mean over the shown (sample, modality) of the cross-entropy of the modality, told from the pooled features."""
+def domain_classification(
+    classifier: nn.Module, features: Sequence[Tensor], shown: Tensor
+) -> Tensor:
+    """DCO, 0-d: mean over the shown (sample, modality) of the cross-entropy of the modality, told
+    from the pooled features.
+    """
     pooled = torch.stack([f.mean((2, 3)) for f in masked(features, shown)], 1)
     own = torch.arange(len(features), device=shown.device).expand(len(pooled), -1)
     losses = F.cross_entropy(classifier(pooled).flatten(0, 1), own.flatten(), reduction="none")

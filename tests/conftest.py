@@ -9,17 +9,19 @@ from typing import Any
 import pytest
 import torch
 
-from harness.config import DatasetConfig, Study
-from harness.plan import Plan
-from harness.recipe import TrainConfig
-from harness.trial import Job, run_trial
+from harness.study.config import DatasetConfig, Study
+from harness.study.plan import Plan
+from harness.training.recipe import TrainConfig
+from harness.training.trial import Job, run_trial
 
 MakeStudy = Callable[..., Study]
 MakeJob = Callable[..., Job]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The file that takes longest comes first: at the end it would keep one process busy while the others wait."""
+    """The file that takes longest comes first: at the end it would keep one process busy while the
+    others wait.
+    """
     items.sort(key=lambda item: "test_ray" not in item.nodeid)
 
 
@@ -36,17 +38,23 @@ def one_thread() -> Iterator[None]:
 def make_study(tmp_path: Path) -> MakeStudy:
     """``make_study(methods=[...], seeds=[...], epochs=2, limit=60, **fields of Study)``."""
 
-    def make(methods: list[Any] | None = None, epochs: int = 2, limit: int = 60, **fields: Any) -> Study:
+    def make(
+        methods: list[Any] | None = None, epochs: int = 2, limit: int = 60, **fields: Any
+    ) -> Study:
         fields = {"name": "tiny", "output": str(tmp_path / "runs"), "executor": "local", **fields}
         train = TrainConfig(epochs=epochs, batch_size=20)
-        return Study(methods=methods or ["sf_md"], dataset=DatasetConfig(limit=limit), train=train, **fields)
+        return Study(
+            methods=methods or ["sf_md"], dataset=DatasetConfig(limit=limit), train=train, **fields
+        )
 
     return make
 
 
 @pytest.fixture
 def make_job(make_study: MakeStudy) -> MakeJob:
-    """``make_job("dmrnet", seed=1, **arguments of make_study)``: the job of one trial; models that it needs are trained."""
+    """``make_job("dmrnet", seed=1, **arguments of make_study)``: the job of one trial; models that
+    it needs are trained.
+    """
 
     def make(method: Any = "sf_md", seed: int = 0, **arguments: Any) -> Job:
         plan = Plan(make_study(methods=[method], seeds=[seed], **arguments))

@@ -12,11 +12,18 @@ import pytest
 
 from harness import report, show
 from harness.cli import guarded
-from harness.config import load_study
 from harness.run import main as run_main
-from tests.processes import epochs, results, run, start, wait_until
+from harness.study.config import load_study
+from tests.support.processes import epochs, results, run, start, wait_until
 
-QUICK = ("executor=local", "tracking.enabled=false", "dataset.limit=64", "train.epochs=2", "seeds=[0]", "backbone.width=4")
+QUICK = (
+    "executor=local",
+    "tracking.enabled=false",
+    "dataset.limit=64",
+    "train.epochs=2",
+    "seeds=[0]",
+    "backbone.width=4",
+)
 
 
 def test_help_of_each_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,23 +35,41 @@ def test_help_of_each_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_lists_the_keys(capsys: pytest.CaptureFixture[str]) -> None:
     guarded(run_main, ["--help"])
     text = capsys.readouterr().out
-    for key in ("dataset.root", "train.epochs", "resources.gpus_per_trial", "tracking.uri", "missing.rate", "rerun", "executor"):
+    for key in (
+        "dataset.root",
+        "train.epochs",
+        "resources.gpus_per_trial",
+        "tracking.uri",
+        "missing.rate",
+        "rerun",
+        "executor",
+    ):
         assert re.search(rf"^  {re.escape(key)} ", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("argument", ["study=quickstrt", "methods=[sf_m]", "train.epoch=1", "--dry", "quickstart"])
-def test_a_mistake_is_one_line_and_exit_code_two(argument: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "argument", ["study=quickstrt", "methods=[sf_m]", "train.epoch=1", "--dry", "quickstart"]
+)
+def test_a_mistake_is_one_line_and_exit_code_two(
+    argument: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert guarded(run_main, [argument, f"output={tmp_path / 'out'}"]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_folder_that_cannot_be_made_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("")
     assert guarded(run_main, [*QUICK, f"output={tmp_path / 'file' / 'out'}"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {tmp_path / 'file'}") and "Not a directory" in error and error.count("\n") == 1
+    assert (
+        error.startswith(f"error: {tmp_path / 'file'}")
+        and "Not a directory" in error
+        and error.count("\n") == 1
+    )
 
 
 def test_ctrl_c_outside_of_training_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,7 +80,9 @@ def test_ctrl_c_outside_of_training_is_one_line(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == "interrupted; nothing is lost, the same command goes on\n"
 
 
-def test_asking_for_a_gpu_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_asking_for_a_gpu_that_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -64,7 +91,9 @@ def test_asking_for_a_gpu_that_is_not_there(tmp_path: Path, capsys: pytest.Captu
     assert "resources.gpus_per_trial=1 and this machine has no GPU" in capsys.readouterr().err
 
 
-def test_dry_run_plans_and_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_plans_and_starts_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert guarded(run_main, ["--dry-run", f"output={tmp_path / 'out'}"]) == 0
     text = capsys.readouterr().out
     assert "3 rows, 3 seeds, 9 trials on digits" in text
@@ -117,10 +146,14 @@ def test_two_studies_share_a_trained_model(tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     other.write_text("description: another question\nmethods: [sf_md, hemis]\n")
     recipe = [
-        f"train.{key}={value}" for key, value in asdict(load_study([]).train).items() if value is not None and key != "epochs"
+        f"train.{key}={value}"
+        for key, value in asdict(load_study([]).train).items()
+        if value is not None and key != "epochs"
     ]
     backbone = [f"backbone.{key}={value}" for key, value in load_study([]).backbone.items()]
-    text = run(f"study={other}", *recipe, *backbone, *QUICK, f"output={tmp_path}", "--dry-run").stdout
+    text = run(
+        f"study={other}", *recipe, *backbone, *QUICK, f"output={tmp_path}", "--dry-run"
+    ).stdout
     assert "1 done, 0 stale, 0 failed, 1 to run" in text
 
 

@@ -1,4 +1,6 @@
-"""Names, files and entry points; a broken plug-in is listed with its reason and breaks nothing else."""
+"""Names, files and entry points; a broken plug-in is listed with its reason and breaks nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class {name}(SFMD):
 
 @pytest.fixture
 def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A third party's installed distribution with one method that works, one that does not import, one of a wrong type."""
+    """A third party's installed distribution with one method that works, one that does not import,
+    one of a wrong type.
+    """
     (tmp_path / "third_party_good.py").write_text(MINE.format(name="Theirs"))
     (tmp_path / "third_party_broken.py").write_text("import a_library_that_is_not_installed\n")
     info = tmp_path / "third_party-1.0.dist-info"
@@ -43,19 +47,27 @@ def test_an_entry_point_is_a_method_like_any_other() -> None:
 
 
 @pytest.mark.usefixtures("plugins")
-def test_a_broken_plug_in_is_listed_with_its_reason_and_breaks_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_plug_in_is_listed_with_its_reason_and_breaks_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     listing = METHODS.listing()
     assert "a_library_that_is_not_installed" in str(listing["broken"])
     assert "is not a subclass of Method" in str(listing["wrong"])
     assert isinstance(listing["theirs"], type) and isinstance(listing["dmrnet"], type)
     assert guarded(show, ["methods"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert "unavailable" in lines["broken"] and "DMRNet" not in lines["broken"] and "paper" in lines["dmrnet"]
+    assert (
+        "unavailable" in lines["broken"]
+        and "DMRNet" not in lines["broken"]
+        and "paper" in lines["dmrnet"]
+    )
 
 
 @pytest.mark.usefixtures("plugins")
 def test_asking_for_a_broken_plug_in_is_one_sentence() -> None:
-    with pytest.raises(UserError, match=r"method 'broken' \(third_party_broken:X\) does not load: No module named"):
+    with pytest.raises(
+        UserError, match=r"method 'broken' \(third_party_broken:X\) does not load: No module named"
+    ):
         METHODS.get("broken")
 
 
@@ -75,4 +87,10 @@ def test_every_registered_class_loads_and_is_described() -> None:
         assert all(isinstance(found, type) for found in registry.listing().values())
     for name in METHODS.names():
         cls = METHODS.get(name)
-        assert issubclass(cls, Method) and cls.__doc__ and cls.citation and cls.provenance and "paper" in cls.variants
+        assert (
+            issubclass(cls, Method)
+            and cls.__doc__
+            and cls.citation
+            and cls.provenance
+            and "paper" in cls.variants
+        )

@@ -8,10 +8,10 @@ import pytest
 
 from harness import show
 from harness.cli import guarded
-from harness.config import load_study
-from harness.plan import Plan
 from harness.registry import METHODS
-from harness.trial import run_trial
+from harness.study.config import load_study
+from harness.study.plan import Plan
+from harness.training.trial import run_trial
 
 HEADINGS = (
     "what it computes",
@@ -54,7 +54,9 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert "digits" in shown(capsys, "datasets") and "quickstart" in shown(capsys, "studies")
 
 
-def test_a_study_is_shown_without_its_data(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_is_shown_without_its_data(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def absent() -> None:
         raise AssertionError("the data were opened")
 
@@ -63,22 +65,38 @@ def test_a_study_is_shown_without_its_data(capsys: pytest.CaptureFixture[str], m
     assert "3 rows x 2 seeds = 6" in text and "thumb+spectrum+profile" in text
 
 
-def test_a_trial_by_the_first_characters_of_its_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = ["methods=[dmrnet]", "seeds=[0]", "dataset.limit=60", "train.epochs=2", f"output={tmp_path}"]
+def test_a_trial_by_the_first_characters_of_its_id(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [
+        "methods=[dmrnet]",
+        "seeds=[0]",
+        "dataset.limit=60",
+        "train.epochs=2",
+        f"output={tmp_path}",
+    ]
     trial = Plan(load_study(settings)).trials[0]
     run_trial(trial.job)
     text = shown(capsys, f"trial={trial.id[:6]}", f"output={tmp_path}")
-    assert trial.id in text and "  done" in text and "profile: accuracy" in text and "(n = 60)" in text
+    assert (
+        trial.id in text and "  done" in text and "profile: accuracy" in text and "(n = 60)" in text
+    )
 
 
-def test_a_dataset_shows_its_settings_with_or_without_its_data(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dataset_shows_its_settings_with_or_without_its_data(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert "  size: default 112; " in shown(capsys, "dataset=casia_surf")
     text = shown(capsys, "dataset=manifest")
     assert "  void: default 255; " in text and "needs dataset.manifest=PATH" in text
 
 
-@pytest.mark.parametrize("word", ["trial=zzz", "meths", "method=dmr", "study=quick_start", "dataset=digit"])
-def test_mistakes(word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "word", ["trial=zzz", "meths", "method=dmr", "study=quick_start", "dataset=digit"]
+)
+def test_mistakes(
+    word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert guarded(show.main, [word]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import CheckpointFile, Store, exclusive, file_sha256, only_holder, read_json, write_atomically, write_json
+from harness.store import (
+    CheckpointFile,
+    Store,
+    exclusive,
+    file_sha256,
+    only_holder,
+    read_json,
+    write_atomically,
+    write_json,
+)
 
 HOLD = """
 import sys, time
@@ -32,7 +41,10 @@ def finished(store: Store, trial_id: str, code: str = "abc") -> None:
     trial = store.trial(trial_id)
     write_json(trial / "spec.json", {})
     write_atomically(trial / "weights.pt", lambda stream: stream.write(b"12345"))
-    write_json(trial / "record.json", {"format": 1, "code": code, "files": trial.describe_files("weights.pt")})
+    write_json(
+        trial / "record.json",
+        {"format": 1, "code": code, "files": trial.describe_files("weights.pt")},
+    )
 
 
 def test_states(tmp_path: Path) -> None:
@@ -81,7 +93,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_sha256_of_a_known_text(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     # FIPS 180-2, appendix B.1.
-    assert file_sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (
+        file_sha256(tmp_path / "abc")
+        == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
 
 
 def test_set_aside_keeps_everything(tmp_path: Path) -> None:
@@ -103,7 +118,9 @@ def test_a_checkpoint_of_other_code_is_ignored(tmp_path: Path) -> None:
 
 def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
+    )
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     waited: list[bool] = []
 
@@ -119,7 +136,9 @@ def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
 def test_a_second_driver_is_told_who_holds_the_study(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with only_holder(path, "study 'x' is being run by another process"):
-        second = subprocess.run([sys.executable, "-c", SECOND, str(path)], capture_output=True, text=True, check=False)
+        second = subprocess.run(
+            [sys.executable, "-c", SECOND, str(path)], capture_output=True, text=True, check=False
+        )
         assert f"UserError: busy (process {os.getpid()})" in second.stderr
     with only_holder(path, "free again"):
         pass

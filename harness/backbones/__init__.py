@@ -1,7 +1,8 @@
 """The contract of a shared network: a blueprint from which methods take encoders, trunks and heads.
 
-One file per backbone; its file name is its registry name. A method decides what happens between the encoders and the trunk, and
-between the trunk and the head; the backbone decides everything else, so that methods differ in nothing but the method.
+One file per backbone; its file name is its registry name. A method decides what happens between the
+encoders and the trunk, and between the trunk and the head; the backbone decides everything else, so
+that methods differ in nothing but the method.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from harness.dataset import DataSpec
 from harness.errors import UserError
-from harness.hyperparameters import Range, Value, resolve
+from harness.protocol.hyperparameters import Range, Value, resolve
 
 
 class MapShape(NamedTuple):
@@ -27,7 +28,9 @@ class MapShape(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """One pass from fused maps to logits: with z, and the maps that a backbone announces as ``inner`` and ``decoded``."""
+    """One pass from fused maps to logits: with z, and the maps that a backbone announces as
+    ``inner`` and ``decoded``.
+    """
 
     logits: Tensor
     z: Tensor
@@ -38,16 +41,18 @@ class Passed(NamedTuple):
 class Backbone(ABC):
     """A blueprint bound to one dataset.
 
-    Attributes:
-        maps: the shapes of the maps that every encoder returns, one per scale (one in all for classification).
-        z: the shape of what a trunk of the modalities' concatenated maps returns: the penultimate representation.
-        joint: the network mixes modalities while encoding: encoders stop where that begins, and a ``mixer`` goes on, once for each
-            combination.
-        mixed: the shapes of the maps that a mixer returns, one per scale; empty when the network is not joint.
-        inner, decoded: the channels of the maps between a trunk's stages (before z) and of a head's maps before its last (after
-            z), in the order of computation: where deep supervision may be attached.
+    Attributes: maps: the shapes of the maps that every encoder returns, one per scale (one in all
+        for classification). z: the shape of what a trunk of the modalities' concatenated maps
+        returns: the penultimate representation. joint: the network mixes modalities while encoding:
+        encoders stop where that begins, and a ``mixer`` goes on, once for each combination.
+        mixed: the shapes of the maps that a mixer returns, one per scale; empty when the network is
+            not joint.
+        inner, decoded: the channels of the maps between a trunk's stages (before z) and of a head's
+            maps before its last (after z), in the order of computation: where deep supervision may
+            be attached.
         additive: logits are a sum of one term per modality, which ``readouts`` gives.
-        joins: the trunk of the modalities' concatenated maps is no mere layer on them: it tells the modalities apart.
+        joins: the trunk of the modalities' concatenated maps is no mere layer on them: it tells the
+            modalities apart.
     """
 
     options: ClassVar[Mapping[str, Range]] = {}
@@ -74,7 +79,10 @@ class Backbone(ABC):
     def paths(self) -> dict[str, str]:
         """The options that are paths of this machine, absolute; ``none`` stays."""
         paths = {key: str(value) for key, value in self.values.items() if self.options[key].local}
-        return {key: path if path == "none" else str(Path(path).resolve()) for key, path in paths.items()}
+        return {
+            key: path if path == "none" else str(Path(path).resolve())
+            for key, path in paths.items()
+        }
 
     @abstractmethod
     def encoder(self, modality: str) -> nn.Module:
@@ -82,11 +90,15 @@ class Backbone(ABC):
 
     @abstractmethod
     def trunk(self, channels: Sequence[int]) -> nn.Module:
-        """A fresh shared trunk: tuple of fused maps with ``channels`` channels per scale -> (B, *z)."""
+        """A fresh shared trunk: tuple of fused maps with ``channels`` channels per scale -> (B,
+        *z).
+        """
 
     @abstractmethod
     def head(self, channels: Sequence[int]) -> nn.Module:
-        """A fresh predictor: (z, fused maps with ``channels`` channels per scale) -> logits, (B, K) or (B, K, H, W)."""
+        """A fresh predictor: (z, fused maps with ``channels`` channels per scale) -> logits, (B, K)
+        or (B, K, H, W).
+        """
 
     def remarks(self) -> list[str]:
         """Sentences for the report about models that were made from this blueprint. Default: none."""
@@ -95,11 +107,14 @@ class Backbone(ABC):
     # ------------------------------------------------------------------ what some methods ask for beyond that
 
     def mixer(self) -> nn.Module:
-        """A fresh joint encoder: (V maps (B, *maps[0]), present (B, V) bool) -> tuple of fused maps, as in ``mixed``.
+        """A fresh joint encoder: (V maps (B, *maps[0]), present (B, V) bool) -> tuple of fused
+        maps, as in ``mixed``.
 
         Only a joint network has one; absent modalities must not reach its output, NaN included.
         """
-        raise NotImplementedError(f"{type(self).__name__} is not joint: its encoders do not mix modalities")
+        raise NotImplementedError(
+            f"{type(self).__name__} is not joint: its encoders do not mix modalities"
+        )
 
     def through(self, trunk: nn.Module, head: nn.Module, fused: tuple[Tensor, ...]) -> Passed:
         """Trunk and head of this blueprint, with the maps inside them. Default: both are one stage."""
@@ -107,29 +122,38 @@ class Backbone(ABC):
         return Passed(head(z, fused), z)
 
     def last_stage(self, channels: Sequence[int]) -> nn.Module:
-        """A fresh last stage of a trunk: 1-tuple of the last inner map (of the deepest fused map if there is none) -> (B, *z).
+        """A fresh last stage of a trunk: 1-tuple of the last inner map (of the deepest fused map if
+        there is none) -> (B, *z).
 
         Default: a trunk, as one of a single stage.
         """
         return self.trunk(channels)
 
     def readouts(self, head: nn.Module, z: Tensor) -> list[Tensor]:
-        """Where ``additive``: the logits of each modality alone, (B, K) each in the dataset's order; their sum is the logits.
+        """Where ``additive``: the logits of each modality alone, (B, K) each in the dataset's
+        order; their sum is the logits.
 
-        Of a head and the z of the modalities' concatenated maps. UserError on a network whose logits are no such sum.
+        Of a head and the z of the modalities' concatenated maps. UserError on a network whose
+        logits are no such sum.
         """
-        raise UserError("the logits of this backbone are not a sum over modalities; use backbone=audio_visual")
+        raise UserError(
+            "the logits of this backbone are not a sum over modalities; use backbone=audio_visual"
+        )
 
     def shared_encoder(self) -> tuple[list[nn.Module], nn.Module]:
-        """A fresh encoder for all modalities: one stem per modality, to a common shape, and the layers after them, shared.
+        """A fresh encoder for all modalities: one stem per modality, to a common shape, and the
+        layers after them, shared.
 
-        Default, for inputs of one height and width: the encoder of the modality with most channels is shared; the stems are
-        identities, and 1x1 convolutions for modalities with fewer channels. UserError for inputs of unlike sizes.
+        Default, for inputs of one height and width: the encoder of the modality with most channels
+        is shared; the stems are identities, and 1x1 convolutions for modalities with fewer
+        channels. UserError for inputs of unlike sizes.
         """
         modalities = self.spec.modalities
         if len({modality.shape[1:] for modality in modalities}) > 1:
             shapes = ", ".join(f"{modality.name} {modality.shape}" for modality in modalities)
-            raise UserError(f"this backbone cannot share an encoder between inputs of unlike sizes ({shapes}); use backbone=small")
+            raise UserError(
+                f"this backbone cannot share an encoder between inputs of unlike sizes ({shapes}); use backbone=small"
+            )
         widest = max(modalities, key=lambda modality: modality.shape[0])
         stems = [_to_channels(modality.shape[0], widest.shape[0]) for modality in modalities]
         return stems, self.encoder(widest.name)

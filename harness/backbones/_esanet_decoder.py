@@ -1,4 +1,6 @@
-"""Context module and decoder of ESANet. B batch, K classes, w the width of the network (64 as published)."""
+"""Context module and decoder of ESANet. B batch, K classes, w the width of the network (64 as
+published).
+"""
 
 from __future__ import annotations
 
@@ -10,25 +12,31 @@ from torch.nn import functional as F
 
 from harness.backbones._esanet_encoder import NonBottleneck1D, same
 from harness.backbones.small import AdaptiveMean
-from harness.dense import with_sides
+from harness.protocol.label_maps import with_sides
 
 BINS = 5
 """Cells per side of the finer of the two poolings; the coarser one is the mean."""
 
 BLOCKS = 3
 BINOMIAL = (1.0, 2.0, 1.0)
-"""Weights of linear interpolation by two after repeating every pixel, along one axis and times four."""
+"""Weights of linear interpolation by two after repeating every pixel, along one axis and times
+four.
+"""
 
 
 def conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     """Convolution without bias, batch norm, ReLU; keeps the size."""
-    return nn.Sequential(same(inputs, outputs, kernel), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+    return nn.Sequential(
+        same(inputs, outputs, kernel), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
 
 
 class Context(nn.Module):
-    """The deepest fused map -> z (B, 8w, H/32, W/32): joined with its means over 1x1 and 5x5 cells (pyramid pooling).
+    """The deepest fused map -> z (B, 8w, H/32, W/32): joined with its means over 1x1 and 5x5 cells
+    (pyramid pooling).
 
-    Where the fused map has other channels than an encoder's, a 1x1 convolution with batch norm and ReLU comes first.
+    Where the fused map has other channels than an encoder's, a 1x1 convolution with batch norm and
+    ReLU comes first.
     """
 
     def __init__(self, fused: int, channels: int, outputs: int, size: tuple[int, int]) -> None:
@@ -42,11 +50,14 @@ class Context(nn.Module):
         x = self.entry(fused[-1])
         size = x.shape[-2:]
         means = (self.coarse(x.mean((2, 3), keepdim=True)), self.fine(self.pool(x)))
-        return self.join(torch.cat([x, *(F.interpolate(mean, size=size, mode="nearest") for mean in means)], 1))  # type: ignore[no-any-return]
+        enlarged = (F.interpolate(mean, size=size, mode="nearest") for mean in means)
+        joined: Tensor = self.join(torch.cat([x, *enlarged], 1))
+        return joined
 
 
 class LearnedUpsampling(nn.Module):
-    """(B, c, h, w) -> (B, c, 2h, 2w): every pixel repeated, then a 3x3 convolution per channel that starts as linear interpolation.
+    """(B, c, h, w) -> (B, c, 2h, 2w): every pixel repeated, then a 3x3 convolution per channel that
+    starts as linear interpolation.
 
     It pads with zeros, so borders are darker at first.
     """
@@ -64,11 +75,15 @@ class LearnedUpsampling(nn.Module):
 
 
 class DecoderModule(nn.Module):
-    """(B, C, h, w) -> the map (B, c, h, w) before upsampling: 3x3 convolution and three factorised blocks."""
+    """(B, C, h, w) -> the map (B, c, h, w) before upsampling: 3x3 convolution and three factorised
+    blocks.
+    """
 
     def __init__(self, inputs: int, channels: int, classes: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(conv(inputs, channels, 3), *(NonBottleneck1D(channels, channels) for _ in range(BLOCKS)))
+        self.layers = nn.Sequential(
+            conv(inputs, channels, 3), *(NonBottleneck1D(channels, channels) for _ in range(BLOCKS))
+        )
         self.side = nn.Conv2d(channels, classes, 1)
         self.upsample = LearnedUpsampling(channels)
 
@@ -77,9 +92,11 @@ class DecoderModule(nn.Module):
 
 
 class Decoder(nn.Module):
-    """(z, fused maps) -> logits (B, K, H, W): three modules at strides 32, 16 and 8, each upsampled and added to a finer skip.
+    """(z, fused maps) -> logits (B, K, H, W): three modules at strides 32, 16 and 8, each upsampled
+    and added to a finer skip.
 
-    In training the logits carry side predictions, (B, K, h, w) at strides 8, 16 and 32 (``harness.dense``).
+    In training the logits carry side predictions, (B, K, h, w) at strides 8, 16 and 32
+    (``harness.protocol.label_maps``).
 
     Args:
         fused: channels of the fused maps at strides 4 to 32; the last is not used, z stands for it.
@@ -91,8 +108,12 @@ class Decoder(nn.Module):
         super().__init__()
         channels = [8 * width, 4 * width, 2 * width]
         inputs = [channels[0], *channels[:-1]]
-        self.skips = nn.ModuleList(conv(a, b, 1) for a, b in zip(reversed(fused[:-1]), channels, strict=True))
-        self.stages = nn.ModuleList(DecoderModule(a, b, classes) for a, b in zip(inputs, channels, strict=True))
+        self.skips = nn.ModuleList(
+            conv(a, b, 1) for a, b in zip(reversed(fused[:-1]), channels, strict=True)
+        )
+        self.stages = nn.ModuleList(
+            DecoderModule(a, b, classes) for a, b in zip(inputs, channels, strict=True)
+        )
         self.classifier = nn.Conv2d(channels[-1], classes, 3, padding=1)
         self.upsample = nn.Sequential(LearnedUpsampling(classes), LearnedUpsampling(classes))
 
@@ -100,7 +121,9 @@ class Decoder(nn.Module):
         return self.decode(z, fused)[0]
 
     def decode(self, z: Tensor, fused: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Logits, and the modules' maps before their upsampling: (B, 8w, H/32, W/32), (B, 4w, H/16, W/16), (B, 2w, H/8, W/8)."""
+        """Logits, and the modules' maps before their upsampling: (B, 8w, H/32, W/32), (B, 4w, H/16,
+        W/16), (B, 2w, H/8, W/8).
+        """
         maps: list[Tensor] = []
         sides: list[Tensor] = []
         for module, skip, finer in zip(self.stages, self.skips, reversed(fused[:-1]), strict=True):

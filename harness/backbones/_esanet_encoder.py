@@ -1,6 +1,8 @@
-"""Encoders of ESANet: residual networks at strides 2 to 32, and squeeze-excite. B batch, V modalities, (c, h, w) a map.
+"""Encoders of ESANet: residual networks at strides 2 to 32, and squeeze-excite. B batch, V
+modalities, (c, h, w) a map.
 
-Modules are named as in torchvision's state dicts (conv1, bn1, layer1 ... layer4), so that weights trained elsewhere fit.
+Modules are named as in torchvision's state dicts (conv1, bn1, layer1 ... layer4), so that weights
+trained elsewhere fit.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ def same(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
 
 
 class Residual(nn.Module):
-    """ReLU(residual + shortcut): (B, inputs, h, w) -> (B, width * expansion, h / stride, w / stride).
+    """ReLU(residual + shortcut): (B, inputs, h, w) -> (B, width * expansion, h / stride, w /
+    stride).
 
-    The shortcut is the identity, or a strided 1x1 convolution with batch norm where the shape changes.
+    The shortcut is the identity, or a strided 1x1 convolution with batch norm where the shape
+    changes.
     """
 
     expansion = 1
@@ -34,7 +38,11 @@ class Residual(nn.Module):
         super().__init__()
         outputs = width * self.expansion
         changes = stride > 1 or inputs != outputs
-        self.downsample = nn.Sequential(same(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)) if changes else nn.Identity()
+        self.downsample = (
+            nn.Sequential(same(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+            if changes
+            else nn.Identity()
+        )
 
     def residual(self, x: Tensor) -> Tensor:
         """The branch beside the shortcut."""
@@ -74,7 +82,8 @@ class Bottleneck(Residual):
 
 
 class NonBottleneck1D(Residual):
-    """Two factorised 3x3 convolutions: 3x1 (stride on the height), ReLU, 1x3 (stride on the width), batch norm, with biases.
+    """Two factorised 3x3 convolutions: 3x1 (stride on the height), ReLU, 1x3 (stride on the width),
+    batch norm, with biases.
 
     Romera et al., ERFNet, T-ITS 2018; without dropout, as in ESANet.
     """
@@ -121,7 +130,9 @@ class Stem(nn.Module):
 
 
 class Stages(nn.ModuleDict):
-    """layer1 ... layer4 of one encoder: strides 1, 2, 2, 2 after the stem's map was max-pooled to H/4."""
+    """layer1 ... layer4 of one encoder: strides 1, 2, 2, 2 after the stem's map was max-pooled to
+    H/4.
+    """
 
     def __init__(self, design: str, width: int) -> None:
         super().__init__()
@@ -130,11 +141,15 @@ class Stages(nn.ModuleDict):
         for number, depth in enumerate(depths):
             first = block(inputs, width << number, 1 if number == 0 else 2)
             inputs = block.expansion * width << number
-            self[f"layer{number + 1}"] = nn.Sequential(first, *(block(inputs, width << number) for _ in range(depth - 1)))
+            self[f"layer{number + 1}"] = nn.Sequential(
+                first, *(block(inputs, width << number) for _ in range(depth - 1))
+            )
         kaiming(self)
 
     def stage(self, number: int, x: Tensor) -> Tensor:
-        """layer ``number`` (1..4): (B, width * expansion * 2^(number-1), H / 2^(number+1), W / 2^(number+1))."""
+        """layer ``number`` (1..4): (B, width * expansion * 2^(number-1), H / 2^(number+1), W /
+        2^(number+1)).
+        """
         return self[f"layer{number}"](x)  # type: ignore[no-any-return]
 
 
@@ -144,28 +159,36 @@ def pooled(stem: Tensor) -> Tensor:
 
 
 def kaiming(module: nn.Module) -> None:
-    """Kaiming-normal convolution weights (fan_out), as torchvision's ResNets; everything else keeps PyTorch's defaults."""
+    """Kaiming-normal convolution weights (fan_out), as torchvision's ResNets; everything else keeps
+    PyTorch's defaults.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
 
 class SqueezeExcite(nn.Module):
-    """Each channel of (B, c, h, w) times a gate in (0, 1) from all channel means; zeros stay zeros, whatever the biases."""
+    """Each channel of (B, c, h, w) times a gate in (0, 1) from all channel means; zeros stay zeros,
+    whatever the biases.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         hidden = max(1, channels // SE_REDUCTION)
-        self.gate = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1), nn.Sigmoid())
+        self.gate = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1), nn.Sigmoid()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gate(x.mean((2, 3), keepdim=True))  # type: ignore[no-any-return]
 
 
 class Encoder(nn.Module):
-    """The encoder of the published one-modality network (parallel form): (B, C, H, W) -> four maps at strides 4 to 32.
+    """The encoder of the published one-modality network (parallel form): (B, C, H, W) -> four maps
+    at strides 4 to 32.
 
-    The stream passes a squeeze-excite after the stem and after each stage: the published fusion without the others' terms.
+    The stream passes a squeeze-excite after the stem and after each stage: the published fusion
+    without the others' terms.
     """
 
     def __init__(self, inputs: int, design: str, width: int) -> None:
@@ -183,7 +206,9 @@ class Encoder(nn.Module):
 
 
 class StemEncoder(nn.Module):
-    """What no other modality has touched yet in the joint form: (B, C, H, W) -> ((B, width, H/2, W/2),)."""
+    """What no other modality has touched yet in the joint form: (B, C, H, W) -> ((B, width, H/2,
+    W/2),).
+    """
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
@@ -194,25 +219,35 @@ class StemEncoder(nn.Module):
 
 
 class JointEncoder(nn.Module):
-    """The published encoder after the stems: (V stem maps, present (B, V)) -> four fused maps at strides 4 to 32.
+    """The published encoder after the stems: (V stem maps, present (B, V)) -> four fused maps at
+    strides 4 to 32.
 
-    At the stem and after each stage every stream is zeroed where its modality is absent, with the same mask, and the squeeze-
-    excited streams are added; the sum replaces the stream of the first modality, the others stay pure. Without the first modality
-    its layers still run on the sum, but what they return is zeroed again.
+    At the stem and after each stage every stream is zeroed where its modality is absent, with the
+    same mask, and the squeeze- excited streams are added; the sum replaces the stream of the first
+    modality, the others stay pure. Without the first modality its layers still run on the sum, but
+    what they return is zeroed again.
     """
 
     def __init__(self, modalities: int, design: str, width: int) -> None:
         super().__init__()
         self.streams = nn.ModuleList(Stages(design, width) for _ in range(modalities))
         fused = [width, *stage_channels(design, width)]
-        self.excite = nn.ModuleList(nn.ModuleList(SqueezeExcite(c) for _ in range(modalities)) for c in fused)
+        self.excite = nn.ModuleList(
+            nn.ModuleList(SqueezeExcite(c) for _ in range(modalities)) for c in fused
+        )
 
     def forward(self, stems: Sequence[Tensor], present: Tensor) -> tuple[Tensor, ...]:
         streams = _shown(stems, present)
         fused = [self._fuse(0, streams)]
         streams = [pooled(x) for x in (fused[0], *streams[1:])]
         for stage in range(1, STAGES + 1):
-            streams = _shown([layers.stage(stage, x) for layers, x in zip(self._streams(), streams, strict=True)], present)
+            streams = _shown(
+                [
+                    layers.stage(stage, x)
+                    for layers, x in zip(self._streams(), streams, strict=True)
+                ],
+                present,
+            )
             fused.append(self._fuse(stage, streams))
             streams = [fused[-1], *streams[1:]]
         return tuple(fused[1:])
@@ -229,4 +264,6 @@ class JointEncoder(nn.Module):
 def _shown(streams: Sequence[Tensor], present: Tensor) -> list[Tensor]:
     """Zeros where a modality is absent; by ``where``, because what stands there may be NaN."""
     keep = present[:, :, None, None, None].unbind(1)
-    return [torch.where(mask, x, torch.zeros_like(x)) for mask, x in zip(keep, streams, strict=True)]
+    return [
+        torch.where(mask, x, torch.zeros_like(x)) for mask, x in zip(keep, streams, strict=True)
+    ]

@@ -1,4 +1,6 @@
-"""Local pretrained weights: a state dict in torchvision's layout, read from a file of the user's and never fetched."""
+"""Local pretrained weights: a state dict in torchvision's layout, read from a file of the user's
+and never fetched.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError, shown
-from harness.hyperparameters import Value
+from harness.protocol.hyperparameters import Value
 from harness.store import file_sha256
 
 PREFIXES = ("module.", "encoder.")
@@ -20,34 +22,44 @@ SHOWN = 5
 
 
 class Pretrained:
-    """One state dict with which every encoder starts: ``conv1``, ``bn1``, ``layer1`` ... ``layer4`` and, left out, ``fc``.
+    """One state dict with which every encoder starts: ``conv1``, ``bn1``, ``layer1`` ... ``layer4``
+    and, left out, ``fc``.
 
-    The file holds the dict itself or has it under ``state_dict``; a prefix ``module.`` or ``encoder.`` of all names is taken off.
-    A one-channel stem gets the sum of the three input channels of ``conv1``.
+    The file holds the dict itself or has it under ``state_dict``; a prefix ``module.`` or
+    ``encoder.`` of all names is taken off. A one-channel stem gets the sum of the three input
+    channels of ``conv1``.
     """
 
     def __init__(self, path: Path, sha256: str) -> None:
         self.sha256 = _digest(path)
         if sha256 and sha256.lower() != self.sha256:
-            raise UserError(f"backbone.pretrained={path} has the sha256 {self.sha256}, not backbone.pretrained_sha256={sha256}")
+            raise UserError(
+                f"backbone.pretrained={path} has the sha256 {self.sha256}, not backbone.pretrained_sha256={sha256}"
+            )
         self.path = path
         self.weights = _read(path)
         self.used: set[str] = set()
 
     @classmethod
     def of(cls, values: dict[str, Value]) -> Pretrained | None:
-        """What the options ``pretrained`` and ``pretrained_sha256`` ask for; writes the file's sha256 into ``values``."""
+        """What the options ``pretrained`` and ``pretrained_sha256`` ask for; writes the file's
+        sha256 into ``values``.
+        """
         path, sha256 = str(values["pretrained"]), str(values["pretrained_sha256"])
         if path != "none":
             found = cls(Path(path), sha256)
             values["pretrained_sha256"] = found.sha256
             return found
         if sha256:
-            raise UserError(f"backbone.pretrained_sha256={sha256} needs its file: give backbone.pretrained=PATH")
+            raise UserError(
+                f"backbone.pretrained_sha256={sha256} needs its file: give backbone.pretrained=PATH"
+            )
         return None
 
     def load(self, module: nn.Module, owner: str) -> None:
-        """Fill ``module`` from the entries that its own names select; UserError naming what is missing or of another shape."""
+        """Fill ``module`` from the entries that its own names select; UserError naming what is
+        missing or of another shape.
+        """
         own = module.state_dict()
         # Files from before PyTorch 0.4.1 do not count batches; the count is not used.
         needed = [name for name in own if not name.endswith("num_batches_tracked")]
@@ -57,17 +69,29 @@ class Pretrained:
         missing = [name for name in needed if name not in given]
         unlike = [name for name in given if given[name].shape != own[name].shape]
         if missing or unlike:
-            what = f"lacks {shown(missing, SHOWN)}" if missing else f"has other shapes in {shown(unlike, SHOWN)}"
-            raise UserError(f"backbone.pretrained={self.path} {what} for the {owner}; check backbone.encoder and backbone.width")
+            what = (
+                f"lacks {shown(missing, SHOWN)}"
+                if missing
+                else f"has other shapes in {shown(unlike, SHOWN)}"
+            )
+            raise UserError(
+                f"backbone.pretrained={self.path} {what} for the {owner}; check backbone.encoder and backbone.width"
+            )
         module.load_state_dict(given, strict=False)
         self.used |= given.keys()
 
     def remark(self) -> str:
         """Which file the encoders started from, and what of it nobody asked for."""
         spare = sorted(self.weights.keys() - self.used)
-        unexpected = [name for name in spare if not name.startswith(CLASSIFIER) and not name.endswith("num_batches_tracked")]
+        unexpected = [
+            name
+            for name in spare
+            if not name.startswith(CLASSIFIER) and not name.endswith("num_batches_tracked")
+        ]
         report = (
-            f"names in it that no encoder has: {shown(unexpected, SHOWN)}" if unexpected else "all names in it but fc.* were used"
+            f"names in it that no encoder has: {shown(unexpected, SHOWN)}"
+            if unexpected
+            else "all names in it but fc.* were used"
         )
         return f"encoders started from local pretrained weights (sha256 {self.sha256}); none was missing, {report}"
 
@@ -76,16 +100,22 @@ def _digest(path: Path) -> str:
     try:
         return file_sha256(path)
     except OSError as error:
-        raise UserError(f"backbone.pretrained={path} cannot be read ({error.strerror}); give a local file, or none") from error
+        raise UserError(
+            f"backbone.pretrained={path} cannot be read ({error.strerror}); give a local file, or none"
+        ) from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"backbone.pretrained={path} is not a file of tensors that torch.load reads with weights_only") from error
+        raise UserError(
+            f"backbone.pretrained={path} is not a file of tensors that torch.load reads with weights_only"
+        ) from error
     content = content.get("state_dict", content) if isinstance(content, Mapping) else content
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(value, Tensor) for value in content.values()
+    ):
         raise UserError(f"backbone.pretrained={path} does not hold a state dict (name -> tensor)")
     return {_bare(str(name)): value for name, value in content.items()}
 

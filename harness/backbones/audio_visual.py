@@ -1,4 +1,6 @@
-"""The audio-visual network of OGM-GE: one whole ResNet per modality, joined late, at the pooled vectors."""
+"""The audio-visual network of OGM-GE: one whole ResNet per modality, joined late, at the pooled
+vectors.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,20 @@ from harness.backbones.resnet import BasicBlock
 from harness.backbones.small import AdaptiveMean
 from harness.dataset import DataSpec, Modality
 from harness.errors import UserError
-from harness.hyperparameters import Range
+from harness.protocol.hyperparameters import Range
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-"""Depth -> basic blocks per layer; of 1 + 2 * blocks + 1 weighted layers the last, linear one is the head."""
+"""Depth -> basic blocks per layer; of 1 + 2 * blocks + 1 weighted layers the last, linear one is
+the head.
+"""
 
 PICTURE = 3
 """Channels of one frame."""
 
 
 class Stem(nn.Module):
-    """(B, C, H, W) -> (B * frames, width, H / 4, W / 4), sizes rounded up: 7x7 convolution at stride 2, batch norm, max pooling.
+    """(B, C, H, W) -> (B * frames, width, H / 4, W / 4), sizes rounded up: 7x7 convolution at
+    stride 2, batch norm, max pooling.
 
     The channels of several frames, one frame after another, become samples of their own.
     """
@@ -44,21 +49,27 @@ class Stem(nn.Module):
 
 
 class ResidualLayers(nn.Sequential):
-    """(B, width, h, w) -> (B, 8 * width, h / 8, w / 8), sizes rounded up: four layers of basic blocks, the first at stride 1."""
+    """(B, width, h, w) -> (B, 8 * width, h / 8, w / 8), sizes rounded up: four layers of basic
+    blocks, the first at stride 1.
+    """
 
     def __init__(self, width: int, blocks: Sequence[int]) -> None:
         layers, inputs = [], width
         for number, count in enumerate(blocks):
             outputs = width << number
             first = BasicBlock(inputs, outputs, 1 if number == 0 else 2)
-            layers.append(nn.Sequential(first, *(BasicBlock(outputs, outputs, 1) for _ in range(count - 1))))
+            layers.append(
+                nn.Sequential(first, *(BasicBlock(outputs, outputs, 1) for _ in range(count - 1)))
+            )
             inputs = outputs
         super().__init__(*layers)
         initialise(self)
 
 
 class Encoder(nn.Module):
-    """(B, C, H, W) -> ((B, 8 * width, 1, 1),): a ResNet without its linear layer; several frames are averaged."""
+    """(B, C, H, W) -> ((B, 8 * width, 1, 1),): a ResNet without its linear layer; several frames
+    are averaged.
+    """
 
     def __init__(self, stem: Stem, layers: ResidualLayers) -> None:
         super().__init__()
@@ -73,7 +84,9 @@ class Encoder(nn.Module):
 
 
 class SharedStem(nn.Module):
-    """A modality's stem, its map brought to (height, width) and averaged over frames, for layers that all modalities share."""
+    """A modality's stem, its map brought to (height, width) and averaged over frames, for layers
+    that all modalities share.
+    """
 
     def __init__(self, stem: Stem, own: tuple[int, int], common: tuple[int, int]) -> None:
         super().__init__()
@@ -105,7 +118,9 @@ class Pass(nn.Module):
 
 
 class FiLM(nn.Module):
-    """((B, 2c, 1, 1),) -> (B, c, 1, 1): of [a; v] gamma * v + beta with (gamma, beta) = F a (Perez et al., AAAI 2018)."""
+    """((B, 2c, 1, 1),) -> (B, c, 1, 1): of [a; v] gamma * v + beta with (gamma, beta) = F a (Perez
+    et al., AAAI 2018).
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -119,7 +134,9 @@ class FiLM(nn.Module):
 
 
 class Gated(nn.Module):
-    """((B, 2c, 1, 1),) -> (B, c, 1, 1): of [a; v] sigmoid(G_a a) * (G_v v) (Kiela et al., AAAI 2018)."""
+    """((B, 2c, 1, 1),) -> (B, c, 1, 1): of [a; v] sigmoid(G_a a) * (G_v v) (Kiela et al., AAAI
+    2018).
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -139,7 +156,9 @@ JOINS: dict[str, type[FiLM | Gated]] = {"film": FiLM, "gated": Gated}
 
 
 class Head(nn.Module):
-    """(B, M * c, h, w) -> (B, K): one linear layer on the pooled vector; ``blocks`` = M vectors of c that it can be read by."""
+    """(B, M * c, h, w) -> (B, K): one linear layer on the pooled vector; ``blocks`` = M vectors of
+    c that it can be read by.
+    """
 
     def __init__(self, channels: int, classes: int, blocks: int) -> None:
         super().__init__()
@@ -152,8 +171,15 @@ class Head(nn.Module):
 
     def readouts(self, z: Tensor) -> list[Tensor]:
         """W_m z_m + b / M for each block m; their sum is the logits."""
-        parts = zip(z.mean((2, 3)).chunk(self.blocks, 1), self.linear.weight.chunk(self.blocks, 1), strict=True)
-        return [nn.functional.linear(part, weight, self.linear.bias / self.blocks) for part, weight in parts]
+        parts = zip(
+            z.mean((2, 3)).chunk(self.blocks, 1),
+            self.linear.weight.chunk(self.blocks, 1),
+            strict=True,
+        )
+        return [
+            nn.functional.linear(part, weight, self.linear.bias / self.blocks)
+            for part, weight in parts
+        ]
 
 
 class SumHead(nn.Module):
@@ -169,26 +195,47 @@ class SumHead(nn.Module):
 
     def readouts(self, z: Tensor) -> list[Tensor]:
         """W_m z_m + b_m for each block m; their sum is the logits."""
-        return [linear(part) for linear, part in zip(self.linear, z.mean((2, 3)).chunk(len(self.linear), 1), strict=True)]
+        return [
+            linear(part)
+            for linear, part in zip(
+                self.linear, z.mean((2, 3)).chunk(len(self.linear), 1), strict=True
+            )
+        ]
 
 
 class AudioVisual(Backbone):
-    """``backbone=audio_visual``, after the pair of networks of OGM-GE and of the DMRNet authors' audio-visual code; from scratch.
+    """``backbone=audio_visual``, after the pair of networks of OGM-GE and of the DMRNet authors'
+    audio-visual code; from scratch.
 
-    A ResNet of ``depth`` 18 or 34 (the DMRNet code's function ``resnet18`` builds 34) with a 7x7 stem per modality, whatever its
-    channels, height and width; the modalities meet at the pooled vectors, so every map is (8 * width, 1, 1). ``fusion``: concat,
-    W [a; v] + b; sum, W_a a + b_a + W_v v + b_v; film, W (gamma * v + beta) + b with (gamma, beta) = F a; gated, W (sigmoid(G_a a)
-    * (G_v v)) + b; a is the first modality in the dataset's order. concat and sum take any number of modalities, film and gated
-    two. Our definition: an absent modality is a zero vector in all four. A map that a method has fused to other channels than the
-    modalities' together passes to the last layer as it is. With ``frames`` T > 1, an input of 3 * T channels is T pictures,
-    encoded one by one and averaged. Kaiming-normal convolutions (fan_out), Xavier-normal linear layers with bias 0.
+    A ResNet of ``depth`` 18 or 34 (the DMRNet code's function ``resnet18`` builds 34) with a 7x7
+    stem per modality, whatever its channels, height and width; the modalities meet at the pooled
+    vectors, so every map is (8 * width, 1, 1). ``fusion``: concat, W [a; v] + b; sum, W_a a + b_a +
+    W_v v + b_v; film, W (gamma * v + beta) + b with (gamma, beta) = F a; gated, W (sigmoid(G_a a)
+    * (G_v v)) + b; a is the first modality in the dataset's order. concat and sum take any number
+    of modalities, film and gated two. Our definition: an absent modality is a zero vector in all
+    four. A map that a method has fused to other channels than the modalities' together passes to
+    the last layer as it is. With ``frames`` T > 1, an input of 3 * T channels is T pictures,
+    encoded one by one and averaged. Kaiming-normal convolutions (fan_out), Xavier-normal linear
+    layers with bias 0.
     """
 
     options = {
-        "depth": Range(18, choices=tuple(BLOCKS), help="weighted layers of each ResNet; 34 is what the DMRNet code runs"),
-        "width": Range(64, limits=(1, 256), help="channels of the first layer; less than 64 for quick trials"),
-        "fusion": Range("concat", choices=("concat", "sum", *JOINS), help="how the modalities' vectors become logits"),
-        "frames": Range(1, limits=(1, 64), help="pictures that an input of 3 * frames channels holds"),
+        "depth": Range(
+            18,
+            choices=tuple(BLOCKS),
+            help="weighted layers of each ResNet; 34 is what the DMRNet code runs",
+        ),
+        "width": Range(
+            64, limits=(1, 256), help="channels of the first layer; less than 64 for quick trials"
+        ),
+        "fusion": Range(
+            "concat",
+            choices=("concat", "sum", *JOINS),
+            help="how the modalities' vectors become logits",
+        ),
+        "frames": Range(
+            1, limits=(1, 64), help="pictures that an input of 3 * frames channels holds"
+        ),
     }
 
     def __init__(self, spec: DataSpec, options: Mapping[str, Any] | None = None) -> None:
@@ -216,37 +263,59 @@ class AudioVisual(Backbone):
             )
 
     def encoder(self, modality: str) -> nn.Module:
-        return Encoder(self._stem(self.spec.modalities[self.spec.names.index(modality)]), ResidualLayers(self.width, self.blocks))
+        return Encoder(
+            self._stem(self.spec.modalities[self.spec.names.index(modality)]),
+            ResidualLayers(self.width, self.blocks),
+        )
 
     def trunk(self, channels: Sequence[int]) -> nn.Module:
-        return JOINS[self.fusion](self.channels) if self.joins and channels[0] == self.stacked else Pass()
+        return (
+            JOINS[self.fusion](self.channels)
+            if self.joins and channels[0] == self.stacked
+            else Pass()
+        )
 
     def head(self, channels: Sequence[int]) -> nn.Module:
         classes, stacked = len(self.spec.classes), channels[0] == self.stacked
         if stacked and self.joins:
             return Head(self.channels, classes, 1)
-        return (SumHead if self.fusion == "sum" else Head)(channels[0], classes, len(self.spec.names) if stacked else 1)
+        return (SumHead if self.fusion == "sum" else Head)(
+            channels[0], classes, len(self.spec.names) if stacked else 1
+        )
 
     def readouts(self, head: nn.Module, z: Tensor) -> list[Tensor]:
-        return head.readouts(z) if isinstance(head, Head | SumHead) and self.additive else super().readouts(head, z)
+        return (
+            head.readouts(z)
+            if isinstance(head, Head | SumHead) and self.additive
+            else super().readouts(head, z)
+        )
 
     def shared_encoder(self) -> tuple[list[nn.Module], nn.Module]:
-        """As the base's for inputs of one shape, else a stem each, its map brought to the largest height and width."""
+        """As the base's for inputs of one shape, else a stem each, its map brought to the largest
+        height and width.
+        """
         modalities = self.spec.modalities
         if len({modality.shape for modality in modalities}) == 1:
             return super().shared_encoder()
         sizes = [(_halved_twice(m.shape[1]), _halved_twice(m.shape[2])) for m in modalities]
         common = (max(height for height, _ in sizes), max(width for _, width in sizes))
-        stems: list[nn.Module] = [SharedStem(self._stem(m), size, common) for m, size in zip(modalities, sizes, strict=True)]
+        stems: list[nn.Module] = [
+            SharedStem(self._stem(m), size, common)
+            for m, size in zip(modalities, sizes, strict=True)
+        ]
         return stems, SharedLayers(ResidualLayers(self.width, self.blocks))
 
     def _stem(self, modality: Modality) -> Stem:
         frames = int(self.values["frames"])
-        return Stem(modality.shape[0], self.width, frames if modality.shape[0] == PICTURE * frames else 1)
+        return Stem(
+            modality.shape[0], self.width, frames if modality.shape[0] == PICTURE * frames else 1
+        )
 
 
 def initialise(module: nn.Module) -> None:
-    """Kaiming-normal convolutions (fan_out), Xavier-normal linear layers with bias 0; batch norm keeps 1 and 0."""
+    """Kaiming-normal convolutions (fan_out), Xavier-normal linear layers with bias 0; batch norm
+    keeps 1 and 0.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

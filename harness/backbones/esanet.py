@@ -1,4 +1,6 @@
-"""ESANet: RGB-D segmentation with squeeze-excite fusion, as published (joint) or with one pure encoder per modality (parallel)."""
+"""ESANet: RGB-D segmentation with squeeze-excite fusion, as published (joint) or with one pure
+encoder per modality (parallel).
+"""
 
 from __future__ import annotations
 
@@ -9,31 +11,54 @@ from torch import nn
 
 from harness.backbones import Backbone, MapShape, Passed
 from harness.backbones._esanet_decoder import Context, Decoder
-from harness.backbones._esanet_encoder import DESIGNS, STAGES, Encoder, JointEncoder, StemEncoder, stage_channels
+from harness.backbones._esanet_encoder import (
+    DESIGNS,
+    STAGES,
+    Encoder,
+    JointEncoder,
+    StemEncoder,
+    stage_channels,
+)
 from harness.backbones._pretrained import Pretrained
 from harness.dataset import DataSpec
 from harness.errors import UserError
-from harness.hyperparameters import Range
+from harness.protocol.hyperparameters import Range
 
 STRIDE = 32
 
 
 class ESANet(Backbone):
-    """``backbone=esanet`` (Seichter et al., ICRA 2021); modalities of one height and width, divisible by 32.
+    """``backbone=esanet`` (Seichter et al., ICRA 2021); modalities of one height and width,
+    divisible by 32.
 
-    Encoders of ResNet layout at strides 4, 8, 16 and 32; 1x1 skips; a context module with 1x1 and 5x5 pooling, whose output is z
-    (512 x H/32 x W/32 as published); a decoder of three modules with learned upsampling and, in training, side predictions.
-    ``form=joint`` is the published network: the squeeze-excited sum of all modalities replaces the stream of the first one after
-    the stem and after each stage, so encoders are the stems alone and every combination runs the rest. ``form=parallel`` leaves
-    the feedback out: every encoder is that of the published one-modality network, their maps meet in the method's fusion, and
-    every sample is encoded once.
+    Encoders of ResNet layout at strides 4, 8, 16 and 32; 1x1 skips; a context module with 1x1 and
+    5x5 pooling, whose output is z (512 x H/32 x W/32 as published); a decoder of three modules with
+    learned upsampling and, in training, side predictions. ``form=joint`` is the published network:
+    the squeeze-excited sum of all modalities replaces the stream of the first one after the stem
+    and after each stage, so encoders are the stems alone and every combination runs the rest.
+    ``form=parallel`` leaves the feedback out: every encoder is that of the published one-modality
+    network, their maps meet in the method's fusion, and every sample is encoded once.
     """
 
     options = {
-        "encoder": Range("r34_nbt1d", choices=tuple(DESIGNS), help="ResNet-18/34 with factorised or basic blocks, or ResNet-50"),
-        "form": Range("parallel", choices=("parallel", "joint"), help="parallel: pure encoders; joint: fusion feeds back"),
-        "width": Range(64, limits=(4, 512), help="channels of the stem; 64 as published, less for quick trials"),
-        "pretrained": Range("none", local=True, help="file with a state dict for every encoder, or none; never fetched"),
+        "encoder": Range(
+            "r34_nbt1d",
+            choices=tuple(DESIGNS),
+            help="ResNet-18/34 with factorised or basic blocks, or ResNet-50",
+        ),
+        "form": Range(
+            "parallel",
+            choices=("parallel", "joint"),
+            help="parallel: pure encoders; joint: fusion feeds back",
+        ),
+        "width": Range(
+            64, limits=(4, 512), help="channels of the stem; 64 as published, less for quick trials"
+        ),
+        "pretrained": Range(
+            "none",
+            local=True,
+            help="file with a state dict for every encoder, or none; never fetched",
+        ),
         "pretrained_sha256": Range("", help="what the file's sha256 must be; filled in when empty"),
     }
     tasks = ("segmentation",)
@@ -47,7 +72,9 @@ class ESANet(Backbone):
             MapShape(channels, height >> stage + 2, width >> stage + 2)
             for stage, channels in enumerate(stage_channels(self.design, self.width))
         ]
-        self.maps = (MapShape(self.width, height // 2, width // 2),) if self.joint else tuple(pyramid)
+        self.maps = (
+            (MapShape(self.width, height // 2, width // 2),) if self.joint else tuple(pyramid)
+        )
         self.mixed = tuple(pyramid) if self.joint else ()
         self.z = MapShape(8 * self.width, *pyramid[-1][1:])
         self.decoded = (8 * self.width, 4 * self.width, 2 * self.width)
@@ -55,7 +82,11 @@ class ESANet(Backbone):
 
     def encoder(self, modality: str) -> nn.Module:
         channels = self.spec.modalities[self.spec.names.index(modality)].shape[0]
-        encoder = StemEncoder(channels, self.width) if self.joint else Encoder(channels, self.design, self.width)
+        encoder = (
+            StemEncoder(channels, self.width)
+            if self.joint
+            else Encoder(channels, self.design, self.width)
+        )
         if self.pretrained is not None:
             self.pretrained.load(encoder.stem, f"encoder of {modality}")
             if isinstance(encoder, Encoder):
@@ -77,7 +108,9 @@ class ESANet(Backbone):
 
     def head(self, channels: Sequence[int]) -> nn.Module:
         if len(channels) != STAGES:
-            raise ValueError(f"ESANet's decoder needs fused maps of {STAGES} scales, not {len(channels)}")
+            raise ValueError(
+                f"ESANet's decoder needs fused maps of {STAGES} scales, not {len(channels)}"
+            )
         return Decoder(channels, self.width, len(self.spec.classes))
 
     def through(self, trunk: nn.Module, head: nn.Module, fused: tuple[Any, ...]) -> Passed:
@@ -90,7 +123,9 @@ class ESANet(Backbone):
     def remarks(self) -> list[str]:
         if self.pretrained is not None:
             return [self.pretrained.remark()]
-        return ["scratch: encoders started from random weights; published figures of this network have pretrained ones"]
+        return [
+            "scratch: encoders started from random weights; published figures of this network have pretrained ones"
+        ]
 
 
 def _common_size(spec: DataSpec) -> tuple[int, int]:

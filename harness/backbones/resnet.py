@@ -1,4 +1,6 @@
-"""The CASIA-SURF benchmark network: a ResNet-18 per modality, cut at one of three fusion points, its rest shared."""
+"""The CASIA-SURF benchmark network: a ResNet-18 per modality, cut at one of three fusion points,
+its rest shared.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,13 @@ from harness.backbones import Backbone, MapShape, Passed
 from harness.backbones.small import Head
 from harness.dataset import DataSpec
 from harness.errors import UserError
-from harness.hyperparameters import Range
+from harness.protocol.hyperparameters import Range
 
 LAYERS = 4
 OWN_LAYERS = {"mid128": 2, "mid256": 3, "late512": 4}
-"""Fusion point -> how many of the four residual layers each modality has for itself; named after the map's channels at width 64."""
+"""Fusion point -> how many of the four residual layers each modality has for itself; named after
+the map's channels at width 64.
+"""
 
 SE_REDUCTION = 16
 
@@ -27,7 +31,9 @@ def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[n
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a residual connection: (B, C, H, W) -> (B, C', H / stride, W / stride), sizes rounded up."""
+    """Two 3x3 convolutions with a residual connection: (B, C, H, W) -> (B, C', H / stride, W /
+    stride), sizes rounded up.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -37,19 +43,30 @@ class BasicBlock(nn.Module):
             *_conv(outputs, outputs),
         )
         same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else nn.Sequential(*_conv(inputs, outputs, kernel=1, stride=stride))
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(*_conv(inputs, outputs, kernel=1, stride=stride))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.residual(x) + self.shortcut(x))
 
 
 class SqueezeExcite(nn.Module):
-    """Each channel of (B, C, H, W) times a gate in (0, 1) computed from all channel means (Hu et al., CVPR 2018)."""
+    """Each channel of (B, C, H, W) times a gate in (0, 1) computed from all channel means (Hu et
+    al., CVPR 2018).
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         hidden = channels // SE_REDUCTION
-        self.gate = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels), nn.Sigmoid())
+        self.gate = nn.Sequential(
+            nn.Linear(channels, hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, channels),
+            nn.Sigmoid(),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         gate: Tensor = self.gate(x.mean((2, 3)))
@@ -57,11 +74,17 @@ class SqueezeExcite(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(B, C, H, W) -> ((B, c, h, w),): 3x3 stem at stride 2, max pooling, the modality's own layers."""
+    """(B, C, H, W) -> ((B, c, h, w),): 3x3 stem at stride 2, max pooling, the modality's own
+    layers.
+    """
 
     def __init__(self, inputs: int, width: int, layers: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.stem = nn.Sequential(*_conv(inputs, width, stride=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, stride=2, padding=1))
+        self.stem = nn.Sequential(
+            *_conv(inputs, width, stride=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
         self.layers = nn.Sequential(*layers)
         _initialise(self)
 
@@ -89,43 +112,65 @@ class Trunk(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """Kaiming-normal convolutions (fan_out); batch norm (1, 0) and linear layers keep PyTorch's defaults."""
+    """Kaiming-normal convolutions (fan_out); batch norm (1, 0) and linear layers keep PyTorch's
+    defaults.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
 
 class ResNet(Backbone):
-    """``backbone=resnet``, after the networks of the released DMRNet and MMANet classification code; trained from scratch.
+    """``backbone=resnet``, after the networks of the released DMRNet and MMANet classification
+    code; trained from scratch.
 
-    Per modality a 3x3 stem at stride 2, max pooling and ResNet-18 layers of ``width`` * 1, 2, 4, 8 channels up to the fusion
-    point; the other layers, global average pooling and one linear layer are shared. mid128: layers 1-2 and squeeze-excitation
-    (reduction 16); mid256: layers 1-3; late512: all four, and a 1x1 convolution with batch norm and ReLU as the trunk. With width
-    64 and inputs of 112x112 the maps are 128x14x14, 256x7x7 and 512x4x4, and z is 512x4x4. Every stride rounds sizes up, so any
-    input size works; UserError where the modalities' maps differ in size.
+    Per modality a 3x3 stem at stride 2, max pooling and ResNet-18 layers of ``width`` * 1, 2, 4, 8
+    channels up to the fusion point; the other layers, global average pooling and one linear layer
+    are shared. mid128: layers 1-2 and squeeze-excitation (reduction 16); mid256: layers 1-3;
+    late512: all four, and a 1x1 convolution with batch norm and ReLU as the trunk. With width 64
+    and inputs of 112x112 the maps are 128x14x14, 256x7x7 and 512x4x4, and z is 512x4x4. Every
+    stride rounds sizes up, so any input size works; UserError where the modalities' maps differ in
+    size.
     """
 
     options = {
-        "fusion": Range("mid128", choices=tuple(OWN_LAYERS), help="where modalities meet: after layer 2, 3 or 4 of 4"),
-        "width": Range(64, limits=(8, 512), help="channels of the first layer, a multiple of 8; less than 64 for quick trials"),
+        "fusion": Range(
+            "mid128",
+            choices=tuple(OWN_LAYERS),
+            help="where modalities meet: after layer 2, 3 or 4 of 4",
+        ),
+        "width": Range(
+            64,
+            limits=(8, 512),
+            help="channels of the first layer, a multiple of 8; less than 64 for quick trials",
+        ),
     }
 
     def __init__(self, spec: DataSpec, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(spec, options)
         self.width = int(self.values["width"])
         if 2 * self.width % SE_REDUCTION:
-            raise UserError(f"backbone.width={self.width} must be a multiple of {SE_REDUCTION // 2}, as 2 * width is divided by 16")
+            raise UserError(
+                f"backbone.width={self.width} must be a multiple of {SE_REDUCTION // 2}, as 2 * width is divided by 16"
+            )
         self.own = OWN_LAYERS[str(self.values["fusion"])]
         height, width = _common_map(spec, self.own)
         self.maps = (MapShape(self._channels(self.own), height, width),)
         shared_strides = LAYERS - self.own
-        self.z = MapShape(self._channels(LAYERS), _halved(height, shared_strides), _halved(width, shared_strides))
+        self.z = MapShape(
+            self._channels(LAYERS), _halved(height, shared_strides), _halved(width, shared_strides)
+        )
         self.inner = tuple(self._channels(number) for number in range(self.own + 1, LAYERS))
 
     def encoder(self, modality: str) -> nn.Module:
         channels = self.spec.modalities[self.spec.names.index(modality)].shape[0]
-        layers = [self._layer(number, self._channels(max(1, number - 1))) for number in range(1, self.own + 1)]
-        excite = [SqueezeExcite(self._channels(self.own))] if self.own == OWN_LAYERS["mid128"] else []
+        layers = [
+            self._layer(number, self._channels(max(1, number - 1)))
+            for number in range(1, self.own + 1)
+        ]
+        excite = (
+            [SqueezeExcite(self._channels(self.own))] if self.own == OWN_LAYERS["mid128"] else []
+        )
         return Encoder(channels, self.width, [*layers, *excite])
 
     def trunk(self, channels: Sequence[int]) -> nn.Module:
@@ -150,9 +195,13 @@ class ResNet(Backbone):
         return self.width << (layer - 1)
 
     def _layer(self, number: int, inputs: int) -> nn.Module:
-        """Residual layer ``number`` (1..4): two basic blocks, the first at stride 2 but for layer 1."""
+        """Residual layer ``number`` (1..4): two basic blocks, the first at stride 2 but for layer
+        1.
+        """
         outputs = self._channels(number)
-        return nn.Sequential(BasicBlock(inputs, outputs, 1 if number == 1 else 2), BasicBlock(outputs, outputs, 1))
+        return nn.Sequential(
+            BasicBlock(inputs, outputs, 1 if number == 1 else 2), BasicBlock(outputs, outputs, 1)
+        )
 
 
 def _halved(size: int, times: int) -> int:
@@ -162,7 +211,10 @@ def _halved(size: int, times: int) -> int:
 
 def _common_map(spec: DataSpec, layers: int) -> tuple[int, int]:
     """(h, w) of the encoders' maps: two strides in the stem, one in each layer but the first."""
-    sizes = {tuple(_halved(side, layers + 1) for side in modality.shape[1:]) for modality in spec.modalities}
+    sizes = {
+        tuple(_halved(side, layers + 1) for side in modality.shape[1:])
+        for modality in spec.modalities
+    }
     if len(sizes) > 1:
         shapes = ", ".join(f"{m.name} {m.shape[1]}x{m.shape[2]}" for m in spec.modalities)
         raise UserError(

@@ -1,4 +1,6 @@
-"""The quick-start network: unlike small inputs to a common map, a one-layer shared trunk; about 20k parameters at V = 3."""
+"""The quick-start network: unlike small inputs to a common map, a one-layer shared trunk; about 20k
+parameters at V = 3.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,14 @@ from harness.backbones import Backbone, MapShape, Passed
 from harness.backbones._pyramid import SCALES, PyramidContext, PyramidDecoder, PyramidEncoder, conv
 from harness.dataset import DataSpec
 from harness.errors import UserError
-from harness.hyperparameters import Range
+from harness.protocol.hyperparameters import Range
 
 SIDE = 2
 
 
 class AdaptiveMean(nn.Module):
-    """Adaptive average pooling to SIDE x SIDE (or the given size, larger ones included) as two matrix products.
+    """Adaptive average pooling to SIDE x SIDE (or the given size, larger ones included) as two
+    matrix products.
 
     Equal to ``torch.nn.functional.adaptive_avg_pool2d``, whose CUDA backward is not deterministic.
     """
@@ -48,7 +51,9 @@ class Encoder(nn.Module):
 
     def __init__(self, shape: tuple[int, int, int], width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(conv(shape[0], width), conv(width, width), AdaptiveMean(*shape[1:]))
+        self.layers = nn.Sequential(
+            conv(shape[0], width), conv(width, width), AdaptiveMean(*shape[1:])
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         return (self.layers(x),)
@@ -90,8 +95,9 @@ class Head(nn.Module):
 class Small(Backbone):
     """``backbone=small``; ``backbone.width`` is the number of channels of an encoder's (first) map.
 
-    Classification: one 2x2 map per modality, whatever its shape; the trunk has twice as many channels. Segmentation: four
-    scales of 1, 2, 4 and 8 times the width at strides 2 to 16; all modalities must have one height and width, divisible by 16.
+    Classification: one 2x2 map per modality, whatever its shape; the trunk has twice as many
+    channels. Segmentation: four scales of 1, 2, 4 and 8 times the width at strides 2 to 16; all
+    modalities must have one height and width, divisible by 16.
     """
 
     options = {"width": Range(16, limits=(1, 1024), help="channels of each encoder's first map")}
@@ -103,7 +109,9 @@ class Small(Backbone):
         self.dense = spec.task == "segmentation"
         if self.dense:
             height, width = _common_size(spec)
-            self.maps = tuple(MapShape(self.width << s, height >> s + 1, width >> s + 1) for s in range(SCALES))
+            self.maps = tuple(
+                MapShape(self.width << s, height >> s + 1, width >> s + 1) for s in range(SCALES)
+            )
             self.z = self.maps[-1]
             self.decoded = tuple(scale.channels for scale in reversed(self.maps[1:-1]))
         else:
@@ -121,7 +129,11 @@ class Small(Backbone):
 
     def head(self, channels: Sequence[int]) -> nn.Module:
         classes = len(self.spec.classes)
-        return PyramidDecoder(channels, self.width, classes) if self.dense else Head(self.z.channels, classes)
+        return (
+            PyramidDecoder(channels, self.width, classes)
+            if self.dense
+            else Head(self.z.channels, classes)
+        )
 
     def through(self, trunk: nn.Module, head: nn.Module, fused: tuple[Tensor, ...]) -> Passed:
         if not isinstance(head, PyramidDecoder):
@@ -131,13 +143,16 @@ class Small(Backbone):
         return Passed(head.predict(finest), z, decoded=tuple(decoded))
 
     def shared_encoder(self) -> tuple[list[nn.Module], nn.Module]:
-        """As the base's for inputs of one size, else stems of one convolution, resized to the largest height and width."""
+        """As the base's for inputs of one size, else stems of one convolution, resized to the
+        largest height and width.
+        """
         shapes = [modality.shape for modality in self.spec.modalities]
         size = (max(shape[1] for shape in shapes), max(shape[2] for shape in shapes))
         if all(shape[1:] == size for shape in shapes):
             return super().shared_encoder()
         stems: list[nn.Module] = [
-            nn.Sequential(conv(channels, self.width), AdaptiveMean(height, width, size)) for channels, height, width in shapes
+            nn.Sequential(conv(channels, self.width), AdaptiveMean(height, width, size))
+            for channels, height, width in shapes
         ]
         return stems, SharedLayers(size, self.width)
 

@@ -1,4 +1,6 @@
-"""Who runs trials: ``ray`` (Ray Tune, on this machine or a cluster) or ``local`` (in this process). Both call ``run_trial``."""
+"""Who runs trials: ``ray`` (Ray Tune, on this machine or a cluster) or ``local`` (in this process).
+Both call ``run_trial``.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from harness.config import ResourcesConfig
-from harness.plan import PlannedTrial
 from harness.store import Store
-from harness.trial import Outcome, record_failure
+from harness.study.config import ResourcesConfig
+from harness.study.plan import PlannedTrial
+from harness.training.trial import Outcome, record_failure
 
 
 class Observer(Protocol):
@@ -36,7 +38,9 @@ class Feed(Protocol):
 
 
 Executor = Callable[[Sequence[PlannedTrial], ResourcesConfig, Path, Observer], list[Outcome]]
-"""(trials, resources, the study's folder, observer) -> outcomes; KeyboardInterrupt stops it cleanly."""
+"""(trials, resources, the study's folder, observer) -> outcomes; KeyboardInterrupt stops it
+cleanly.
+"""
 
 
 FeedExecutor = Callable[[Feed, ResourcesConfig, Path, Observer], list[Outcome]]
@@ -50,13 +54,17 @@ def waves(trials: Sequence[PlannedTrial]) -> list[list[PlannedTrial]]:
     return [wave for wave in (first, second) if wave]
 
 
-def without_blocked(wave: Sequence[PlannedTrial], observer: Observer) -> tuple[list[PlannedTrial], list[Outcome]]:
+def without_blocked(
+    wave: Sequence[PlannedTrial], observer: Observer
+) -> tuple[list[PlannedTrial], list[Outcome]]:
     """The trials that can run, and the recorded failures of those whose needs are not there."""
     runnable, failed = [], []
     for trial in wave:
         reason = unmet(trial)
         if reason:
-            outcome = record_failure(Store(Path(trial.job.store)).trial(trial.id), trial.job, reason)
+            outcome = record_failure(
+                Store(Path(trial.job.store)).trial(trial.id), trial.job, reason
+            )
             observer.finished(trial, outcome)
             failed.append(outcome)
         else:
@@ -79,7 +87,7 @@ def executor(name: str) -> Executor:
         from harness.schedule.local import run_all
 
         return run_all
-    from harness.schedule.ray_tune import run_all as run_with_ray
+    from harness.schedule.ray import run_all as run_with_ray
 
     return run_with_ray
 
@@ -90,6 +98,6 @@ def feed_executor(name: str) -> FeedExecutor:
         from harness.schedule.local import run_feed
 
         return run_feed
-    from harness.schedule.ray_search import run_feed as run_with_ray
+    from harness.search.ray_searcher import run_feed as run_with_ray
 
     return run_with_ray

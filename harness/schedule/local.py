@@ -8,15 +8,17 @@ from pathlib import Path
 
 import torch
 
-from harness.config import ResourcesConfig
 from harness.errors import UserError
-from harness.plan import PlannedTrial
 from harness.schedule import Feed, Observer, waves, without_blocked
-from harness.train import EpochReport
-from harness.trial import Outcome, run_trial
+from harness.study.config import ResourcesConfig
+from harness.study.plan import PlannedTrial
+from harness.training.loop import EpochReport
+from harness.training.trial import Outcome, run_trial
 
 
-def run_all(trials: Sequence[PlannedTrial], resources: ResourcesConfig, folder: Path, observer: Observer) -> list[Outcome]:
+def run_all(
+    trials: Sequence[PlannedTrial], resources: ResourcesConfig, folder: Path, observer: Observer
+) -> list[Outcome]:
     """Run every trial; UserError when GPUs are asked for and there is none."""
     _check_device(resources)
     outcomes: list[Outcome] = []
@@ -26,7 +28,9 @@ def run_all(trials: Sequence[PlannedTrial], resources: ResourcesConfig, folder: 
     return outcomes
 
 
-def run_feed(feed: Feed, resources: ResourcesConfig, folder: Path, observer: Observer) -> list[Outcome]:
+def run_feed(
+    feed: Feed, resources: ResourcesConfig, folder: Path, observer: Observer
+) -> list[Outcome]:
     """Run what a search asks for until it has what it wants; UserError as above."""
     _check_device(resources)
     outcomes: list[Outcome] = []

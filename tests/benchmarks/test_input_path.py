@@ -1,8 +1,10 @@
-"""The input path against the published pipeline's: CPU time per sample on one core, everything interleaved in one run.
+"""The input path against the published pipeline's: CPU time per sample on one core, everything
+interleaved in one run.
 
-A: what the released CASIA-SURF code does for every sample in every epoch (three JPEGs decoded, resized to 144, rotated, cropped to
-112, flipped, made float). G: a batch gathered from the prepared arrays to the device, where the augmentation runs. D: gathered and
-augmented on this core. Run with ``pytest -m slow tests/benchmarks -s``.
+A: what the released CASIA-SURF code does for every sample in every epoch (three JPEGs decoded,
+resized to 144, rotated, cropped to 112, flipped, made float). G: a batch gathered from the prepared
+arrays to the device, where the augmentation runs. D: gathered and augmented on this core. Run with
+``pytest -m slow tests/benchmarks -s``.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from harness.augment import RotateCropFlip
-from harness.images import read_image
-from harness.prepared import Item, Prepared, Table, opened, prepare
+from harness.data.augmentation import RotateCropFlip
+from harness.data.images import read_image
+from harness.data.prepared import Item, Prepared, Table, opened, prepare
 
 pytestmark = pytest.mark.slow
 
@@ -48,10 +50,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Paths:
         for modality in MODALITIES:
             sides = rng.integers(112, 257, 2)
             coarse = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
-            face = np.asarray(coarse.resize((int(sides[0]), int(sides[1])), Image.Resampling.BICUBIC)).astype(np.int16)
+            face = np.asarray(
+                coarse.resize((int(sides[0]), int(sides[1])), Image.Resampling.BICUBIC)
+            ).astype(np.int16)
             noisy = (face + rng.integers(-12, 13, face.shape)).clip(0, 255).astype(np.uint8)
             Image.fromarray(noisy).save(folder / f"{sample}-{modality}.jpg", quality=88)
-    return {modality: tuple(folder / f"{sample}-{modality}.jpg" for sample in range(SAMPLES)) for modality in MODALITIES}
+    return {
+        modality: tuple(folder / f"{sample}-{modality}.jpg" for sample in range(SAMPLES))
+        for modality in MODALITIES
+    }
 
 
 class Counted:
@@ -68,7 +75,14 @@ class Counted:
 
 def tables(files: Paths) -> list[Table]:
     return [
-        Table(f"train-{name}", (3, *STORED), "uint8", "jpeg -> RGB, bilinear 144x144", paths, Counted(paths))
+        Table(
+            f"train-{name}",
+            (3, *STORED),
+            "uint8",
+            "jpeg -> RGB, bilinear 144x144",
+            paths,
+            Counted(paths),
+        )
         for name, paths in files.items()
     ]
 
@@ -81,7 +95,14 @@ def large(files: Paths, tmp_path_factory: pytest.TempPathFactory) -> list[Prepar
     for name, paths in files.items():
         items = [read_image(path, "RGB", STORED) for path in paths]
         sources = (paths * (ROWS // SAMPLES + 1))[:ROWS]
-        table = Table(name, (3, *STORED), "uint8", "repeated", sources, lambda row, items=items: items[row % SAMPLES])  # type: ignore[misc]
+        table = Table(
+            name,
+            (3, *STORED),
+            "uint8",
+            "repeated",
+            sources,
+            lambda row, items=items: items[row % SAMPLES],
+        )  # type: ignore[misc]
         prepare([table], folder, "fatal")
         found.append(opened(table, folder))
     return found
@@ -99,10 +120,13 @@ def with_pillow(path: Path, angle: int, x: int, y: int, flip: bool) -> Array:
     picture = Image.open(path).convert("RGB").resize(STORED, Image.Resampling.BILINEAR)
     side, turn = sides_of(angle), math.radians(angle)
     cos, sin, middle = math.cos(turn), math.sin(turn), STORED[0] / 2
-    # Pillow counts from the corner of a pixel, OpenCV from its middle: half a pixel on both sides of the turn.
+    # Pillow counts from the corner of a pixel, OpenCV from its middle: half a pixel on both sides
+    # of the turn.
     half, middle = side / 2 + 0.5, middle + 0.5
     back = (cos, sin, middle - half * (cos + sin), -sin, cos, middle - half * (cos - sin))
-    turned = picture.transform((side, side), Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
+    turned = picture.transform(
+        (side, side), Image.Transform.AFFINE, back, Image.Resampling.BILINEAR
+    )
     cropped = turned.crop((x, y, x + SIZE[1], y + SIZE[0]))
     return np.asarray(cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else cropped)
 
@@ -119,7 +143,9 @@ def with_opencv(path: Path, angle: int, x: int, y: int, flip: bool) -> Array:
 
 
 def per_image(files: Paths, augmented: Callable[..., Array], samples: range) -> None:
-    """Every sample decoded and augmented for itself, one draw for its modalities, collated into batches of float."""
+    """Every sample decoded and augmented for itself, one draw for its modalities, collated into
+    batches of float.
+    """
     for start in range(samples.start, samples.stop, BATCH):
         batch: dict[str, list[Tensor]] = {name: [] for name in MODALITIES}
         for sample in range(start, min(start + BATCH, samples.stop)):
@@ -128,7 +154,12 @@ def per_image(files: Paths, augmented: Callable[..., Array], samples: range) -> 
             flip = random.random() < 0.5
             for name in MODALITIES:
                 image = augmented(files[name][sample % SAMPLES], angle, x, y, flip)
-                batch[name].append(torch.from_numpy(image.transpose(2, 0, 1).astype(np.float64)).float().sub(127.5).div(128))
+                batch[name].append(
+                    torch.from_numpy(image.transpose(2, 0, 1).astype(np.float64))
+                    .float()
+                    .sub(127.5)
+                    .div(128)
+                )
         for items in batch.values():
             torch.stack(items).to(DEVICE)
 
@@ -168,12 +199,17 @@ def has_opencv() -> bool:
 def measured(files: Paths, large: list[Prepared]) -> dict[str, list[float]]:
     """Path -> samples/s, once per round, all paths in every round."""
     generator = torch.Generator().manual_seed(0)
-    paths = {"A with Pillow": with_pillow} | ({"A with OpenCV": with_opencv} if has_opencv() else {})
+    paths = {"A with Pillow": with_pillow} | (
+        {"A with OpenCV": with_opencv} if has_opencv() else {}
+    )
     found: dict[str, list[float]] = {name: [] for name in (*paths, "G", "D")}
     for number in range(ROUNDS + 1):
         order = torch.randperm(ROWS, generator=generator).split(BATCH)
         theta = RotateCropFlip().draw(ROWS, STORED, SIZE, generator)
-        results = {name: speed(BATCH, partial(per_image, files, f, range(BATCH))) for name, f in paths.items()}
+        results = {
+            name: speed(BATCH, partial(per_image, files, f, range(BATCH)))
+            for name, f in paths.items()
+        }
         results["G"] = speed(ROWS, partial(gathered, large, order))
         results["D"] = speed(4 * BATCH, partial(augmented_here, large, order[:4], theta))
         if number:  # the first round warms up
@@ -182,7 +218,9 @@ def measured(files: Paths, large: list[Prepared]) -> dict[str, list[float]]:
     return found
 
 
-def test_gathering_feeds_a_device_thirty_times_as_fast_as_the_published_steps(files: Paths, large: list[Prepared]) -> None:
+def test_gathering_feeds_a_device_thirty_times_as_fast_as_the_published_steps(
+    files: Paths, large: list[Prepared]
+) -> None:
     found = measured(files, large)
     middle = {name: statistics.median(values) for name, values in found.items()}
     sizes = [path.stat().st_size for paths in files.values() for path in paths]
@@ -190,14 +228,22 @@ def test_gathering_feeds_a_device_thirty_times_as_fast_as_the_published_steps(fi
         f"\n{3 * SAMPLES} JPEGs, mean {statistics.mean(sizes) / 1000:.1f} kB; 1 thread; device {DEVICE.type}; medians of {ROUNDS}"
     )
     for name, value in middle.items():
-        ratios = ", ".join(f"{value / middle[base]:.2f} x {base}" for base in middle if base.startswith("A"))
-        print(f"  {name:14} {value:9.0f} samples/s/core (min {min(found[name]):.0f}, max {max(found[name]):.0f})  {ratios}")
+        ratios = ", ".join(
+            f"{value / middle[base]:.2f} x {base}" for base in middle if base.startswith("A")
+        )
+        print(
+            f"  {name:14} {value:9.0f} samples/s/core (min {min(found[name]):.0f}, max {max(found[name]):.0f})  {ratios}"
+        )
     for base in (name for name in middle if name.startswith("A")):
-        assert middle["G"] >= 30 * middle[base], f"only {middle['G'] / middle[base]:.1f} times {base}"
+        assert middle["G"] >= 30 * middle[base], (
+            f"only {middle['G'] / middle[base]:.1f} times {base}"
+        )
     assert middle["D"] > middle["A with Pillow"]
 
 
-def test_every_file_is_decoded_once_however_many_epochs_follow(files: Paths, tmp_path: Path) -> None:
+def test_every_file_is_decoded_once_however_many_epochs_follow(
+    files: Paths, tmp_path: Path
+) -> None:
     wanted = tables(files)
     generator = torch.Generator().manual_seed(0)
     for _ in range(2):  # two epochs, each in a study of its own
@@ -215,8 +261,8 @@ EPOCH = """
 import sys
 from pathlib import Path
 import torch
-from harness.augment import RotateCropFlip
-from harness.prepared import opened
+from harness.data.augmentation import RotateCropFlip
+from harness.data.prepared import opened
 from tests.benchmarks.test_input_path import one_picture
 
 torch.set_num_threads(1)
@@ -232,7 +278,11 @@ print(peak)
 """
 
 
-FREED_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+FREED_AT_ONCE = {
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "MALLOC_ARENA_MAX": "1",
+}
 
 
 def one_picture(folder: Path, rows: int) -> Table:
@@ -240,28 +290,39 @@ def one_picture(folder: Path, rows: int) -> Table:
     return Table("train", item.shape, "uint8", "x", (folder / "source",) * rows, lambda row: item)
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the kernel's account of a process' own memory")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(),
+    reason="reads the kernel's account of a process' own memory",
+)
 def test_memory_of_reading_does_not_grow_with_the_dataset(tmp_path: Path) -> None:
-    """The process' own pages: those of the mapped file belong to the page cache, which all trials share and can be taken back.
+    """The process' own pages: those of the mapped file belong to the page cache, which all trials
+    share and can be taken back.
 
-    Equally many batches of a smaller and a larger dataset. Every buffer of a batch is a mapping of its own (the fixed threshold),
-    given back when it is freed: what malloc keeps for later would vary by as much as is looked for.
+    Equally many batches of a smaller and a larger dataset. Every buffer of a batch is a mapping of
+    its own (the fixed threshold), given back when it is freed: what malloc keeps for later would
+    vary by as much as is looked for.
     """
     (tmp_path / "source").write_text("x")
     peaks = []
     for rows in (256, 2048):
         prepare([one_picture(tmp_path, rows)], tmp_path, "fatal")
         command = [sys.executable, "-c", EPOCH, str(rows), str(tmp_path)]
-        done = subprocess.run(command, env=os.environ | FREED_AT_ONCE, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, env=os.environ | FREED_AT_ONCE, capture_output=True, text=True, check=True
+        )
         peaks.append(int(done.stdout))
     grown = (2048 - 256) * 3 * 144 * 144
-    print(f"\nown memory at most {peaks[0] / 2**20:.0f} MiB for 256 samples, {peaks[1] / 2**20:.0f} MiB for 2048")
+    print(
+        f"\nown memory at most {peaks[0] / 2**20:.0f} MiB for 256 samples, {peaks[1] / 2**20:.0f} MiB for 2048"
+    )
     assert peaks[1] - peaks[0] < grown / 4
 
 
 @pytest.mark.parametrize("library", ["Pillow", "OpenCV"])
 def test_what_is_timed_is_the_same_work(files: Paths, library: str, tmp_path: Path) -> None:
-    """Path A's pictures and path D's differ by the rounding of bytes (Pillow cuts off, and ends a picture more sharply)."""
+    """Path A's pictures and path D's differ by the rounding of bytes (Pillow cuts off, and ends a
+    picture more sharply).
+    """
     if library == "OpenCV" and not has_opencv():
         pytest.skip("OpenCV is not installed")
     source = read_image(files["rgb"][0], "RGB", STORED)
@@ -272,13 +333,19 @@ def test_what_is_timed_is_the_same_work(files: Paths, library: str, tmp_path: Pa
         theta = RotateCropFlip().draw(1, STORED, SIZE, torch.Generator().manual_seed(seed))
         *draw, flip = meaning(torch.Generator().manual_seed(seed))
         *batch, inside = RotateCropFlip().apply(both, theta, SIZE)[0].numpy()
-        image = with_pillow(path, *draw, flip) if library == "Pillow" else with_opencv(path, *draw, flip)[:, :, ::-1]
+        image = (
+            with_pillow(path, *draw, flip)
+            if library == "Pillow"
+            else with_opencv(path, *draw, flip)[:, :, ::-1]
+        )
         difference = np.abs(np.stack(batch, 2) - image)
         assert (difference[inside > 0.9999] if library == "Pillow" else difference).max() <= 1.01
 
 
 def meaning(generator: torch.Generator) -> tuple[int, int, int, bool]:
-    """Angle, offset and flip of the first draw of RotateCropFlip: its four uniform numbers, read one by one."""
+    """Angle, offset and flip of the first draw of RotateCropFlip: its four uniform numbers, read
+    one by one.
+    """
     turn, across, down, coin = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
     angle = math.floor(turn * 61) - 30
     margin = sides_of(angle) - SIZE[0]

@@ -1,4 +1,6 @@
-"""One output folder with trained trials and one MLflow database for all tests of tracking; each study is its own experiment."""
+"""One output folder with trained trials and one MLflow database for all tests of tracking; each
+study is its own experiment.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.combinations import lattice
-from harness.config import load_study
-from harness.plan import Plan, PlannedTrial
-from harness.tracking import Tracker
-from harness.tracking_db import connect
-from harness.trial import run_trial
+from harness.protocol.combinations import lattice
+from harness.study.config import load_study
+from harness.study.plan import Plan, PlannedTrial
+from harness.tracking.mlflow.database import connect
+from harness.tracking.mlflow.tracker import Tracker
+from harness.training.trial import run_trial
 
 TINY = "methods: [sf_md]\ndataset: {name: digits, limit: 60}\ntrain: {epochs: 2, batch_size: 4}\n"
 
@@ -57,14 +59,22 @@ class Mirror:
         return content
 
     def history(self, trial: PlannedTrial) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.files(trial) / "metrics.jsonl").read_text().splitlines()]
+        return [
+            json.loads(line)
+            for line in (self.files(trial) / "metrics.jsonl").read_text().splitlines()
+        ]
 
     def cells(self, trial: PlannedTrial) -> tuple[dict[str, float], list[str]]:
-        """Accuracy per combination from the kept scores by plain numpy, and the combinations with one predicted class."""
+        """Accuracy per combination from the kept scores by plain numpy, and the combinations with
+        one predicted class.
+        """
         arrays = np.load(self.files(trial) / "scores.npz")
         names = [combination.key for combination in lattice(("thumb", "spectrum", "profile"))]
         predictions = dict(zip(names, arrays["test"].argmax(2), strict=True))
-        accuracy = {name: 100.0 * float((p == arrays["test_target"]).mean()) for name, p in predictions.items()}
+        accuracy = {
+            name: 100.0 * float((p == arrays["test_target"]).mean())
+            for name, p in predictions.items()
+        }
         return accuracy, [name for name, p in predictions.items() if len(set(p.tolist())) == 1]
 
     # -------------------------------------------------------------- MLflow's side
@@ -78,7 +88,9 @@ class Mirror:
         return self.client.get_experiment_by_name(self.study.name)
 
     def runs(self, kind: str = "trial") -> list[Any]:
-        return list(self.client.search_runs([self.experiment.experiment_id], f"tags.kind = '{kind}'"))
+        return list(
+            self.client.search_runs([self.experiment.experiment_id], f"tags.kind = '{kind}'")
+        )
 
     def run(self, trial: PlannedTrial | None = None) -> Any:
         """The one active run of a trial."""
@@ -88,13 +100,19 @@ class Mirror:
 
     def curve(self, run: Any, name: str) -> list[tuple[int, int, float]]:
         """Every stored point: step, timestamp, value."""
-        return [(p.step, p.timestamp, p.value) for p in self.client.get_metric_history(run.info.run_id, name)]
+        return [
+            (p.step, p.timestamp, p.value)
+            for p in self.client.get_metric_history(run.info.run_id, name)
+        ]
 
     def rows(self) -> dict[str, int]:
         """How much the database holds, counted by sqlite itself."""
         tables = ("experiments", "runs", "metrics", "latest_metrics", "params", "tags")
         with closing(sqlite3.connect(self.output / "mlflow.db")) as database:
-            return {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
+            return {
+                table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+                for table in tables
+            }
 
 
 @pytest.fixture(scope="session")

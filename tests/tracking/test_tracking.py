@@ -9,14 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import PROJECT, metrics
-from harness.tracking_facts import final_metrics, finite, flattened, legal_name
+from harness import PROJECT
+from harness.protocol import metrics
+from harness.tracking.mlflow.facts import final_metrics, finite, flattened, legal_name
 
 
 def test_a_zero_byte_database_was_moved_aside(mirrored: Any) -> None:
     (aside,) = mirrored.output.glob("mlflow.db.incomplete-*")
     assert aside.stat().st_size == 0
-    assert mirrored.tracker.command() == f"mlflow ui --backend-store-uri 'sqlite:///{mirrored.output}/mlflow.db'"
+    assert (
+        mirrored.tracker.command()
+        == f"mlflow ui --backend-store-uri 'sqlite:///{mirrored.output}/mlflow.db'"
+    )
 
 
 def test_each_trial_is_one_run_with_its_tags(mirrored: Any) -> None:
@@ -24,7 +28,11 @@ def test_each_trial_is_one_run_with_its_tags(mirrored: Any) -> None:
     collapsed = {trial.id: mirrored.cells(trial)[1] for trial in mirrored.plan.trials}
     assert any(collapsed.values()), "no model collapsed, so the tag is not tested"
     for trial in mirrored.plan.trials:
-        tags = {name: text for name, text in mirrored.run(trial).data.tags.items() if not name.startswith("mlflow.")}
+        tags = {
+            name: text
+            for name, text in mirrored.run(trial).data.tags.items()
+            if not name.startswith("mlflow.")
+        }
         flags = {"collapsed": ",".join(collapsed[trial.id])} if collapsed[trial.id] else {}
         assert tags == flags | {
             "kind": "trial",
@@ -47,7 +55,9 @@ def test_status_and_times_come_from_the_store(mirrored: Any) -> None:
     for trial in mirrored.plan.trials:
         info, history = mirrored.run(trial).info, mirrored.history(trial)
         assert (info.status, len(history)) == ("FINISHED", 2)
-        assert (info.start_time, info.end_time) == tuple(round(line["time"] * 1000) for line in history)
+        assert (info.start_time, info.end_time) == tuple(
+            round(line["time"] * 1000) for line in history
+        )
 
 
 def test_parameters_are_the_flattened_spec(mirrored: Any) -> None:
@@ -56,7 +66,9 @@ def test_parameters_are_the_flattened_spec(mirrored: Any) -> None:
         del spec["label"]
         flat = pd.json_normalize(spec, sep=".").iloc[0].to_dict()
         texts = {
-            key: str(value).lower() if value in (True, False) and isinstance(value, bool | np.bool_) else str(value)
+            key: str(value).lower()
+            if value in (True, False) and isinstance(value, bool | np.bool_)
+            else str(value)
             for key, value in flat.items()
             if value is not None
         }
@@ -72,7 +84,9 @@ def test_curves_are_the_history_point_by_point(mirrored: Any) -> None:
         names = {name for line in history for name in line["values"]}
         assert {"train/loss", "train/lr", "val/accuracy_mean"} <= names
         for name in names:
-            expected = [(line["step"], round(line["time"] * 1000), line["values"][name]) for line in history]
+            expected = [
+                (line["step"], round(line["time"] * 1000), line["values"][name]) for line in history
+            ]
             assert mirrored.curve(run, name.replace("+", ".")) == expected
 
 
@@ -80,7 +94,9 @@ def test_final_metrics_agree_with_the_kept_scores(mirrored: Any) -> None:
     for trial in mirrored.plan.trials:
         shown, record = mirrored.run(trial).data.metrics, mirrored.read(trial, "record.json")
         accuracy, _ = mirrored.cells(trial)
-        assert {name: value for name, value in shown.items() if name.startswith("test/")} == pytest.approx(
+        assert {
+            name: value for name, value in shown.items() if name.startswith("test/")
+        } == pytest.approx(
             {f"test/accuracy/{name}": value for name, value in accuracy.items()}
             | {
                 "test/accuracy_mean": float(np.mean(list(accuracy.values()))),
@@ -89,15 +105,23 @@ def test_final_metrics_agree_with_the_kept_scores(mirrored: Any) -> None:
             },
             abs=1e-9,
         )
-        assert shown["val/accuracy_selected_mean"] == max(line["values"]["val/accuracy_mean"] for line in mirrored.history(trial))
+        assert shown["val/accuracy_selected_mean"] == max(
+            line["values"]["val/accuracy_mean"] for line in mirrored.history(trial)
+        )
         assert shown["train_seconds"] == record["train_seconds"]
         assert shown["parameters/training"] == record["parameters"]["training"]
         assert shown["parameters/inference"] == record["parameters"]["inference"]
 
 
-def test_the_worst_cell_follows_the_direction_of_the_metric(mirrored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worst_cell_follows_the_direction_of_the_metric(
+    mirrored: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = mirrored.read(mirrored.plan.trials[0], "record.json") | {"metric": "error"}
-    monkeypatch.setitem(metrics.METRICS, "error", replace(metrics.METRICS["accuracy"], name="error", higher_is_better=False))
+    monkeypatch.setitem(
+        metrics.METRICS,
+        "error",
+        replace(metrics.METRICS["accuracy"], name="error", higher_is_better=False),
+    )
     values = [cell["value"] for cell in record["cells"]["test"].values()]
     assert min(values) < max(values)
     assert final_metrics(record)["test/error_worst"] == max(values)
@@ -106,7 +130,14 @@ def test_the_worst_cell_follows_the_direction_of_the_metric(mirrored: Any, monke
 def test_the_record_is_an_artifact_below_the_output_folder(mirrored: Any) -> None:
     for trial in mirrored.plan.trials:
         run = mirrored.run(trial)
-        artifact = mirrored.output / "mlartifacts" / "two_methods" / run.info.run_id / "artifacts" / "record.json"
+        artifact = (
+            mirrored.output
+            / "mlartifacts"
+            / "two_methods"
+            / run.info.run_id
+            / "artifacts"
+            / "record.json"
+        )
         assert artifact.read_bytes() == (mirrored.files(trial) / "record.json").read_bytes()
     assert not (PROJECT / "mlruns").exists()
 
@@ -125,7 +156,16 @@ def test_mirroring_again_adds_nothing(mirrored: Any, study: Any, lost: str) -> N
 
 
 def test_values_that_are_no_numbers_are_left_out_and_names_made_legal() -> None:
-    values = {"a+b": 1.0, "nan": float("nan"), "inf": float("inf"), "-inf": float("-inf"), "é[1]": 2.0}
+    values = {
+        "a+b": 1.0,
+        "nan": float("nan"),
+        "inf": float("inf"),
+        "-inf": float("-inf"),
+        "é[1]": 2.0,
+    }
     assert finite(values) == {"a.b": 1.0, "é_1_": 2.0}
     assert legal_name("/a//b/../c+d") == "a/c.d"
-    assert dict(flattened({"hard": ("a", "b"), "none": None, "x": {"y": {"z": False}}})) == {"hard": '["a", "b"]', "x.y.z": "false"}
+    assert dict(flattened({"hard": ("a", "b"), "none": None, "x": {"y": {"z": False}}})) == {
+        "hard": '["a", "b"]',
+        "x.y.z": "false",
+    }

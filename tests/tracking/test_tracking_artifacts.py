@@ -1,4 +1,6 @@
-"""What lies beside a trial's numbers in MLflow: the data as an input, deployable weights; and the report's links."""
+"""What lies beside a trial's numbers in MLflow: the data as an input, deployable weights; and the
+report's links.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,14 @@ from urllib.parse import urlparse
 import pytest
 import torch
 
+from harness.analysis.results import read
 from harness.deploy import load
 from harness.errors import UserError
-from harness.render.document import Document, section, table
-from harness.render.html import html
-from harness.render.markdown import markdown
-from harness.render.runs import runs
-from harness.results import read
-from harness.tracking_addresses import Addresses
+from harness.reporting.document import Document, section, table
+from harness.reporting.html import html
+from harness.reporting.markdown import markdown
+from harness.reporting.sections.runs import runs
+from harness.tracking.mlflow.addresses import Addresses
 
 
 def fetched(study: Any, run: Any, name: str, to: Path) -> Path:
@@ -37,7 +39,9 @@ def test_the_data_are_an_input_by_name_and_fingerprint(mirrored: Any) -> None:
         (given,) = run.inputs.dataset_inputs
         facts = mirrored.read(trial, "spec.json")["dataset"]
         assert (given.dataset.name, given.dataset.digest) == ("digits", facts["fingerprint"])
-        assert {(tag.key, tag.value) for tag in given.tags} == {("mlflow.data.context", "train, val, test")}
+        assert {(tag.key, tag.value) for tag in given.tags} == {
+            ("mlflow.data.context", "train, val, test")
+        }
         assert json.loads(given.dataset.source)["protocol"] == "default"
         features = json.loads(json.loads(given.dataset.schema)["mlflow_tensorspec"]["features"])
         assert [(f["name"], f["tensor-spec"]["shape"]) for f in features] == [
@@ -49,7 +53,9 @@ def test_the_data_are_an_input_by_name_and_fingerprint(mirrored: Any) -> None:
         assert str(mirrored.output) not in repr(given.dataset.to_dictionary())
 
 
-def test_the_weights_of_a_run_predict_what_its_trial_predicted(mirrored: Any, tmp_path: Path) -> None:
+def test_the_weights_of_a_run_predict_what_its_trial_predicted(
+    mirrored: Any, tmp_path: Path
+) -> None:
     torch.set_num_threads(1)
     split = mirrored.plan.dataset.load("test")
     inputs = split.batch(torch.arange(len(split)))[0]
@@ -59,7 +65,8 @@ def test_the_weights_of_a_run_predict_what_its_trial_predicted(mirrored: Any, tm
         for at, present in ((0, [True, False, False]), (6, [True, True, True])):
             mask = torch.tensor(present).expand(len(split), -1)
             absent = {
-                name: x if here else torch.full_like(x, torch.nan) for (name, x), here in zip(inputs.items(), present, strict=True)
+                name: x if here else torch.full_like(x, torch.nan)
+                for (name, x), here in zip(inputs.items(), present, strict=True)
             }
             with torch.no_grad():
                 found = model(absent, mask).logits
@@ -68,14 +75,20 @@ def test_the_weights_of_a_run_predict_what_its_trial_predicted(mirrored: Any, tm
 
 def test_the_card_tells_what_the_record_tells(mirrored: Any, tmp_path: Path) -> None:
     trial = mirrored.plan.trials[1]
-    model, record = fetched(mirrored, mirrored.run(trial), "model", tmp_path / "card"), mirrored.read(trial, "record.json")
+    model, record = (
+        fetched(mirrored, mirrored.run(trial), "model", tmp_path / "card"),
+        mirrored.read(trial, "record.json"),
+    )
     card = json.loads((model / "card.json").read_text())
     assert card["weights"] == record["files"]["weights.pt"]
     assert {name: cell["value"] for name, cell in card["test"].items()} == {
-        name: pytest.approx(mirrored.cells(trial)[0][name.replace("+", ".")]) for name in record["combinations"]
+        name: pytest.approx(mirrored.cells(trial)[0][name.replace("+", ".")])
+        for name in record["combinations"]
     }
     text = (model / "README.md").read_text()
-    assert text.startswith(f"# {trial.row.label}, seed 0, on digits (default)\n") and trial.id in text
+    assert (
+        text.startswith(f"# {trial.row.label}, seed 0, on digits (default)\n") and trial.id in text
+    )
     assert all(f"{cell['value']:.1f}" in text for cell in card["test"].values())
     assert str(mirrored.output) not in text + json.dumps(card)
 
@@ -84,10 +97,16 @@ def test_weights_below_the_output_folder_are_no_copy(mirrored: Any) -> None:
     trial = mirrored.plan.trials[0]
     weights = folder(mirrored.run(trial)) / "model" / "weights.pt"
     assert weights.samefile(mirrored.files(trial) / "weights.pt")
-    assert {path.name for path in weights.parent.iterdir()} == {"weights.pt", "card.json", "README.md"}
+    assert {path.name for path in weights.parent.iterdir()} == {
+        "weights.pt",
+        "card.json",
+        "README.md",
+    }
 
 
-def test_weights_can_be_left_out_and_asked_for_later(study: Any, mirrored: Any, tmp_path: Path) -> None:
+def test_weights_can_be_left_out_and_asked_for_later(
+    study: Any, mirrored: Any, tmp_path: Path
+) -> None:
     bare = study("bare", "tracking.weights=false")
     bare.train()
     bare.mirror()
@@ -98,7 +117,9 @@ def test_weights_can_be_left_out_and_asked_for_later(study: Any, mirrored: Any, 
     full = study("bare")
     full.mirror()
     assert load(model).spec.names == ("thumb", "spectrum", "profile")
-    (copy := fetched(full, full.run(), "model", tmp_path / "x") / "weights.pt").write_bytes(b"other")
+    (copy := fetched(full, full.run(), "model", tmp_path / "x") / "weights.pt").write_bytes(
+        b"other"
+    )
     with pytest.raises(UserError, match=r"is not the file that its card describes"):
         load(copy.parent)
     with pytest.raises(UserError, match=r"there is no card\.json"):
@@ -118,4 +139,6 @@ def test_on_a_server_the_report_links_to_runs(mirrored: Any) -> None:
     assert "[bbb](http://host:5000/#/experiments/7/runs/bbb)" in markdown(document)
     assert '<a href="http' not in html(Document("t", "d", (runs(results, where, None),)))
     # Folders of a machine are still taken out of everything else.
-    assert "home" not in markdown(Document("t", "d", (section("x", table(["a"], [["/home/me/file"]])),)))
+    assert "home" not in markdown(
+        Document("t", "d", (section("x", table(["a"], [["/home/me/file"]])),))
+    )

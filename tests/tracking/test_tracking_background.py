@@ -1,4 +1,6 @@
-"""Mirroring beside the trials: what is merged, what waits, and what a dead, a silent and a living server do."""
+"""Mirroring beside the trials: what is merged, what waits, and what a dead, a silent and a living
+server do.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from harness.plan import PlannedTrial
 from harness.report import mirror, write_report
-from harness.tracking import BackgroundTracker, Tracker
+from harness.study.plan import PlannedTrial
+from harness.tracking.mlflow.tracker import BackgroundTracker, Tracker
 
 
 class Counting(Tracker):
@@ -110,7 +112,10 @@ def test_a_dead_server_is_told_once_and_stops_nothing(study: Any) -> None:
     background.trial_finished(down.plan.trials[0])
     assert not background.close()
     (sentence,) = said
-    assert "`python -m harness.report study=down --track`" in sentence and "Connection refused" in sentence
+    assert (
+        "`python -m harness.report study=down --track`" in sentence
+        and "Connection refused" in sentence
+    )
     assert "secret" not in sentence and "\n" not in sentence
 
 
@@ -136,7 +141,9 @@ def test_an_unreadable_store_and_a_broken_warning_do_not_raise(study: Any) -> No
 
 
 @pytest.mark.slow
-def test_a_real_server_shows_the_same_and_opens_with_the_command(study: Any, mirrored: Any, tmp_path: Path) -> None:
+def test_a_real_server_shows_the_same_and_opens_with_the_command(
+    study: Any, mirrored: Any, tmp_path: Path
+) -> None:
     port = free_port()
     command = shlex.split(mirrored.tracker.command())
     program = str(Path(sys.executable).parent / command[0])
@@ -166,13 +173,24 @@ def test_a_real_server_shows_the_same_and_opens_with_the_command(study: Any, mir
                 here.info.end_time,
             )
             assert served.curve(there, "train/loss") == mirrored.curve(here, "train/loss")
-            assert [file.path for file in served.client.list_artifacts(there.info.run_id)] == ["model", "record.json"]
-            sent = Path(served.client.download_artifacts(there.info.run_id, "model/weights.pt", str(tmp_path)))
+            assert [file.path for file in served.client.list_artifacts(there.info.run_id)] == [
+                "model",
+                "record.json",
+            ]
+            sent = Path(
+                served.client.download_artifacts(
+                    there.info.run_id, "model/weights.pt", str(tmp_path)
+                )
+            )
             assert sent.read_bytes() == (served.files(trial) / "weights.pt").read_bytes()
         assert [len(served.runs(kind)) for kind in ("study", "row")] == [1, 2]
         (summary,) = served.runs("study")
-        report = Path(served.client.download_artifacts(summary.info.run_id, "report.md", str(tmp_path))).read_text()
-        assert f"({uri}/#/experiments/{there.info.experiment_id}/runs/{there.info.run_id})" in report
+        report = Path(
+            served.client.download_artifacts(summary.info.run_id, "report.md", str(tmp_path))
+        ).read_text()
+        assert (
+            f"({uri}/#/experiments/{there.info.experiment_id}/runs/{there.info.run_id})" in report
+        )
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)

@@ -1,4 +1,6 @@
-"""Trials that run, fail, are killed or are trained again; experiments and databases that are not as they were left."""
+"""Trials that run, fail, are killed or are trained again; experiments and databases that are not as
+they were left.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from typing import Any
 import pytest
 
 from harness import PROJECT
-from harness.tracking import Tracker, TrackingError
-from harness.trial import record_failure, run_trial
+from harness.tracking.mlflow.tracker import Tracker, TrackingError
+from harness.training.trial import record_failure, run_trial
 
 EXPLODING = """
 from methods.sf_md import SFMD
@@ -34,10 +36,10 @@ class Stumbling(SFMD):
 # Dies at the worst moment: points are sent, and the offset does not say so yet.
 MIRROR_AND_DIE = """
 import os, signal, sys
-from harness import tracking_runs
-from harness.config import load_study
-from harness.plan import Plan
-from harness.tracking import Tracker
+from harness.tracking.mlflow import runs as tracking_runs
+from harness.study.config import load_study
+from harness.study.plan import Plan
+from harness.tracking.mlflow.tracker import Tracker
 
 write = tracking_runs.write_json
 tracking_runs.write_json = lambda path, value: os.kill(os.getpid(), signal.SIGKILL) if value["epochs"] else write(path, value)
@@ -56,7 +58,14 @@ def test_a_running_trial_is_mirrored_and_later_finished(study: Any) -> None:
     def watch(_: Any) -> None:
         running.mirror()
         run = running.run()
-        seen.append((run.info.status, run.data.tags["status"], len(running.curve(run, "train/loss")), run.info.end_time))
+        seen.append(
+            (
+                run.info.status,
+                run.data.tags["status"],
+                len(running.curve(run, "train/loss")),
+                run.info.end_time,
+            )
+        )
 
     run_trial(running.trial.job, watch)
     assert seen == [("RUNNING", "running", epochs, None) for epochs in (1, 2, 3)]
@@ -119,16 +128,25 @@ def test_a_failed_trial_that_is_resumed_goes_on_in_its_run(study: Any, tmp_path:
     resumed.mirror()
     after = resumed.run()
     assert after.info.run_id == before.info.run_id and statuses[-1] == "RUNNING"
-    assert (after.info.status, after.data.tags["status"]) == ("FINISHED", "done") and "reason" not in after.data.tags
+    assert (after.info.status, after.data.tags["status"]) == (
+        "FINISHED",
+        "done",
+    ) and "reason" not in after.data.tags
     assert [step for step, _, _ in resumed.curve(after, "train/loss")] == [0, 1]
 
 
-def test_a_trial_that_failed_before_its_first_epoch_and_then_succeeds_is_one_run(study: Any) -> None:
+def test_a_trial_that_failed_before_its_first_epoch_and_then_succeeds_is_one_run(
+    study: Any,
+) -> None:
     late = study("late", "seeds=[3]")
     record_failure(late.store.trial(late.trial.id), late.trial.job, "its teacher failed")
     late.mirror()
     run = late.run()
-    assert (run.info.status, run.data.tags["reason"], run.data.metrics) == ("FAILED", "its teacher failed", {})
+    assert (run.info.status, run.data.tags["reason"], run.data.metrics) == (
+        "FAILED",
+        "its teacher failed",
+        {},
+    )
     before = late.rows()
     late.mirror()
     assert late.rows() == before
@@ -139,7 +157,9 @@ def test_a_trial_that_failed_before_its_first_epoch_and_then_succeeds_is_one_run
     assert "reason" not in run.data.tags
 
 
-def test_a_trial_trained_again_replaces_its_run_and_keeps_the_old_one_in_the_trash(study: Any) -> None:
+def test_a_trial_trained_again_replaces_its_run_and_keeps_the_old_one_in_the_trash(
+    study: Any,
+) -> None:
     again = study("again", "seeds=[4]")
     again.train()
     again.mirror()
@@ -149,16 +169,20 @@ def test_a_trial_trained_again_replaces_its_run_and_keeps_the_old_one_in_the_tra
     again.mirror()
     second = again.run()
     assert second.info.run_id != first.info.run_id
-    assert [t for _, t, _ in again.curve(second, "train/loss")] == [round(e["time"] * 1000) for e in again.history(again.trial)]
+    assert [t for _, t, _ in again.curve(second, "train/loss")] == [
+        round(e["time"] * 1000) for e in again.history(again.trial)
+    ]
     trashed = again.client.get_run(first.info.run_id)
     assert (trashed.info.lifecycle_stage, trashed.data.tags["kind"]) == ("deleted", "superseded")
 
 
-def test_stale_and_relabelled_trials_are_described_anew(study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stale_and_relabelled_trials_are_described_anew(
+    study: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stale = study("stale", "seeds=[1]")
     stale.train()
     stale.mirror()
-    monkeypatch.setattr("harness.trial.code_hash", lambda *classes: "0123456789abcdef")
+    monkeypatch.setattr("harness.training.trial.code_hash", lambda *classes: "0123456789abcdef")
     renamed = study("stale", "seeds=[1]", "methods=[{method: sf_md, label: baseline}]")
     renamed.mirror()
     run = renamed.run()
@@ -172,7 +196,9 @@ def test_a_run_whose_creation_was_answered_too_late_does_not_stay_double(study: 
     double.mirror()
     run = double.run()
     tags = {"kind": "trial", "trial_id": double.trial.id}
-    double.client.create_run(double.experiment.experiment_id, run.info.start_time, tags, run.info.run_name)
+    double.client.create_run(
+        double.experiment.experiment_id, run.info.start_time, tags, run.info.run_name
+    )
     assert len(double.runs()) == 2
     double.mirror()
     kept = double.run()
@@ -185,7 +211,9 @@ def test_another_training_of_the_same_trial_by_somebody_else_is_left_alone(study
     shared.mirror()
     ours = shared.run()
     tags = {"kind": "trial", "trial_id": shared.trial.id}
-    theirs = shared.client.create_run(shared.experiment.experiment_id, 1_700_000_000_000, tags, "on another machine")
+    theirs = shared.client.create_run(
+        shared.experiment.experiment_id, 1_700_000_000_000, tags, "on another machine"
+    )
     shared.mirror()
     assert {run.info.run_id for run in shared.runs()} == {theirs.info.run_id, ours.info.run_id}
 
@@ -206,19 +234,28 @@ def test_the_study_has_one_run_with_the_newest_report(study: Any, tmp_path: Path
     report = tmp_path / "report.md"
     report.write_text("first")
     for mean in (50.0, 50.0):
-        summary.tracker.mirror_study([report], {"accuracy_mean": mean, "gap": float("nan")}, {"rows": "1"})
+        summary.tracker.mirror_study(
+            [report], {"accuracy_mean": mean, "gap": float("nan")}, {"rows": "1"}
+        )
     (run,) = summary.runs("study")
     times = [line["time"] for trial in summary.plan.trials for line in summary.history(trial)]
     assert summary.curve(run, "accuracy_mean") == [(0, round(max(times) * 1000), 50.0)]
     # The newest run is the first that MLflow shows.
-    assert (run.info.start_time, run.info.end_time) == (round(max(times) * 1000), round(max(times) * 1000))
+    assert (run.info.start_time, run.info.end_time) == (
+        round(max(times) * 1000),
+        round(max(times) * 1000),
+    )
     report.write_text("second")
-    study("summary", "seeds=[0,1]").tracker.mirror_study([report], {"accuracy_mean": 40.0}, {"rows": "2"})
+    study("summary", "seeds=[0,1]").tracker.mirror_study(
+        [report], {"accuracy_mean": 40.0}, {"rows": "2"}
+    )
     (run,) = summary.runs("study")
     # A lower value at the same moment would lose against the old one in MLflow's eyes.
     assert run.data.metrics == {"accuracy_mean": 40.0}
     assert {"kind": "study", "study": "summary", "rows": "2"}.items() <= run.data.tags.items()
-    (artifact,) = (summary.output / "mlartifacts" / "summary" / run.info.run_id / "artifacts").iterdir()
+    (artifact,) = (
+        summary.output / "mlartifacts" / "summary" / run.info.run_id / "artifacts"
+    ).iterdir()
     assert artifact.read_text() == "second"
 
 
@@ -231,16 +268,25 @@ def test_a_sqlite_uri_of_the_user_is_used_as_it_is(study: Any, mirrored: Any) ->
     assert given.run().info.status == "FINISHED"
 
 
-def test_a_users_file_that_is_no_mlflow_database_is_refused_in_one_sentence(study: Any, tmp_path: Path) -> None:
+def test_a_users_file_that_is_no_mlflow_database_is_refused_in_one_sentence(
+    study: Any, tmp_path: Path
+) -> None:
     (tmp_path / "notes.db").write_text("mine")
     wrong = study("wrong", f"tracking.uri=sqlite:///{tmp_path}/notes.db")
     wrong.train()
-    with pytest.raises(TrackingError, match=r"notes\.db is not a complete MLflow database; name another file") as error:
+    with pytest.raises(
+        TrackingError, match=r"notes\.db is not a complete MLflow database; name another file"
+    ) as error:
         wrong.mirror()
-    assert "`python -m harness.report study=wrong --track`" in str(error.value) and "\n" not in str(error.value)
+    assert "`python -m harness.report study=wrong --track`" in str(error.value) and "\n" not in str(
+        error.value
+    )
     assert (tmp_path / "notes.db").read_text() == "mine"
 
 
 def test_the_command_that_opens_a_server(study: Any) -> None:
     secret = study("server", "tracking.uri=https://me:secret@host:5000")
-    assert Tracker(secret.study, secret.plan).command() == "python -m webbrowser 'https://me:***@host:5000'"
+    assert (
+        Tracker(secret.study, secret.plan).command()
+        == "python -m webbrowser 'https://me:***@host:5000'"
+    )

@@ -1,4 +1,6 @@
-"""The MLflow database: whole or absent, whoever is killed or starts at once; real processes, real migrations."""
+"""The MLflow database: whole or absent, whoever is killed or starts at once; real processes, real
+migrations.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,20 @@ from pathlib import Path
 
 import pytest
 
-from harness import PROJECT, tracking_db
+from harness import PROJECT
 from harness.errors import UserError
-from harness.tracking_db import ensure_database, ensure_usable, is_complete, move_aside, sqlite_file, sqlite_uri, without_password
+from harness.tracking.mlflow import database as tracking_db
+from harness.tracking.mlflow.database import (
+    ensure_database,
+    ensure_usable,
+    is_complete,
+    move_aside,
+    sqlite_file,
+    sqlite_uri,
+    without_password,
+)
 
-CREATE = "import sys; from pathlib import Path; from harness.tracking_db import ensure_database as f; f(*map(Path, sys.argv[1:]))"
+CREATE = "import sys; from pathlib import Path; from harness.tracking.mlflow.database import ensure_database as f; f(*map(Path, sys.argv[1:]))"
 
 
 def creator(path: Path) -> subprocess.Popen[str]:
@@ -49,7 +60,9 @@ def experiments(path: Path) -> list[str]:
 
 
 def half_made(path: Path) -> None:
-    """What a kill during MLflow's own migrations leaves: tables and a revision, and not yet the default experiment."""
+    """What a kill during MLflow's own migrations leaves: tables and a revision, and not yet the
+    default experiment.
+    """
     with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE experiments (experiment_id INTEGER PRIMARY KEY, name TEXT)")
         database.execute("CREATE TABLE alembic_version (version_num TEXT)")
@@ -59,7 +72,9 @@ def half_made(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A database that three processes wanted, two at once and one a little later, where a half-made one lay before."""
+    """A database that three processes wanted, two at once and one a little later, where a half-made
+    one lay before.
+    """
     path = tmp_path_factory.mktemp("two") / "my runs 100%" / "mlflow.db"
     path.parent.mkdir()
     half_made(path)
@@ -77,7 +92,9 @@ def test_processes_that_start_at_once_rebuild_a_half_made_database_once(rebuilt:
     assert experiments(rebuilt) == ["Default"]
     (aside,) = rebuilt.parent.glob("mlflow.db*.incomplete-*")
     with closing(sqlite3.connect(aside)) as database:
-        assert database.execute("SELECT version_num FROM alembic_version").fetchone() == ("451aebb31d03",)
+        assert database.execute("SELECT version_num FROM alembic_version").fetchone() == (
+            "451aebb31d03",
+        )
     assert not list(rebuilt.parent.glob(".mlflow.db.*.tmp*"))
 
 
@@ -96,11 +113,15 @@ def test_a_complete_database_is_left_alone(rebuilt: Path, tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db"]
 
 
-def test_sigkill_while_creating_leaves_nothing_half_made_and_the_next_one_works(tmp_path: Path) -> None:
+def test_sigkill_while_creating_leaves_nothing_half_made_and_the_next_one_works(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "mlflow.db"
     process = creator(path)
     # The temporary file has tables, so the migrations are under way.
-    wait_for(lambda: any(file.stat().st_size > 50_000 for file in tmp_path.glob(".mlflow.db.*.tmp")))
+    wait_for(
+        lambda: any(file.stat().st_size > 50_000 for file in tmp_path.glob(".mlflow.db.*.tmp"))
+    )
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait(30) == -signal.SIGKILL
     assert not path.exists()
@@ -149,7 +170,9 @@ def test_the_journal_of_a_killed_writer_is_rolled_back(rebuilt: Path, tmp_path: 
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", script, str(copy)]).returncode == -signal.SIGKILL
-    assert copy.with_name("mlflow.db-journal").stat().st_size > 0, "the writer left no journal, so nothing is tested"
+    assert copy.with_name("mlflow.db-journal").stat().st_size > 0, (
+        "the writer left no journal, so nothing is tested"
+    )
     assert is_complete(copy)
     assert experiments(copy) == ["Default"]
 
@@ -168,7 +191,9 @@ def test_a_journal_is_never_left_for_the_next_database(tmp_path: Path) -> None:
     path.with_name("mlflow.db-journal").write_text("pages of a file that somebody removed")
     move_aside(path)
     (aside,) = tmp_path.iterdir()
-    assert aside.name.startswith("mlflow.db-journal.incomplete-") and aside.read_text().startswith("pages")
+    assert aside.name.startswith("mlflow.db-journal.incomplete-") and aside.read_text().startswith(
+        "pages"
+    )
 
 
 def test_a_file_that_the_user_named_is_never_moved(tmp_path: Path) -> None:
@@ -176,7 +201,9 @@ def test_a_file_that_the_user_named_is_never_moved(tmp_path: Path) -> None:
     with closing(sqlite3.connect(theirs)) as database:
         database.execute("CREATE TABLE customers (name TEXT)")
     before = theirs.read_bytes()
-    with pytest.raises(UserError, match=r"tracking\.uri: .*customers\.db is not a complete MLflow database"):
+    with pytest.raises(
+        UserError, match=r"tracking\.uri: .*customers\.db is not a complete MLflow database"
+    ):
         ensure_usable(theirs, tmp_path)
     assert theirs.read_bytes() == before
 
@@ -197,10 +224,19 @@ def test_the_file_of_a_uri(uri: str, file: Path | None) -> None:
 
 
 def test_passwords_are_hidden() -> None:
-    assert without_password("no answer from https://me:p@ss:w@host:5000/x") == "no answer from https://me:***@host:5000/x"
-    assert without_password("http://host:5000/a@b sqlite:////tmp/x@y:z.db") == "http://host:5000/a@b sqlite:////tmp/x@y:z.db"
+    assert (
+        without_password("no answer from https://me:p@ss:w@host:5000/x")
+        == "no answer from https://me:***@host:5000/x"
+    )
+    assert (
+        without_password("http://host:5000/a@b sqlite:////tmp/x@y:z.db")
+        == "http://host:5000/a@b sqlite:////tmp/x@y:z.db"
+    )
 
 
 def test_importing_the_tracker_does_not_import_mlflow() -> None:
-    code = "import sys, harness.tracking; print([m for m in ('mlflow', 'sqlalchemy', 'alembic') if m in sys.modules])"
-    assert subprocess.check_output([sys.executable, "-c", code], cwd=PROJECT, text=True).strip() == "[]"
+    code = "import sys, harness.tracking.mlflow.tracker; print([m for m in ('mlflow', 'sqlalchemy', 'alembic') if m in sys.modules])"
+    assert (
+        subprocess.check_output([sys.executable, "-c", code], cwd=PROJECT, text=True).strip()
+        == "[]"
+    )

@@ -1,0 +1,1 @@
+"""The lists and protocols of CASIA-SURF."""

@@ -1,0 +1,313 @@
+"""What encoders receive of each column of a manifest, inferred from the files' headers and changed
+by options.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from datasets._manifest.csv_file import Sheet, rows_named
+from datasets._manifest.formats import (
+    TO_16_BITS,
+    Header,
+    Kind,
+    Layout,
+    Size,
+    arranged,
+    array,
+    picture,
+    sides,
+)
+from datasets._manifest.headers import Scan
+from datasets._media.audio import FRONT_ENDS, FrontEnd, front_end
+from harness.data.prepared import Item
+from harness.dataset import Modality
+from harness.errors import UserError, unknown
+from harness.protocol.hyperparameters import Value
+
+LONGEST_SIDE = 256
+DIVISOR = 32
+"""Sides of pictures that are segmented are multiples of it unless the study says otherwise:
+networks halve them five times.
+"""
+
+WINDOW_SECONDS = 0.032
+LONG_VECTOR = 1024
+"""Arrays of one dimension are features up to this length, and a sequence beyond."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One modality: the (C, H, W) that is stored and received, its stored type, and how a file
+    becomes that.
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int, int, int]
+    dtype: str
+    operation: str
+    read: Callable[[Path], Item]
+    what: str
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def modality(self) -> Modality:
+        """As methods and reports see it, before its mean and deviation are known."""
+        return Modality(self.name, self.shape, self.what)
+
+
+def columns(sheet: Sheet, scan: Scan, options: Mapping[str, Value]) -> list[Column]:
+    """All modalities; UserError, with row numbers, where a column's files do not go together."""
+    headers = {
+        name: _headers(sheet, scan, position) for position, name in enumerate(sheet.modalities)
+    }
+    kinds: dict[str, Kind] = {name: found[0][1].kind for name, found in headers.items()}
+    _check_named(options, sheet.modalities)
+    given = _given_sizes(str(options["size"]), sheet.modalities)
+    common = _segmented_size(sheet, headers, kinds) if sheet.dense else None
+    made = []
+    for name, found in headers.items():
+        size = given.get(name, common)
+        if kinds[name] == "image":
+            made.append(_image(name, found, size))
+        elif kinds[name] == "audio":
+            made.append(_audio(name, found, options))
+        else:
+            made.append(_array(sheet, name, found, size, options))
+    return made
+
+
+def _headers(sheet: Sheet, scan: Scan, position: int) -> list[tuple[int, Header]]:
+    """Row number and header of a column's files, those without a readable header left out."""
+    cells = [
+        (row.number, scan.headers[row.files[position]]) for row in sheet.rows if row.files[position]
+    ]
+    found = [(number, header) for number, header in cells if isinstance(header, Header)]
+    if not found:
+        reason = next(header for _, header in cells)
+        raise UserError(
+            f"{sheet.path.name}: no file of column '{sheet.modalities[position]}' can be read: {reason}"
+        )
+    return found
+
+
+def _check_named(options: Mapping[str, Value], names: Sequence[str]) -> None:
+    for name in filter(None, str(options["channels_last"]).split(",")):
+        if name.strip() not in names:
+            raise unknown("column in dataset.options.channels_last:", name.strip(), names)
+
+
+def _given_sizes(text: str, names: Sequence[str]) -> dict[str, Size]:
+    """``64x96`` for all, or ``rgb:64x96,depth:32x32``; empty for auto."""
+    if text == "auto":
+        return {}
+    if ":" not in text:
+        return dict.fromkeys(names, sides(text, "dataset.options.size"))
+    pairs = [part.partition(":") for part in text.split(",")]
+    for name, _, _ in pairs:
+        if name.strip() not in names:
+            raise unknown("column in dataset.options.size:", name.strip(), names)
+    return {name.strip(): sides(size.strip(), "dataset.options.size") for name, _, size in pairs}
+
+
+# ---------------------------------------------------------------------- pictures
+
+
+def _median_size(found: Sequence[tuple[int, Header]]) -> Size:
+    """The median height and width, shrunk to at most LONGEST_SIDE on the longer side."""
+    height, width = (
+        statistics.median_high(header.shape[axis] for _, header in found) for axis in (1, 2)
+    )
+    factor = min(1.0, LONGEST_SIDE / max(height, width))
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def _segmented_size(
+    sheet: Sheet, headers: Mapping[str, list[tuple[int, Header]]], kinds: Mapping[str, Kind]
+) -> Size | None:
+    """One size for all modalities that have pixels: that of the pictures, sides rounded to
+    multiples of DIVISOR.
+    """
+    pictures = [
+        header for name, found in headers.items() if kinds[name] == "image" for header in found
+    ]
+    if not pictures:
+        return None
+    height, width = _median_size(pictures)
+    return _rounded(height), _rounded(width)
+
+
+def _rounded(side: int) -> int:
+    return max(DIVISOR, (side + DIVISOR // 2) // DIVISOR * DIVISOR)
+
+
+def _image(name: str, found: Sequence[tuple[int, Header]], size: Size | None) -> Column:
+    channels = max(header.shape[0] for _, header in found)
+    shallow = [number for number, header in found if header.detail == "8"]
+    deep = len(shallow) < len(found)
+    stored = {header.shape[1:] for _, header in found}
+    target = size or (
+        _median_size(found)
+        if len(stored) > 1 or max(max(s) for s in stored) > LONGEST_SIDE
+        else _only(stored)
+    )
+    colour = "colour" if channels == 3 else "grey"
+    what = f"{len(found):,} pictures, {colour}, {16 if deep else 8} bits, {_sizes(stored)}"
+    remarks = []
+    if deep and shallow:
+        remarks.append(
+            f"'{name}' mixes 8 and 16 bits: 8 bits ({rows_named(shallow)}) are multiplied by {TO_16_BITS}"
+        )
+    grey = [number for number, header in found if header.shape[0] < channels]
+    if grey:
+        remarks.append(
+            f"'{name}' mixes grey and colour: grey pictures ({rows_named(grey)}) are repeated in all three channels"
+        )
+    if stored != {target}:
+        remarks.append(
+            f"'{name}' is resized to {_x(target)}; dataset.options.size={name}:HxW changes that"
+        )
+    operation = f"picture -> {channels} x {'16 bits as float32' if deep else '8 bits'}, bilinear with low-pass {_x(target)}"
+    read = partial(picture, channels=channels, deep=deep, size=target)
+    return Column(
+        name,
+        "image",
+        (channels, *target),
+        "float32" if deep else "uint8",
+        operation,
+        read,
+        what,
+        tuple(remarks),
+    )
+
+
+def _only(stored: set[tuple[int, ...]]) -> Size:
+    ((height, width),) = stored
+    return height, width
+
+
+def _sizes(stored: set[tuple[int, ...]]) -> str:
+    if len(stored) == 1:
+        return _x(next(iter(stored)))
+    heights, widths = zip(*stored, strict=True)
+    return f"{len(stored)} sizes from {min(heights)}x{min(widths)} to {max(heights)}x{max(widths)}"
+
+
+def _x(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+# ---------------------------------------------------------------------- sound
+
+
+def _audio(name: str, found: Sequence[tuple[int, Header]], options: Mapping[str, Value]) -> Column:
+    rates = Counter(header.rate for _, header in found)
+    lengths = sorted(header.shape[0] / header.rate for _, header in found)
+    seconds = float(options["seconds"]) or _covering(lengths)
+    chosen = _front_end(
+        str(options["front_end"]),
+        int(options["rate"]) or rates.most_common(1)[0][0],
+        seconds,
+        lengths,
+    )
+    mixed = sorted(rates) if set(rates) != {chosen.rate} else []
+    remarks = (
+        [f"'{name}' is resampled from {', '.join(map(str, mixed))} Hz to {chosen.rate} Hz"]
+        if mixed
+        else []
+    )
+    if lengths[0] != lengths[-1]:
+        remarks.append(
+            f"'{name}' lasts {lengths[0]:.2f} to {lengths[-1]:.2f} s and is brought to {chosen.seconds:g} s: longer sound is cut, "
+            "shorter repeated; dataset.options.seconds changes that"
+        )
+    windows = f"windows of {chosen.window} every {chosen.hop}"
+    what = f"{len(found):,} wav files as log spectrograms, {chosen.rate} Hz, {chosen.seconds:g} s, {windows}"
+    return Column(
+        name, "audio", chosen.shape, "float16", chosen.describe(), chosen.read, what, tuple(remarks)
+    )
+
+
+def _covering(lengths: Sequence[float]) -> float:
+    """The length that 95 % of the files do not exceed, in hundredths of a second, rounded up."""
+    return float(np.ceil(np.quantile(lengths, 0.95, method="inverted_cdf") * 100 - 1e-9) / 100)
+
+
+def _front_end(name: str, rate: int, seconds: float, lengths: Sequence[float]) -> FrontEnd:
+    if name != "auto":
+        return front_end(name, seconds)
+    window = max(16, 1 << round(np.log2(rate * WINDOW_SECONDS)))
+    return replace(
+        FRONT_ENDS["B"],
+        name="auto",
+        rate=rate,
+        seconds=max(seconds, window / rate),
+        window=window,
+        hop=window // 2,
+    )
+
+
+# ---------------------------------------------------------------------- arrays
+
+
+def _array(
+    sheet: Sheet,
+    name: str,
+    found: Sequence[tuple[int, Header]],
+    size: Size | None,
+    options: Mapping[str, Value],
+) -> Column:
+    shape = _one_shape(sheet, name, found)
+    layout, remarks = _layout(name, shape, options)
+    received = arranged(np.empty(shape, dtype=np.bool_), layout).shape
+    target = size if size is not None and len(shape) > 1 and size != received[1:] else None
+    final = (received[0], *(target or received[1:]))
+    types = {header.detail for _, header in found}
+    dtype = "uint8" if types <= {"uint8", "bool"} else "float32"
+    what = f"{len(found):,} arrays of shape {_x(shape)}, {', '.join(sorted(types))}"
+    if target is not None:
+        remarks.append(f"'{name}' is resized to {_x(target)}")
+    operation = f"npy {shape} {layout} -> {dtype} {final}"
+    read = partial(array, layout=layout, size=target, dtype=dtype)
+    return Column(name, "array", final, dtype, operation, read, what, tuple(remarks))
+
+
+def _one_shape(sheet: Sheet, name: str, found: Sequence[tuple[int, Header]]) -> tuple[int, ...]:
+    shapes = Counter(header.shape for _, header in found)
+    shape = shapes.most_common(1)[0][0]
+    odd = [(number, header.shape) for number, header in found if header.shape != shape]
+    if odd:
+        raise UserError(
+            f"{sheet.path.name}: the arrays of column '{name}' have the shape {shape}, but not in "
+            f"{rows_named([n for n, _ in odd])} ({odd[0][1]}); a modality has one shape: pad or cut these, or empty the cells"
+        )
+    if len(shape) > 3:
+        raise UserError(
+            f"{sheet.path.name}: the arrays of column '{name}' have {len(shape)} dimensions {shape}; at most three are read"
+        )
+    return shape
+
+
+def _layout(
+    name: str, shape: tuple[int, ...], options: Mapping[str, Value]
+) -> tuple[Layout, list[str]]:
+    last = name in [part.strip() for part in str(options["channels_last"]).split(",")]
+    if len(shape) == 1:
+        wanted = str(options["vectors"])
+        if wanted == "sequence" or (wanted == "auto" and shape[0] > LONG_VECTOR):
+            return "sequence", [f"'{name}' is read as a sequence of {shape[0]} values"]
+        return "features", [
+            f"'{name}' is read as {shape[0]} features, each normalised by itself; dataset.options.vectors changes that"
+        ]
+    if len(shape) == 3 and not last and shape[2] <= 4 < shape[0]:
+        hint = f"is read as (channels, height, width) = {shape}; if its channels come last, set dataset.options.channels_last={name}"
+        return "first", [f"'{name}' {hint}"]
+    return ("last" if last and len(shape) == 3 else "first"), []

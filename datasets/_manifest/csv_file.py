@@ -1,0 +1,313 @@
+"""A manifest as it is written: one CSV, its columns and cells, and what can be wrong with them
+before any file is opened.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from datasets._manifest.formats import kind_of
+from harness.dataset import SPLITS
+from harness.errors import UserError, nearest, shown, unknown
+
+LABELS = ("label", "label_path")
+RESERVED = ("split", *LABELS)
+DELIMITERS = (",", ";", "\t")
+LEAVE_OUT = "name the columns that are modalities with dataset.options.modalities=A,B"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample: where it stands in the file, its split, its label (a class or a path), and a path
+    per modality, '' for none.
+    """
+
+    number: int
+    split: str
+    label: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A manifest's samples; paths are relative to ``folder``. ``dense``: labels are paths of label
+    maps.
+    """
+
+    path: Path
+    folder: Path
+    modalities: tuple[str, ...]
+    dense: bool
+    rows: tuple[Row, ...]
+    remarks: tuple[str, ...]
+
+    def of(self, split: str) -> list[Row]:
+        """The rows of one split, in the file's order."""
+        return [row for row in self.rows if row.split == split]
+
+
+def rows_named(numbers: Sequence[int]) -> str:
+    """``row 5`` or ``rows 5, 6, 9 and 4 more``; the header is row 1, as in a spreadsheet."""
+    return f"row{'s' if len(numbers) > 1 else ''} {shown(numbers)}"
+
+
+def read_sheet(path: Path, folder: Path, modalities: Sequence[str], task: str) -> Sheet:
+    """The manifest at ``path``; UserError, with row numbers, for whatever cannot be meant.
+
+    Args:
+        path: the CSV; comma, semicolon or tab separated, UTF-8 with or without a byte order mark.
+        folder: what its paths are relative to.
+        modalities: columns to take; empty for all that are not split, label or label_path.
+        task: auto or a task; decides between label and label_path where both are there.
+    """
+    header, lines = _table(path)
+    names = _modalities(path, header, modalities)
+    label = _label_column(path, header, task)
+    places = [header.index(name) for name in ("split", label, *names)]
+    cells = [(number, [line[place].strip() for place in places]) for number, line in lines]
+    stray = [
+        number
+        for number, line in lines
+        if any(line[place] != line[place].strip() for place in places)
+    ]
+    splits = _splits(path, [(number, line[0]) for number, line in cells])
+    rows = [
+        Row(
+            number,
+            split,
+            _relative(line[1]) if label == "label_path" else line[1],
+            tuple(map(_relative, line[2:])),
+        )
+        for (number, line), split in zip(cells, splits, strict=True)
+    ]
+    sheet = Sheet(path, folder, names, label == "label_path", tuple(rows), ())
+    _check_cells(sheet)
+    remarks = (
+        [f"spaces around {len(stray)} rows' cells were removed ({rows_named(stray)})"]
+        if stray
+        else []
+    )
+    rows, more = _without_duplicates(sheet)
+    return Sheet(path, folder, names, label == "label_path", tuple(rows), (*remarks, *more))
+
+
+# ---------------------------------------------------------------------- the table
+
+
+def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header and (row number, cells); rows without any content are left out."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(
+            f"the manifest {path} does not exist; dataset.manifest= names a CSV file"
+        ) from None
+    except IsADirectoryError:
+        raise UserError(f"dataset.manifest={path} is a folder; name the CSV file in it") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV UTF-8"
+        ) from error
+    first = text.partition("\n")[0]
+    delimiter = max(DELIMITERS, key=first.count)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
+    if not lines:
+        raise UserError(
+            f"{path.name} is empty; its first row must name the columns: split, label or label_path, and one per modality"
+        )
+    return _header(path, lines[0][1]), _even(path, lines)
+
+
+def _header(path: Path, cells: list[str]) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    names = [name.lower() if name.lower() in RESERVED else name for name in names]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or "" in names:
+        problem = (
+            f"has the column '{twice[0]}' twice"
+            if twice and twice[0]
+            else "has a column without a name"
+        )
+        raise UserError(
+            f"{path.name} {problem}; every column needs a name of its own in the first row"
+        )
+    return names
+
+
+def _even(path: Path, lines: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+    """The rows below the header; UserError where one has another number of cells."""
+    width = len(_header(path, lines[0][1]))
+    odd = [
+        n
+        for n, line in lines[1:]
+        if len(line) < width or any(cell.strip() for cell in line[width:])
+    ]
+    if odd:
+        raise UserError(
+            f"{path.name}: the first row has {width} cells, but not {rows_named(odd)}; "
+            "put cells that contain the separator into quotes"
+        )
+    if len(lines) < 2:
+        raise UserError(f"{path.name} has no samples: there is nothing below its first row")
+    return lines[1:]
+
+
+def _modalities(path: Path, header: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    there = [name for name in header if name not in RESERVED]
+    for name in wanted:
+        if name not in there:
+            raise unknown(f"column in dataset.options.modalities for {path.name}:", name, there)
+    names = tuple(wanted) or tuple(there)
+    if len(set(names)) < 2:
+        raise UserError(
+            f"{path.name} has {len(set(names))} modality column{'' if names else 's'} ({', '.join(names) or 'none'}); a comparison "
+            "under missing modalities needs at least two columns beside split and label"
+        )
+    bad = [name for name in names if set(name) & set("+.,/\\")]
+    if bad:
+        raise UserError(
+            f"{path.name}: column '{bad[0]}' contains one of + . , / \\, which separate names; rename it"
+        )
+    return names
+
+
+def _label_column(path: Path, header: Sequence[str], task: str) -> str:
+    if "split" not in header:
+        raise UserError(
+            f"{path.name} has no column 'split' (train, val or test of every row){nearest('split', header)}"
+        )
+    found = [name for name in LABELS if name in header]
+    if not found:
+        raise UserError(
+            f"{path.name} has neither a column 'label' (a class) nor 'label_path' (a map of classes){nearest('label', header)}"
+        )
+    wanted = {"auto": found[-1], "segmentation": "label_path"}.get(task, "label")
+    if wanted not in found:
+        raise UserError(
+            f"{path.name} has no column '{wanted}', which dataset.options.task={task} needs; it has '{found[0]}'"
+        )
+    return wanted
+
+
+def _splits(path: Path, cells: Sequence[tuple[int, str]]) -> list[str]:
+    named = [(number, cell.lower()) for number, cell in cells]
+    wrong = [(number, cell) for number, cell in named if cell not in SPLITS]
+    if wrong:
+        where = rows_named([number for number, cell in wrong if cell == wrong[0][1]])
+        hint = {
+            "valid": "val",
+            "validation": "val",
+            "dev": "val",
+            "training": "train",
+            "testing": "test",
+        }.get(wrong[0][1])
+        advice = (
+            f"; did you mean '{hint}'? known: {', '.join(SPLITS)}"
+            if hint
+            else nearest(wrong[0][1], SPLITS)
+        )
+        raise UserError(f"{path.name}: unknown split '{wrong[0][1]}' in {where}{advice}")
+    return [cell for _, cell in named]
+
+
+# ---------------------------------------------------------------------- cells
+
+
+def _relative(cell: str) -> str:
+    """A cell's path with forward slashes, ``..`` resolved; '' stays."""
+    return os.path.normpath(cell.replace("\\", "/")) if cell else ""
+
+
+def _check_cells(sheet: Sheet) -> None:
+    name = sheet.path.name
+    unlabelled = [row.number for row in sheet.rows if not row.label]
+    if unlabelled:
+        raise UserError(
+            f"{name}: no label in {rows_named(unlabelled)}; give each sample one, or remove the row"
+        )
+    bare = [row.number for row in sheet.rows if not any(row.files)]
+    if bare:
+        raise UserError(
+            f"{name}: no modality at all in {rows_named(bare)}; remove what has nothing to show"
+        )
+    for position, column in enumerate(sheet.modalities):
+        _check_column(
+            sheet,
+            column,
+            [(row.number, row.files[position]) for row in sheet.rows if row.files[position]],
+        )
+        if not any(row.files[position] for row in sheet.of("train")):
+            raise UserError(
+                f"{name}: column '{column}' is empty in every row of train, so that nothing can be learned from it; {LEAVE_OUT}"
+            )
+    if sheet.dense:
+        _inside(sheet, "label_path", [(row.number, row.label) for row in sheet.rows])
+
+
+def _check_column(sheet: Sheet, column: str, cells: Sequence[tuple[int, str]]) -> None:
+    if not cells:
+        raise UserError(
+            f"{sheet.path.name}: column '{column}' is empty in every row; fill it, or {LEAVE_OUT}"
+        )
+    _inside(sheet, column, cells)
+    kinds = {kind_of(cell): number for number, cell in reversed(cells)}
+    if None in kinds:
+        cell = next(cell for _, cell in cells if kind_of(cell) is None)
+        raise UserError(
+            f"{sheet.path.name}: column '{column}' has '{cell}' in row {kinds[None]}, which is no picture, wav or npy file by its "
+            f"ending; if the column is not a modality, {LEAVE_OUT}"
+        )
+    if len(kinds) > 1:
+        found = " and ".join(
+            f"{kind} (row {row})" for kind, row in sorted(kinds.items(), key=lambda item: item[1])
+        )
+        raise UserError(
+            f"{sheet.path.name}: column '{column}' mixes {found}; give each kind a column of its own"
+        )
+
+
+def _inside(sheet: Sheet, column: str, cells: Sequence[tuple[int, str]]) -> None:
+    outside = [
+        number
+        for number, cell in cells
+        if PurePosixPath(cell).is_absolute() or cell.startswith("..") or cell[1:2] == ":"
+    ]
+    if outside:
+        cell = dict(cells)[outside[0]]
+        raise UserError(
+            f"{sheet.path.name}: column '{column}' leaves the folder of the manifest in {rows_named(outside)} ('{cell}'); "
+            "write paths relative to it, or name the folder that they are relative to with dataset.root="
+        )
+
+
+def _without_duplicates(sheet: Sheet) -> tuple[list[Row], list[str]]:
+    """Rows of which none repeats another; UserError where repeated samples differ in split or
+    label.
+    """
+    first: dict[tuple[str, ...], Row] = {}
+    repeated = []
+    for row in sheet.rows:
+        other = first.setdefault(row.files, row)
+        if other is row:
+            continue
+        for what, a, b in (("split", other.split, row.split), ("label", other.label, row.label)):
+            if a != b:
+                raise UserError(
+                    f"{sheet.path.name}: rows {other.number} and {row.number} are the same sample "
+                    f"with {what} '{a}' and '{b}'; keep one"
+                )
+        repeated.append(row.number)
+    said = (
+        [f"{len(repeated)} repeated samples count once ({rows_named(repeated)})"]
+        if repeated
+        else []
+    )
+    return list(first.values()), said

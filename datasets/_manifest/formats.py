@@ -1,0 +1,234 @@
+"""Files of a user's data by their ending: what their headers tell, and how they are read as arrays
+(C, H, W).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+from PIL import Image
+
+from datasets._media.audio import is_pointer
+from harness.data.images import DAMAGE, read_image
+from harness.data.prepared import Item, Unreadable
+from harness.errors import UserError
+
+Kind = Literal["image", "audio", "array"]
+Size = tuple[int, int]
+
+ENDINGS: dict[str, Kind] = {
+    **dict.fromkeys(
+        (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"), "image"
+    ),
+    ".wav": "audio",
+    ".npy": "array",
+}
+GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+TO_16_BITS = 257
+"""What white of 8 bits is multiplied by to be white of 16."""
+
+POINTER_REASON = (
+    "a git-lfs pointer, not the file itself: run `git lfs pull` in the copy that it comes from"
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a file without decoding it.
+
+    ``shape``: a picture's (channels, H, W) with 1 or 3 channels, an array's own shape, a sound's
+    (samples,). ``detail``: a picture's bits per channel, an array's type. ``rate`` in Hz, of sound.
+    """
+
+    kind: Kind
+    shape: tuple[int, ...]
+    detail: str = ""
+    rate: int = 0
+
+
+def kind_of(name: str) -> Kind | None:
+    """The kind of a file by the ending of its name; None for one that is not known."""
+    return ENDINGS.get(Path(name).suffix.lower())
+
+
+def read_header(path: Path) -> Header:
+    """The header of a file whose ending is known; Unreadable when there is no such header in it."""
+    with path.open("rb") as stream:
+        start = stream.read(64)
+        if is_pointer(start):
+            raise Unreadable(path, POINTER_REASON)
+        stream.seek(0)
+        try:
+            return {"image": _picture, "audio": _sound, "array": _array}[
+                ENDINGS[path.suffix.lower()]
+            ](stream)
+        except (*DAMAGE, KeyError) as error:
+            raise Unreadable(
+                path, f"no header of a {path.suffix.lower()} file ({error or type(error).__name__})"
+            ) from error
+
+
+def _picture(stream: BinaryIO) -> Header:
+    with Image.open(stream) as picture:
+        if picture.mode == "F":
+            raise ValueError("numbers with a decimal point; save them as npy")
+        deep = picture.mode.startswith("I")
+        return Header(
+            "image",
+            (1 if picture.mode in GREY else 3, picture.height, picture.width),
+            "16" if deep else "8",
+        )
+
+
+def _array(stream: BinaryIO) -> Header:
+    version = np.lib.format.read_magic(stream)
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, _, dtype = read(stream)
+    if dtype.kind not in "buif":
+        raise ValueError(f"type {dtype}, which is not of real numbers")
+    if not shape or 0 in shape:
+        raise ValueError(f"shape {shape}, which holds no values")
+    return Header("array", tuple(int(side) for side in shape), str(dtype))
+
+
+def _sound(stream: BinaryIO) -> Header:
+    head = stream.read(12)
+    if head[:4] not in (b"RIFF", b"RIFX", b"RF64") or head[8:] != b"WAVE":
+        raise ValueError("it does not begin as one")
+    order, rate, frame = ">" if head[:4] == b"RIFX" else "<", 0, 0
+    while len(part := stream.read(8)) == 8:
+        name, size = struct.unpack(f"{order}4sI", part)
+        if name == b"fmt ":
+            _, _, rate, _, frame = struct.unpack(f"{order}HHIIH", stream.read(14))
+            stream.seek(size - 14 + size % 2, io.SEEK_CUR)
+        elif name == b"data":
+            return Header("audio", (_samples(min(size, _left(stream)), frame, rate),), rate=rate)
+        else:
+            stream.seek(size + size % 2, io.SEEK_CUR)
+    raise ValueError("no sound in it")
+
+
+def _left(stream: BinaryIO) -> int:
+    """Bytes from here to the end of the file, which streamed sound goes to."""
+    here = stream.tell()
+    return stream.seek(0, io.SEEK_END) - here
+
+
+def _samples(size: int, frame: int, rate: int) -> int:
+    if frame <= 0 or rate <= 0 or size < frame:
+        raise ValueError("no samples in it")
+    return size // frame
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def picture(path: Path, channels: int, deep: bool, size: Size) -> Item:
+    """A picture as (channels, H, W) of the size (H, W): uint8, or float32 in 0..65535 where the
+    column has 16 bits.
+
+    Grey is repeated in colour columns; 8 bits are brought to 16 with 255 -> 65535. Resized
+    bilinearly, over the area that a pixel of the result covers (low-pass filtered). Unreadable
+    where it cannot be decoded.
+    """
+    header = read_header(path)
+    own = header.detail == "16"
+    pixels = read_image(path, "I;16" if own else "RGB" if header.shape[0] == 3 else "L")
+    values = pixels.astype(np.float32) * (1 if own else TO_16_BITS) if deep else pixels
+    if values.shape[0] != channels:
+        values = values.repeat(channels, 0)
+    return resized(values, size)
+
+
+def label_map(path: Path) -> Item:
+    """A map of stored class numbers (H, W), from a picture or a 2-D npy of integers; Unreadable for
+    anything else.
+    """
+    if path.suffix.lower() != ".npy":
+        return np.asarray(read_image(path, "index")[0])
+    values = _loaded(path)
+    if values.ndim != 2 or values.dtype.kind not in "bui":
+        raise Unreadable(
+            path,
+            f"{values.dtype} of shape {values.shape} where a map (H, W) of class numbers is expected",
+        )
+    return values
+
+
+def array(path: Path, layout: Layout, size: Size | None, dtype: str) -> Item:
+    """An npy file as (C, H, W), resized where ``size`` is given; Unreadable when it is damaged or
+    holds non-finite values.
+    """
+    values = arranged(_loaded(path), layout)
+    if not np.isfinite(values).all():
+        raise Unreadable(path, "holds values that are not finite")
+    return resized(values.astype(dtype), size) if size is not None else values.astype(dtype)
+
+
+Layout = Literal["features", "sequence", "first", "last"]
+
+
+def arranged(values: Item, layout: Layout) -> Item:
+    """(n,) as ``features`` (n, 1, 1) or a ``sequence`` (1, 1, n), (H, W) as (1, H, W), (C, H, W)
+    channels ``first`` or ``last``.
+    """
+    if values.ndim == 1:
+        return values.reshape(-1, 1, 1) if layout == "features" else values.reshape(1, 1, -1)
+    if values.ndim == 2:
+        return values.reshape(1, *values.shape)
+    return np.ascontiguousarray(values.transpose(2, 0, 1)) if layout == "last" else values
+
+
+def _loaded(path: Path) -> Item:
+    # Says more than numpy about what is no npy file.
+    read_header(path)
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except FileNotFoundError:
+        raise
+    except (*DAMAGE, KeyError) as error:
+        raise Unreadable(path, str(error) or type(error).__name__) from error
+
+
+def resized(values: Item, size: Size) -> Item:
+    """(C, H, W), uint8 or float32, at the size (h, w); bilinear, low-pass filtered where it
+    shrinks.
+    """
+    if values.shape[1:] == size:
+        return np.ascontiguousarray(values)
+    target = (size[1], size[0])
+    planes = [
+        np.asarray(Image.fromarray(plane).resize(target, Image.Resampling.BILINEAR))
+        for plane in values
+    ]
+    return np.stack(planes)
+
+
+def nearest(values: Item, size: Size) -> Item:
+    """A label map (H, W) at the size (h, w) by nearest neighbour, pixel centres aligned."""
+    rows, columns = (
+        ((np.arange(n) + 0.5) * side / n).astype(np.int64)
+        for n, side in zip(size, values.shape, strict=True)
+    )
+    return np.asarray(values[rows][:, columns])
+
+
+def sides(text: str, key: str) -> Size:
+    """``64`` or ``64x96`` as (H, W); UserError naming the key."""
+    parts = text.lower().replace(",", "x").split("x")
+    if len(parts) not in (1, 2) or not all(
+        part.strip().isdigit() and int(part) > 0 for part in parts
+    ):
+        raise UserError(
+            f"{key}={text} is not a size: give one number of pixels, such as 64, or height x width, such as 64x96"
+        )
+    return int(parts[0]), int(parts[-1])

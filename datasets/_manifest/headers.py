@@ -1,0 +1,152 @@
+"""The headers of a manifest's files: read in parallel, kept beside the cache, missing files named
+by row.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets._manifest.csv_file import Sheet, rows_named
+from datasets._manifest.formats import Header, label_map, read_header
+from harness.data.prepared import Unreadable, digest
+from harness.errors import UserError, shown
+from harness.store import read_json, write_json
+
+THREADS = 8
+SAMPLED = 4096
+"""Bytes from both ends of a file that, with its size, tell it from another one of its name."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What is known of a manifest's files without decoding pictures, sounds and arrays.
+
+    ``headers``: path as in the manifest -> header, or the reason why it has none. ``values``: path
+    of a label map -> the class numbers in it and its (H, W), or the reason why it cannot be read;
+    these are decoded, once.
+    """
+
+    headers: Mapping[str, Header | str]
+    values: Mapping[str, tuple[tuple[int, ...], tuple[int, int]] | str]
+    state: Mapping[str, tuple[int, int]]
+
+    def save(self, folder: Path, sheet: Sheet) -> None:
+        """Keep it beside the cache, so that no file is opened again while its size and time are the
+        same.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        headers = {
+            name: header if isinstance(header, str) else asdict(header)
+            for name, header in self.headers.items()
+        }
+        write_json(
+            _saved(folder, sheet),
+            {"headers": headers, "values": dict(self.values), "state": dict(self.state)},
+        )
+
+
+def scan(sheet: Sheet, cache: Path | None) -> Scan:
+    """Look at every file of a manifest; UserError naming the rows of those that are not there."""
+    files = sorted({name for row in sheet.rows for name in row.files if name})
+    maps = sorted({row.label for row in sheet.rows}) if sheet.dense else []
+    state = _state(sheet, [*files, *maps])
+    old = (read_json(_saved(cache, sheet)) if cache is not None else None) or {
+        "headers": {},
+        "values": {},
+        "state": {},
+    }
+    known = {name for name, facts in state.items() if old["state"].get(name) == list(facts)}
+    headers = {name: _restored(value) for name, value in old["headers"].items() if name in known}
+    values = {
+        name: _restored_values(value) for name, value in old["values"].items() if name in known
+    }
+    headers |= _mapped(sheet.folder, [name for name in files if name not in headers], _header)
+    values |= _mapped(sheet.folder, [name for name in maps if name not in values], _values)
+    return Scan(
+        {name: headers[name] for name in files}, {name: values[name] for name in maps}, state
+    )
+
+
+def contents(sheet: Sheet, state: Mapping[str, tuple[int, int]]) -> str:
+    """A hash of all files: their names in the manifest, their sizes and both ends of each."""
+
+    def ends(path: Path) -> int:
+        with path.open("rb") as stream:
+            start = stream.read(SAMPLED)
+            size = stream.seek(0, 2)
+            stream.seek(max(0, size - SAMPLED))
+            return zlib.crc32(stream.read(), zlib.crc32(start))
+
+    sums = _mapped(sheet.folder, list(state), ends)
+    return digest([[name, state[name][0], sums[name]] for name in sorted(state)])
+
+
+def _saved(folder: Path, sheet: Sheet) -> Path:
+    return folder / f"manifest-{digest(str(sheet.path))[:12]}.headers"
+
+
+def _mapped(folder: Path, names: Sequence[str], function: Callable[[Path], Any]) -> dict[str, Any]:
+    with ThreadPoolExecutor(THREADS) as threads:
+        return dict(
+            zip(names, threads.map(lambda name: function(folder / name), names), strict=True)
+        )
+
+
+def _header(path: Path) -> Header | str:
+    try:
+        return read_header(path)
+    except Unreadable as error:
+        return error.reason
+
+
+def _values(path: Path) -> tuple[tuple[int, ...], tuple[int, int]] | str:
+    try:
+        found = label_map(path)
+    except Unreadable as error:
+        return error.reason
+    return tuple(int(value) for value in np.unique(found)), (found.shape[0], found.shape[1])
+
+
+def _restored(saved: Any) -> Header | str:
+    return saved if isinstance(saved, str) else Header(**saved | {"shape": tuple(saved["shape"])})
+
+
+def _restored_values(saved: Any) -> tuple[tuple[int, ...], tuple[int, int]] | str:
+    return saved if isinstance(saved, str) else (tuple(saved[0]), tuple(saved[1]))
+
+
+def _state(sheet: Sheet, names: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Size and modification time of every file; UserError when some are not there."""
+    found: dict[str, tuple[int, int]] = {}
+    for name in names:
+        try:
+            facts = (sheet.folder / name).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        found[name] = (facts.st_size, facts.st_mtime_ns)
+    _refuse_missing(sheet, set(names) - set(found))
+    return found
+
+
+def _refuse_missing(sheet: Sheet, gone: set[str]) -> None:
+    if not gone:
+        return
+    named = [
+        (row.number, name)
+        for row in sheet.rows
+        for name in (row.label if sheet.dense else "", *row.files)
+        if name in gone
+    ]
+    rows = list(dict.fromkeys(number for number, _ in named))
+    raise UserError(
+        f"{sheet.path.name}: {len(gone)} file{'s' if len(gone) > 1 else ''} cannot be found: "
+        f"{shown(dict.fromkeys(name for _, name in named))} ({rows_named(rows)}); paths are relative to {sheet.folder}; put the "
+        "files there, correct the paths, or empty a cell whose sample does not have that modality"
+    )

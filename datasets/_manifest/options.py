@@ -1,0 +1,95 @@
+"""What a study may say about a manifest (``dataset.options.NAME``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.dataset import TASKS
+from harness.protocol.hyperparameters import Range
+
+OPTIONS: dict[str, Range] = {
+    "task": Range(
+        "auto",
+        choices=("auto", *TASKS),
+        help="auto: by the label column; live against attack or spoof is anti-spoofing",
+    ),
+    "modalities": Range(
+        "",
+        help="columns that are modalities, in this order; empty: all but split, label and label_path",
+    ),
+    "classes": Range(
+        "",
+        help="all classes in their order, comma-separated; for label maps names or their number; empty: as found",
+    ),
+    "values": Range(
+        "",
+        help="label maps: the stored numbers that are classes 0, 1, ...; empty: the numbers are the classes",
+    ),
+    "void": Range(
+        255,
+        limits=(-1, 65535),
+        help="label maps: the stored number of pixels that count nowhere; -1: there is none",
+    ),
+    "size": Range(
+        "auto",
+        help="of pictures and maps, HxW, or per column rgb:64x96,depth:32x32; auto: as stored, at most 256",
+    ),
+    "channels_last": Range("", help="columns whose 3-D arrays are (H, W, C)"),
+    "vectors": Range(
+        "auto",
+        choices=("auto", "features", "sequence"),
+        help="1-D arrays; auto: features up to 1,024 values",
+    ),
+    "rate": Range(
+        0,
+        limits=(0, 768_000),
+        help="sound is resampled to this rate in Hz; 0: the most frequent one of the column",
+    ),
+    "seconds": Range(
+        0.0, limits=(0.0, 3600.0), help="length of sound; 0: what 95 % of the files do not exceed"
+    ),
+    "front_end": Range(
+        "auto",
+        choices=("auto", "A", "B", "C", "D"),
+        help="spectrogram; auto: log magnitude, windows of about 32 ms",
+    ),
+    "val_share": Range(
+        0.15,
+        limits=(0.01, 0.9),
+        help="share of train that becomes val where the manifest has no val",
+    ),
+    "split_seed": Range(0, limits=(0, 2**31 - 1), help="seed of that share"),
+    "aligned": Range(
+        "auto",
+        choices=("auto", "yes", "no"),
+        help="a place is the same in all modalities; auto: pictures of one size",
+    ),
+    "fold_case": Range(
+        False, help="labels that differ in upper and lower case alone are one class"
+    ),
+    "unreadable": Range(
+        "exclude",
+        choices=("exclude", "fatal"),
+        help="files that cannot be decoded: leave their samples out, or stop",
+    ),
+    "synthetic": Range(False, help="the data are generated; results say so"),
+}
+
+
+def as_declared(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as a study file naturally has them: lists become comma-separated, numbers and yes/no
+    text where text is declared.
+    """
+    return {
+        key: _text(value) if key in OPTIONS and isinstance(OPTIONS[key].default, str) else value
+        for key, value in given.items()
+    }
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ",".join(str(item) for item in value)
+    return str(value) if isinstance(value, int | float) else value

@@ -1,0 +1,100 @@
+"""Which samples of a manifest each split has: validation taken from train where there is none, and
+quick trials' limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from datasets._manifest.csv_file import Row, Sheet
+from harness.errors import UserError
+from harness.protocol.combinations import lattice
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Rows per split in the file's order, and what was decided about them."""
+
+    rows: dict[str, list[Row]]
+    remarks: tuple[str, ...]
+
+
+def splits(sheet: Sheet, share: float, seed: int, limit: int | None) -> Splits:
+    """The manifest's splits; val, if there is none, is a seeded stratified share of train.
+    UserError without test.
+    """
+    rows = {name: sheet.of(name) for name in ("train", "val", "test")}
+    for name in ("train", "test"):
+        if not rows[name]:
+            raise UserError(
+                f"{sheet.path.name} has no row whose split is {name}; mark the samples that are to be the {name} split"
+            )
+    remarks = []
+    if not rows["val"]:
+        taken = {id(row) for row in _stratified(rows["train"], sheet.dense, share, seed)}
+        rows["val"] = [row for row in rows["train"] if id(row) in taken]
+        rows["train"] = [row for row in rows["train"] if id(row) not in taken]
+        how = "at random" if sheet.dense else "class by class"
+        remarks.append(
+            f"there is no val split: {len(rows['val'])} samples of train became val, {how}, seed {seed}; samples of one person or "
+            "scene may now be on both sides, so name a val split of your own if there are such"
+        )
+    if min(map(len, rows.values())) == 0:
+        raise UserError(
+            f"{sheet.path.name} has too few samples in train to take a val split from; mark some rows as val"
+        )
+    return Splits(
+        {name: _limited(found, sheet.dense, limit) for name, found in rows.items()}, tuple(remarks)
+    )
+
+
+def require_both(sheet: Sheet, found: Splits, index: Mapping[str, int]) -> None:
+    """UserError unless every combination in val and in test comes with live samples and attacks:
+    error rates need both.
+    """
+    for split in ("val", "test"):
+        for combination in lattice(sheet.modalities):
+            rows = [
+                row
+                for row in found.rows[split]
+                if all(f for f, shown in zip(row.files, combination.mask, strict=True) if shown)
+            ]
+            if rows and len({index[row.label] for row in rows}) < 2:
+                raise UserError(
+                    f"{sheet.path.name}: the {len(rows)} samples of {split} that have {combination.name} are all "
+                    f"'{rows[0].label}', and error rates need live samples and attacks; add some of the other"
+                )
+
+
+def _order(rows: Sequence[Row], dense: bool, seed: int) -> list[tuple[int, int, Row]]:
+    """(rank within its class, size of the class, row), shuffled; label maps are all of one class."""
+    shuffled = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
+    seen: dict[str, int] = {}
+    ranked = []
+    for row in shuffled:
+        label = "" if dense else row.label
+        ranked.append((seen.get(label, 0), label, row))
+        seen[label] = seen.get(label, 0) + 1
+    return [(rank, seen[label], row) for rank, label, row in ranked]
+
+
+def _stratified(rows: Sequence[Row], dense: bool, share: float, seed: int) -> list[Row]:
+    """A share of each class, at least one sample of it and never its last one."""
+    return [
+        row
+        for rank, size, row in _order(rows, dense, seed)
+        if rank < min(size - 1, max(1, round(size * share)))
+    ]
+
+
+def _limited(rows: list[Row], dense: bool, limit: int | None) -> list[Row]:
+    """At most ``limit`` rows, the classes as even as they can be, in the file's order."""
+    if limit is None or len(rows) <= limit:
+        return rows
+    chosen = {
+        id(row) for _, _, row in sorted(_order(rows, dense, 0), key=lambda item: item[0])[:limit]
+    }
+    return [row for row in rows if id(row) in chosen]

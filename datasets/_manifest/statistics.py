@@ -1,0 +1,67 @@
+"""Mean and standard deviation of the training split, per channel, kept beside the prepared arrays
+that they describe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.data.prepared import Table, digest, opened
+from harness.errors import UserError
+from harness.store import read_json, write_json
+
+BLOCK = 256
+"""Samples that are in memory at once."""
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def statistics(array: Tensor, rows: Sequence[int]) -> Statistics:
+    """Mean and standard deviation (population) of each channel over the samples ``rows`` of (M, C,
+    H, W), streamed in float64.
+
+    A channel that never changes has the deviation 1.
+    """
+    channels = array.shape[1]
+    mean = torch.zeros(channels, dtype=torch.float64)
+    spread = torch.zeros(channels, dtype=torch.float64)
+    count = 0
+    for start in range(0, len(rows), BLOCK):
+        block = array[torch.tensor(rows[start : start + BLOCK])].double().transpose(0, 1).flatten(1)
+        size = block.shape[1]
+        own = block.mean(1)
+        shift = own - mean
+        # Chan, Golub and LeVeque's update of two parts: squares of large means never cancel.
+        spread += ((block - own[:, None]) ** 2).sum(1) + shift**2 * count * size / (count + size)
+        mean += shift * size / (count + size)
+        count += size
+    deviation = (spread / count).sqrt()
+    return tuple(mean.tolist()), tuple(
+        torch.where(deviation > 0, deviation, torch.ones_like(deviation)).tolist()
+    )
+
+
+def save(folder: Path, table: Table, rows: Sequence[int]) -> Statistics:
+    """Keep the statistics of some rows of a prepared training table beside its file."""
+    mean, std = statistics(opened(table, folder).array, rows)
+    write_json(_path(folder, table, rows), {"mean": mean, "std": std})
+    return mean, std
+
+
+def saved(folder: Path, table: Table, rows: Sequence[int]) -> Statistics:
+    """The kept statistics; UserError when there are none."""
+    content = read_json(_path(folder, table, rows))
+    if content is None:
+        raise UserError(
+            f"the mean and deviation of '{table.name}' are not in {folder} on this machine; the command that starts the study "
+            "prepares them, so start the study again, with a cache folder that all its machines share"
+        )
+    return tuple(content["mean"]), tuple(content["std"])
+
+
+def _path(folder: Path, table: Table, rows: Sequence[int]) -> Path:
+    return folder / f"{table.name}-{digest([table.recipe, list(rows)])[:12]}.statistics"

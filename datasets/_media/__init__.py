@@ -1,0 +1,1 @@
+"""Sounds, frames and clips: what audio-visual datasets and manifests share."""

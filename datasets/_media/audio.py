@@ -1,0 +1,231 @@
+"""Sound files and what encoders receive of them: reading, resampling, and the published spectrogram
+front-ends by name.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.io import wavfile
+from scipy.signal import resample_poly, spectrogram, stft
+
+from harness.data.prepared import Unreadable
+from harness.errors import UserError, unknown
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+POINTER = b"version https://git-lfs"
+UNTIL_THE_END = 0xFFFFFFFF
+FLOOR = 1e-7
+GUARD = 1e-9
+
+# Chunks of tags, of which there are many kinds; data that end too early are found here, by name.
+warnings.filterwarnings("ignore", category=wavfile.WavFileWarning)
+
+
+def is_pointer(start: bytes) -> bool:
+    """Whether a file that begins like this stands for another one, which git-lfs has not fetched."""
+    return start.startswith(POINTER)
+
+
+def read_wav(path: Path) -> tuple[Array, int]:
+    """The sound of a wav file (8, 16, 24, 32 bit or float) as float32 (samples,) in about [-1, 1],
+    and its rate in Hz.
+
+    Several channels become their mean.
+
+    Raises:
+        Unreadable: no wav, truncated, empty, not finite, or a git-lfs pointer.
+        FileNotFoundError: the file is not there.
+    """
+    content = path.read_bytes()
+    if is_pointer(content):
+        raise Unreadable(
+            path,
+            "a git-lfs pointer, not the sound itself: run `git lfs pull` in the copy that it comes from",
+        )
+    try:
+        _require_whole(content)
+        rate, values = wavfile.read(io.BytesIO(content))
+    except (
+        ValueError,
+        EOFError,
+        OSError,
+        struct.error,
+        TypeError,
+        AttributeError,
+        KeyError,
+        ZeroDivisionError,
+    ) as error:
+        raise Unreadable(path, f"no readable wav file ({error})") from error
+    if values.size == 0 or rate <= 0:
+        raise Unreadable(path, "has no samples")
+    sound = _unit(values)
+    if not np.isfinite(sound).all():
+        raise Unreadable(path, "has samples that are not finite")
+    return sound, int(rate)
+
+
+def resampled(sound: Array, rate: int, wanted: int) -> Array:
+    """The sound (samples,) at another rate: polyphase filtering, ceil(samples * wanted / rate)
+    samples.
+    """
+    if rate == wanted:
+        return sound
+    divisor = math.gcd(rate, wanted)
+    return np.asarray(resample_poly(sound, wanted // divisor, rate // divisor), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """A spectrogram front-end: sound -> (1, frequencies, frames).
+
+    Sound is resampled to ``rate``, repeated until it lasts ``seconds`` (or ``at_least``, where that
+    is longer) and cut: its beginning, or with ``at_least`` its middle. ``power`` takes log(S +
+    1e-7) of the power density S (Tukey window 0.25, each window's mean removed, no padding at the
+    ends), otherwise of the magnitude (Hann window, centred, ends padded with zeros, sound clipped
+    to [-1, 1]). ``standardised``: (x - mean) / (std + 1e-9) over the clip.
+    """
+
+    name: str
+    rate: int
+    seconds: float
+    window: int
+    hop: int
+    power: bool
+    standardised: bool
+    at_least: float = 0.0
+
+    @property
+    def samples(self) -> int:
+        """Samples of sound that are used."""
+        return round(self.rate * self.seconds)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(1, frequencies, frames)."""
+        frames = (
+            (self.samples - self.window) // self.hop + 1
+            if self.power
+            else self.samples // self.hop + 1
+        )
+        return 1, self.window // 2 + 1, frames
+
+    def describe(self) -> str:
+        """Everything that decides the values, in one line."""
+        return f"wav -> {self!r}, float16"
+
+    def features(self, sound: Array, rate: int) -> Array:
+        """The spectrogram (1, frequencies, frames), float32, of sound (samples,) at ``rate`` Hz;
+        finite for silence too.
+        """
+        x = self._cut(resampled(sound, rate, self.rate)).astype(np.float64)
+        strength = self._density(x) if self.power else self._magnitude(x)
+        values = np.log(strength + FLOOR)
+        if self.standardised:
+            values = (values - values.mean()) / (values.std() + GUARD)
+        return np.asarray(values[None], dtype=np.float32)
+
+    def read(self, path: Path) -> Array:
+        """The spectrogram of a wav file as it is stored, float16; Unreadable where :func:`read_wav`
+        says so.
+        """
+        return self.features(*read_wav(path)).astype(np.float16)
+
+    def _cut(self, sound: Array) -> Array:
+        wanted = max(self.samples, round(self.rate * self.at_least))
+        whole = np.tile(sound, -(-wanted // len(sound))) if len(sound) < wanted else sound
+        start = (len(whole) - self.samples) // 2 if self.at_least else 0
+        return whole[start : start + self.samples]
+
+    def _density(self, x: Array) -> Array:
+        return np.asarray(
+            spectrogram(x, self.rate, nperseg=self.window, noverlap=self.window - self.hop)[2]
+        )
+
+    def _magnitude(self, x: Array) -> Array:
+        overlap = self.window - self.hop
+        values = stft(
+            x.clip(-1, 1), nperseg=self.window, noverlap=overlap, boundary="zeros", padded=False
+        )[2]
+        # Undone: the division by the sum of the window's values, which is half its length.
+        return np.asarray(np.abs(values) * (self.window / 2))
+
+
+FRONT_ENDS = {
+    front_end.name: front_end
+    for front_end in (
+        FrontEnd("A", 16_000, 3.0, 512, 159, power=True, standardised=True),
+        FrontEnd("B", 22_050, 3.0, 512, 353, power=False, standardised=False),
+        FrontEnd("C", 22_050, 3.0, 512, 353, power=False, standardised=True),
+        FrontEnd("D", 16_000, 5.0, 256, 128, power=False, standardised=False, at_least=10.0),
+    )
+}
+"""A: the papers' (OGM-GE, DMRNet), 257x299 for 3 s and 257x1004 for 10 s. B: OGM-GE's code for
+CREMA-D, 257x188. C: DMRNet's code for CREMA-D, 257x188. D: DMRNet's code for Kinetics-Sounds,
+129x626, whose random five seconds are the middle ones here."""
+
+
+def front_end(name: str, seconds: float = 0.0) -> FrontEnd:
+    """A front-end by name, for another length than the published one where ``seconds`` > 0;
+    UserError when it is unknown.
+    """
+    if name not in FRONT_ENDS:
+        raise unknown("front-end", name, list(FRONT_ENDS))
+    chosen = FRONT_ENDS[name]
+    if seconds:
+        chosen = replace(
+            chosen, seconds=seconds, at_least=chosen.at_least if seconds < chosen.at_least else 0.0
+        )
+    if chosen.samples < chosen.window:
+        raise UserError(
+            f"{seconds:g} seconds are less than one window of front-end {name}; take {chosen.window / chosen.rate:g} or more"
+        )
+    return chosen
+
+
+def _unit(values: Array) -> Array:
+    """Stored samples (samples,) or (samples, channels) as float32 (samples,) with full scale 1."""
+    scaled: Array
+    if values.dtype == np.uint8:
+        scaled = (values.astype(np.float32) - 128) / 128
+    elif values.dtype.kind == "i":
+        # 24 bits come as the upper ones of 32.
+        scaled = values.astype(np.float32) / -float(np.iinfo(values.dtype).min)
+    else:
+        scaled = values.astype(np.float32)
+    return scaled if scaled.ndim == 1 else np.asarray(scaled.mean(1))
+
+
+def _require_whole(content: bytes) -> None:
+    """ValueError unless the samples are as many as the header says; a file that was streamed has no
+    number, and goes to its end.
+    """
+    for name, size, left in _chunks(content):
+        if name == b"data":
+            if size > left and size < UNTIL_THE_END - 4096:
+                raise ValueError(f"truncated: {left} of {size} bytes of sound")
+            return
+    raise ValueError("no sound in it")
+
+
+def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name and size of each part of a wav file, and how many bytes are left from its beginning to
+    the end of the file.
+    """
+    if content[:4] not in (b"RIFF", b"RIFX", b"RF64") or content[8:12] != b"WAVE":
+        raise ValueError("it does not begin as one")
+    order = ">" if content[:4] == b"RIFX" else "<"
+    place = 12
+    while place + 8 <= len(content):
+        name, size = struct.unpack_from(f"{order}4sI", content, place)
+        yield name, size, len(content) - place - 8
+        place += 8 + size + size % 2

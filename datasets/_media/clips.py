@@ -1,0 +1,334 @@
+"""What datasets of clips have in common: a sound and some frames per clip, paired by id, prepared
+as two tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+
+from datasets._media.audio import FRONT_ENDS, FrontEnd, front_end, is_pointer
+from datasets._media.frames import evenly, read_frame, read_video
+from datasets._synthetic import is_synthetic
+from datasets._tables import digest
+from harness.data.augmentation import ResizedCropFlip
+from harness.data.prepared import Prepared, Table, opened, prepare
+from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
+from harness.errors import UserError, shown
+from harness.protocol.hyperparameters import Range
+
+IMAGENET_MEAN = tuple(255 * value for value in (0.485, 0.456, 0.406))
+IMAGENET_STD = tuple(255 * value for value in (0.229, 0.224, 0.225))
+POINTER_BYTES = 1024
+
+OPTIONS: Mapping[str, Range] = {
+    "size": Range(
+        224, limits=(16, 512), help="side of the picture that the encoder receives, in pixels"
+    ),
+    "frontend": Range("A", choices=tuple(FRONT_ENDS), help="spectrogram front-end"),
+    "seconds": Range(0.0, limits=(0.0, 60.0), help="sound per clip; 0: as published"),
+    "frames": Range(
+        6, limits=(1, 64), help="at most so many frames per clip are kept, spread evenly"
+    ),
+    "unreadable": Range(
+        "exclude", choices=("exclude", "fatal"), help="clips with a file that cannot be decoded"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip: its id, its class index, its sound, and its frames in order or the video that has
+    them.
+    """
+
+    id: str
+    label: int
+    sound: Path
+    frames: tuple[Path, ...]
+    video: Path | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The clips of each split, and sentences about what was left out or looks odd."""
+
+    splits: Mapping[str, Sequence[Clip]]
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The visual table's rows: the file of each and its number among its clip's frames; first row
+    and count of each clip.
+    """
+
+    files: tuple[Path, ...]
+    numbers: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+
+
+class ClipDataset(Dataset):
+    """Base of datasets with the modalities ``audio`` (spectrogram) and ``visual`` (one frame), both
+    always there.
+
+    Training shows a random frame, cropped and mirrored at random, ImageNet's mean and deviation;
+    evaluation the middle frame, resized. An author writes ``_listing``, ``_spec``, ``layout``, and
+    ``published_seconds`` where a front-end had another length on these data.
+    """
+
+    options: ClassVar[Mapping[str, Range]] = OPTIONS
+    sampled = True
+    published_seconds: ClassVar[Mapping[str, float]] = {}
+
+    @abstractmethod
+    def _listing(self, root: Path) -> Listing:
+        """All clips below a root, before ``limit``; reads names and lists, no media. UserError
+        where the layout is wrong.
+        """
+
+    @abstractmethod
+    def _spec(self, modalities: tuple[Modality, ...], synthetic: bool) -> DataSpec:
+        """The description with these modalities."""
+
+    @property
+    def spec(self) -> DataSpec:
+        size = int(self.values["size"])
+        what = self._front_end
+        modalities = (
+            Modality(
+                "audio",
+                what.shape,
+                f"log spectrogram, front-end {what.name}, {what.seconds:g} s at {what.rate} Hz",
+            ),
+            Modality(
+                "visual", (3, size, size), "one frame of the clip", IMAGENET_MEAN, IMAGENET_STD
+            ),
+        )
+        return self._spec(modalities, is_synthetic(self.root))
+
+    def counts(self) -> dict[str, int]:
+        damaged = self._damaged() if self._is_prepared() else {}
+        return {name: sum(n not in damaged for n in span) for name, span in self._spans.items()}
+
+    def fingerprint(self) -> str:
+        rows = {
+            name: [(clip.id, clip.label) for clip in self._found.splits[name]] for name in SPLITS
+        }
+        tables = [
+            [
+                table.operation,
+                table.shape,
+                table.dtype,
+                [path.stat().st_size for path in table.files],
+            ]
+            for table in self._tables
+        ]
+        return digest(
+            [],
+            rows=rows,
+            tables=tables,
+            protocol=self.protocol,
+            limit=self.limit,
+            options=self.values,
+        )
+
+    def prepare(self, progress: Progress) -> list[str]:
+        self._require_media()
+        policy = cast(Literal["exclude", "fatal"], self.values["unreadable"])
+        prepare(self._tables, self._cache, policy, progress)
+        damaged = self._damaged()
+        sizes = ", ".join(f"{name} {n:,}" for name, n in self.counts().items())
+        sentences = [
+            f"{len(self._clips):,} clips with {len(self._rows.files):,} frames: {sizes}",
+            *self._found.remarks,
+        ]
+        if damaged:
+            names = shown(f"{self._clips[n].id} ({reason})" for n, reason in damaged.items())
+            sentences.append(
+                f"left out, because a file cannot be decoded: {len(damaged)} clips: {names}"
+            )
+        return sentences
+
+    def load(self, split: str) -> Split:
+        audio, visual = self._prepared
+        damaged, span = self._damaged(), self._spans[split]
+        kept = [n for n in span if n not in damaged]
+        # The split's part of the tables alone: an accelerator must not be given all of them three
+        # times.
+        takes = torch.tensor(self._rows.spans[span.start : span.stop])
+        first, last = int(takes[0, 0]), int(takes[-1].sum())
+        return Split(
+            {"audio": audio.array[span.start : span.stop], "visual": visual.array[first:last]},
+            torch.tensor([self._clips[n].label for n in kept]),
+            torch.ones(len(kept), 2, dtype=torch.bool),
+            rows=torch.tensor(kept) - span.start,
+            modalities=self.spec.modalities,
+            augmentation=Augmentation(ResizedCropFlip(), ("visual",)) if split == "train" else None,
+            takes={"visual": takes - torch.tensor([first, 0])},
+        )
+
+    # ------------------------------------------------------------------ what lies below the root
+
+    @cached_property
+    def _front_end(self) -> FrontEnd:
+        name = str(self.values["frontend"])
+        return front_end(
+            name, float(self.values["seconds"]) or self.published_seconds.get(name, 0.0)
+        )
+
+    @cached_property
+    def _found(self) -> Listing:
+        listing = self._listing(self.folder)
+        empty = [name for name in SPLITS if not listing.splits[name]]
+        if empty:
+            raise UserError(
+                f"{self.root} has no clips for {', '.join(empty)}; it must hold {self.layout}"
+            )
+        return Listing(
+            {name: few(listing.splits[name], self.limit) for name in SPLITS}, listing.remarks
+        )
+
+    @cached_property
+    def _clips(self) -> tuple[Clip, ...]:
+        return tuple(clip for name in SPLITS for clip in self._found.splits[name])
+
+    @cached_property
+    def _spans(self) -> dict[str, range]:
+        """The positions of each split's clips among all."""
+        spans, start = {}, 0
+        for name in SPLITS:
+            spans[name] = range(start, start + len(self._found.splits[name]))
+            start = spans[name].stop
+        return spans
+
+    def _require_media(self) -> None:
+        files = [
+            path for clip in self._clips for path in (clip.sound, clip.video) if path is not None
+        ]
+        small = [path for path in files if path.stat().st_size < POINTER_BYTES]
+        pointers = [path for path in small if is_pointer(path.read_bytes())]
+        if pointers:
+            raise UserError(
+                f"{len(pointers)} of {len(files)} files are git-lfs pointers, not sound or video: {shown(pointers)}; fetch what "
+                "they stand for with `git lfs pull` in the repository that they come from"
+            )
+
+    # ------------------------------------------------------------------ what is prepared
+
+    @cached_property
+    def _rows(self) -> _Rows:
+        files: list[Path] = []
+        numbers: list[int] = []
+        spans: list[tuple[int, int]] = []
+        for clip in self._clips:
+            own = (
+                [clip.video] * self._at_most
+                if clip.video
+                else [clip.frames[k] for k in evenly(len(clip.frames), self._at_most)]
+            )
+            spans.append((len(files), len(own)))
+            files += own
+            numbers += range(len(own))
+        return _Rows(tuple(files), tuple(numbers), tuple(spans))
+
+    @property
+    def _at_most(self) -> int:
+        return int(self.values["frames"])
+
+    @property
+    def _stored(self) -> tuple[int, int]:
+        """Height and width of stored frames: 8 / 7 of what encoders receive (256 for 224), in the
+        usual proportion of 4 to 3.
+        """
+        height = round(int(self.values["size"]) * 8 / 7)
+        return height, round(height * 4 / 3)
+
+    @cached_property
+    def _tables(self) -> tuple[Table, Table]:
+        sounds = tuple(clip.sound for clip in self._clips)
+        what, (height, width) = self._front_end, self._stored
+        video = self._clips[0].video is not None
+        way = (
+            f"video -> {self._at_most} frames"
+            if video
+            else f"picture, at most {self._at_most} per clip"
+        )
+        return (
+            Table(
+                f"{self.name}-audio",
+                what.shape,
+                "float16",
+                what.describe(),
+                sounds,
+                self._read_sound,
+                ("numpy", "scipy"),
+            ),
+            Table(
+                f"{self.name}-visual",
+                (3, height, width),
+                "uint8",
+                f"{way} -> RGB, Pillow bilinear with low-pass {height}x{width}",
+                self._rows.files,
+                self._read_frame,
+                ("numpy", "pillow", "av") if video else ("numpy", "pillow"),
+            ),
+        )
+
+    def _read_sound(self, row: int) -> Any:
+        return self._front_end.read(self._clips[row].sound)
+
+    def _read_frame(self, row: int) -> Any:
+        path = self._rows.files[row]
+        if self._clips[0].video is None:
+            return read_frame(path, self._stored)
+        return read_video(path, self._at_most, self._stored)[self._rows.numbers[row]]
+
+    @property
+    def _cache(self) -> Path:
+        if self.cache is None:
+            raise UserError(
+                f"dataset {self.name} needs a folder for its prepared arrays: dataset.cache=DIR"
+            )
+        return self.cache
+
+    @cached_property
+    def _prepared(self) -> tuple[Prepared, Prepared]:
+        audio, visual = (opened(table, self._cache) for table in self._tables)
+        return audio, visual
+
+    def _is_prepared(self) -> bool:
+        try:
+            return self._prepared is not None
+        except UserError:
+            return False
+
+    def _damaged(self) -> dict[int, str]:
+        """Position -> reason of the clips of which a file cannot be decoded."""
+        audio, visual = self._prepared
+        owner = [n for n, (_, count) in enumerate(self._rows.spans) for _ in range(count)]
+        found = {owner[row]: reason for row, reason in visual.unreadable.items()} | audio.unreadable
+        return dict(sorted(found.items()))
+
+
+def few(clips: Sequence[Clip], limit: int | None) -> Sequence[Clip]:
+    """At most so many clips, in their order: those whose ids' hashes come first, whatever class or
+    speaker they belong to.
+    """
+    if limit is None or len(clips) <= limit:
+        return clips
+    chosen = sorted(clips, key=lambda clip: place(clip.id))[:limit]
+    kept = {clip.id for clip in chosen}
+    return [clip for clip in clips if clip.id in kept]
+
+
+def place(name: str) -> str:
+    """A number that shuffles names, the same everywhere and for ever."""
+    return hashlib.sha256(name.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Small synthetic copies of datasets in their true layouts; datasets/sample.py writes them."""

@@ -1,0 +1,87 @@
+"""Synthetic sounds and pictures whose class can be learned from either, and better from both."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy.io import wavfile
+
+from datasets._media.audio import Array
+
+RATE = 16_000
+SOUND_SPREAD, SIGHT_SPREAD = 0.4, 0.55
+"""How far a cue strays from its class' place; places of neighbouring classes of 6 are 1 apart."""
+
+Cue = tuple[float, float]
+
+
+def cue(label: int, classes: int, spread: float, random: np.random.Generator) -> Cue:
+    """A point near the class' place on the unit circle; draw sound's and sight's apart, so that
+    they err independently.
+    """
+    angle = 2 * math.pi * label / classes
+    x, y = np.array([math.cos(angle), math.sin(angle)]) + spread * random.normal(size=2)
+    return float(x), float(y)
+
+
+def write_sound(
+    path: Path, place: Cue, seconds: float, random: np.random.Generator, channels: int = 1
+) -> None:
+    """A wav file (16 kHz, 16 bit): a voice of ten partials whose pitch is the cue's first number
+    and brightness its second.
+    """
+    t = np.arange(round(seconds * RATE)) / RATE
+    pitch = 300 * 2 ** place[0] * (1 + 0.02 * np.sin(2 * math.pi * 5 * t))
+    phase = 2 * math.pi * np.cumsum(pitch) / RATE + random.uniform(0, 2 * math.pi)
+    decay = math.exp(-0.8 + 0.6 * place[1])
+    voice = sum(decay**k * np.sin((k + 1) * phase) for k in range(10))
+    envelope = 0.3 + 0.7 * np.sin(math.pi * t / seconds) ** 2
+    sound = voice * envelope / np.abs(voice).max() * random.uniform(
+        0.2, 0.6
+    ) + 0.01 * random.normal(size=len(t))
+    values = np.round(sound.clip(-1, 1) * 32767).astype(np.int16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wavfile.write(path, RATE, values if channels == 1 else np.stack([values] * channels, 1))
+
+
+def write_frames(
+    folder: Path,
+    place: Cue,
+    names: Sequence[str],
+    size: tuple[int, int],
+    random: np.random.Generator,
+) -> None:
+    """One jpg of (width, height) per name: a disc whose colour is the cue's first number, with a
+    bar as high as its second.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    background = random.integers(60, 140)
+    for name in names:
+        noise = random.normal(scale=12, size=(size[1], size[0], 3))
+        picture = _drawn(place, size, int(background), random)
+        pixels: Array = (
+            (np.asarray(picture, dtype=np.float64) + noise).clip(0, 255).astype(np.uint8)
+        )
+        Image.fromarray(pixels).save(folder / name, quality=85)
+
+
+def _drawn(
+    place: Cue, size: tuple[int, int], background: int, random: np.random.Generator
+) -> Image.Image:
+    width, height = size
+    picture = Image.new("RGB", size, (background,) * 3)
+    draw = ImageDraw.Draw(picture)
+    x, y = width * random.uniform(0.4, 0.6), height * random.uniform(0.4, 0.6)
+    radius = min(size) * random.uniform(0.28, 0.38)
+    hue = min(0.72, max(0.0, 0.36 + 0.2 * place[0]))
+    red, green, blue = (round(255 * v) for v in colorsys.hsv_to_rgb(hue, 0.55, 0.8))
+    draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=(red, green, blue))
+    # Its height, because mirrored pictures must mean the same.
+    half = radius * min(0.8, max(0.06, 0.4 + 0.2 * place[1]))
+    draw.rectangle([x - 0.6 * radius, y - half, x + 0.6 * radius, y + half], fill=(30, 30, 30))
+    return picture

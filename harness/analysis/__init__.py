@@ -1,0 +1,1 @@
+"""From stored evidence to statements: tables, intervals, rankings, robustness. Trains nothing."""

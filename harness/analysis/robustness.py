@@ -1,0 +1,362 @@
+"""How a row behaves as modalities go missing, from the table alone. S seeds, C = 2^V - 1
+combinations, V modalities.
+
+Values are those of the primary metric, (S, C) in the order of the combinations; a combination that
+no sample has is NaN, is part of no average, and leaves what needs all combinations undefined (NaN).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.analysis.evidence import Evidence, stored_evidence
+from harness.analysis.results import Finished, Results
+from harness.analysis.statistics import (
+    Difference,
+    RowSamples,
+    adjusted,
+    difference_of,
+    estimate,
+    intact,
+)
+from harness.protocol.calibration import COVERAGES, Reliability, from_histograms, from_scores
+from harness.protocol.combinations import Combination
+from harness.protocol.metrics import Metric
+
+__all__ = [
+    "COVERAGES",
+    "PROBABILITIES",
+    "Reliability",
+    "Step",
+    "View",
+    "blind_value",
+    "by_present",
+    "expectation",
+    "from_histograms",
+    "from_scores",
+    "hurting",
+    "pareto",
+    "reliability",
+    "shapley",
+    "steps",
+    "views",
+]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+PROBABILITIES = np.round(np.arange(0.05, 1.001, 0.05), 2)
+"""Where the curve of the Bernoulli expectation is given: the probability that a modality is
+present.
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One modality added to a combination: what is gained in the metric's unit, positive when
+    better, in the mean over seeds.
+
+    It is a violation of monotonicity when the mean gain is negative; ``hurt`` counts the seeds in
+    which adding made it worse.
+    """
+
+    smaller: str
+    larger: str
+    modality: str
+    gain: float
+    hurt: int
+    seeds: int
+
+    @property
+    def violation(self) -> bool:
+        """Whether adding the modality hurts in the mean over seeds."""
+        return self.gain < 0
+
+
+@dataclass(frozen=True)
+class View:
+    """One row, means over its seeds. ``expectation`` has a value for each of ``PROBABILITIES``;
+    ``shapley`` one per modality.
+    """
+
+    label: str
+    seeds: int
+    mean: float
+    worst: float
+    by_present: dict[int, float]
+    expectation: tuple[float, ...]
+    steps: tuple[Step, ...]
+    shapley: dict[str, float]
+    blind: float
+
+    @property
+    def violations(self) -> list[Step]:
+        """The steps that hurt in the mean over seeds, the worst first."""
+        return sorted((step for step in self.steps if step.violation), key=lambda step: step.gain)
+
+    @property
+    def hurt_share(self) -> float:
+        """In which share of all steps of all seeds adding a modality made it worse; NaN where there
+        is no step.
+        """
+        taken = sum(step.seeds for step in self.steps)
+        return sum(step.hurt for step in self.steps) / taken if taken else math.nan
+
+
+def views(results: Results, split: str = "test") -> dict[str, View]:
+    """The view of every row with a seed for which all its trials are there, by label."""
+    table, metric = results.table, results.metric
+    combinations, blind = results.plan.combinations, _blind(results, split)
+    names = [combination.name for combination in combinations]
+    found = {}
+    for row in results.plan.rows:
+        chosen = table[(table["split"] == split) & (table["label"] == row.label)]
+        values = (
+            chosen.pivot(index="seed", columns="combination", values="value")
+            .reindex(columns=names)
+            .astype(float)
+        )
+        whole = values.dropna(axis=1, how="all").dropna(axis=0).index
+        if len(whole):
+            found[row.label] = _view(
+                row.label, values.loc[whole].to_numpy(), combinations, metric, blind
+            )
+    return found
+
+
+def _view(
+    label: str, values: Array, combinations: Sequence[Combination], metric: Metric, blind: float
+) -> View:
+    there = values[:, ~np.isnan(values).any(0)]
+    worst = there.min(1) if metric.higher_is_better else there.max(1)
+    mean = values.mean(0)
+    return View(
+        label=label,
+        seeds=len(values),
+        mean=float(there.mean()),
+        worst=float(worst.mean()),
+        by_present=by_present(mean, combinations),
+        expectation=tuple(expectation(mean, combinations, p) for p in PROBABILITIES.tolist()),
+        steps=tuple(steps(values, combinations, metric.higher_is_better)),
+        shapley=shapley(mean, combinations, blind),
+        blind=blind,
+    )
+
+
+# ---------------------------------------------------------------------- from values (C,) or (S, C)
+
+
+def by_present(values: Array, combinations: Sequence[Combination]) -> dict[int, float]:
+    """The mean (C,) -> over the combinations of each number of present modalities."""
+    sizes = np.array([combination.size for combination in combinations])
+    there = ~np.isnan(values)
+    return {
+        int(size): float(values[there & (sizes == size)].mean()) for size in np.unique(sizes[there])
+    }
+
+
+def expectation(values: Array, combinations: Sequence[Combination], present: float) -> float:
+    """The expected value when each modality is present with this probability, independently, given
+    that at least one is.
+
+    sum_C p^|C| (1 - p)^(V - |C|) v_C / (1 - (1 - p)^V): 1 gives the value of all modalities, and p
+    -> 0 the mean over the single ones. Combinations that no sample has are conditioned away
+    likewise. ValueError unless 0 < p <= 1.
+    """
+    if not 0 < present <= 1:
+        raise ValueError(
+            f"a probability of presence must be above 0 and at most 1, and it is {present}"
+        )
+    weights = np.array(
+        [present**c.size * (1 - present) ** (len(c.mask) - c.size) for c in combinations]
+    )
+    there = ~np.isnan(values) & (weights > 0)
+    return float(np.average(values[there], weights=weights[there])) if there.any() else math.nan
+
+
+def steps(values: Array, combinations: Sequence[Combination], higher_is_better: bool) -> list[Step]:
+    """All pairs of a combination and the one with one modality more, of values (S, C); those with
+    undefined values left out.
+    """
+    sign = 1.0 if higher_is_better else -1.0
+    found = []
+    for small, large, modality in _neighbours(combinations):
+        gains = sign * (values[:, large] - values[:, small])
+        if not np.isnan(gains).any():
+            names = combinations[small].name, combinations[large].name
+            found.append(
+                Step(*names, modality, float(gains.mean()), int((gains < 0).sum()), len(gains))
+            )
+    return found
+
+
+def _neighbours(combinations: Sequence[Combination]) -> list[tuple[int, int, str]]:
+    """Positions of a combination and of the one with one modality more, and that modality."""
+    return [
+        (i, j, next(member for member in large.members if member not in small.members))
+        for i, small in enumerate(combinations)
+        for j, large in enumerate(combinations)
+        if large.size == small.size + 1 and set(small.members) < set(large.members)
+    ]
+
+
+def shapley(values: Array, combinations: Sequence[Combination], blind: float) -> dict[str, float]:
+    """The exact Shapley value of each modality (Shapley, 1953), in the metric's unit and direction,
+    from values (C,).
+
+    phi_m = sum over C without m of |C|! (V - |C| - 1)! / V! (v(C + m) - v(C)). ``blind`` is v of
+    the empty set. They add up to v(all) - blind, and another ``blind`` moves all of them by the
+    same amount: their order does not depend on it.
+    """
+    modalities = combinations[-1].members
+    worth = {
+        combination.members: float(value)
+        for combination, value in zip(combinations, values, strict=True)
+    } | {(): blind}
+    count = len(modalities)
+    weight = [
+        math.factorial(size) * math.factorial(count - size - 1) / math.factorial(count)
+        for size in range(count)
+    ]
+    return {
+        modality: sum(
+            weight[len(without)]
+            * (worth[tuple(x for x in modalities if x in {*without, modality})] - worth[without])
+            for without in worth
+            if modality not in without
+        )
+        for modality in modalities
+    }
+
+
+def hurting(
+    row: RowSamples, combinations: Sequence[Combination], higher_is_better: bool
+) -> list[Difference]:
+    """The steps of one row as differences larger minus smaller, with Holm's correction over the
+    row's steps.
+    """
+    gaps = [
+        (
+            combinations[large].name,
+            combinations[small].name,
+            modality,
+            row.values[large] - row.values[small],
+        )
+        for small, large, modality in _neighbours(combinations)
+    ]
+    return adjusted(
+        difference_of(larger, smaller, f"+{modality}", estimate(gap), higher_is_better)
+        for larger, smaller, modality, gap in gaps
+        if not np.isnan(gap).any()
+    )
+
+
+def pareto(points: Mapping[str, tuple[float, float]], higher_is_better: bool) -> list[str]:
+    """Of (cost, value) by label, those that no other one beats: none costs at most as much and is
+    at least as good, and differs.
+
+    Cheapest first.
+
+    >>> pareto({"a": (1, 70), "b": (2, 60), "c": (3, 80)}, higher_is_better=True)
+    ['a', 'c']
+    """
+    sign = 1 if higher_is_better else -1
+    signed = {label: (cost, -sign * value) for label, (cost, value) in points.items()}
+    front = [
+        label
+        for label, (cost, loss) in signed.items()
+        if not any(
+            c <= cost and other <= loss and (c, other) != (cost, loss)
+            for c, other in signed.values()
+        )
+    ]
+    return sorted(front, key=lambda label: signed[label])
+
+
+# ---------------------------------------------------------------------- from the evidence
+
+
+def blind_value(metric: Metric, evidence: Evidence, split: str = "test") -> float:
+    """What a model that sees nothing scores: the empty set of modalities.
+
+    It predicts one class for everything, the most frequent one of val: accuracy then is that
+    class's share of the split, ACER is 50, and the mean IoU is the class's share of the pixels over
+    the number of classes there.
+    """
+    if evidence.scores[split].dim() == 4:
+        counts = evidence.scores[split][0]
+        answer = int(evidence.scores["val"][0].sum((0, 2)).argmax())
+        constant = torch.zeros_like(counts)
+        constant[:, :, answer] = counts.sum(2)
+        return metric.compute(constant, torch.empty(0))
+    target, classes = evidence.splits[split].target, evidence.scores[split].shape[2]
+    answer = int(torch.bincount(evidence.splits["val"].target, minlength=classes).argmax())
+    scores = torch.zeros(len(target), classes)
+    scores[:, answer] = 1.0
+    return metric.compute(scores, target)
+
+
+def _blind(results: Results, split: str) -> float:
+    """The same for every trial of a dataset; NaN when no trial's evidence is intact."""
+    for done in results.finished:
+        if intact(results, done):
+            return blind_value(
+                results.metric, stored_evidence(results.store.trial(done.trial.id)), split
+            )
+    return math.nan
+
+
+def reliability(results: Results, split: str = "test") -> dict[str, dict[str, Reliability]]:
+    """Means over seeds by row and combination; trials whose evidence is not intact, and
+    combinations without a sample, left out.
+    """
+    found: dict[str, dict[str, list[Reliability]]] = {}
+    for done in results.finished:
+        if intact(results, done):
+            for name, one in _of_trial(results, done, split):
+                found.setdefault(done.trial.row.label, {}).setdefault(name, []).append(one)
+    return {
+        label: {name: _mean(ones) for name, ones in by_name.items()}
+        for label, by_name in found.items()
+    }
+
+
+def _of_trial(results: Results, done: Finished, split: str) -> list[tuple[str, Reliability]]:
+    arrays = {
+        name: torch.from_numpy(array)
+        for name, array in results.store.trial(done.trial.id).scores().items()
+    }
+    found = []
+    for position, combination in enumerate(results.plan.combinations):
+        has = arrays[f"{split}_available"][:, torch.tensor(combination.mask)].all(1)
+        if not bool(has.any()) or done.trial.only not in (None, combination.name):
+            continue
+        if f"{split}_calibration" in arrays:
+            found.append(
+                (
+                    combination.name,
+                    from_histograms(arrays[f"{split}_calibration"][position][has].numpy()),
+                )
+            )
+        else:
+            found.append(
+                (
+                    combination.name,
+                    from_scores(arrays[split][position][has], arrays[f"{split}_target"][has]),
+                )
+            )
+    return found
+
+
+def _mean(ones: Sequence[Reliability]) -> Reliability:
+    table = (
+        np.array([[one.calibration_error, one.aurc, one.excess, *one.risk] for one in ones])
+        .mean(0)
+        .tolist()
+    )
+    return Reliability(table[0], table[1], table[2], tuple(table[3:]))

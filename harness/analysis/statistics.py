@@ -1,0 +1,374 @@
+"""What may be claimed: paired differences of rows with their uncertainty, and a ranking with its
+ties, from the store alone.
+
+Every pair of rows is compared on the same seeds and the same test samples, averaged over the
+combinations, on each combination, and on each trial's worst combination. Combinations of one test
+set are not independent data sets: none of them counts as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from harness.analysis._bootstrap import estimate_resampled, resampled, worst
+from harness.analysis._influence import sample_values
+from harness.analysis._intervals import (
+    LEVEL,
+    Calibration,
+    Estimate,
+    calibration,
+    coverage,
+    estimate,
+)
+from harness.analysis._multiple_comparisons import (
+    datasets_needed,
+    holm,
+    letters,
+    rank_test,
+    unpaired,
+)
+from harness.analysis.evidence import stored_evidence
+from harness.analysis.results import Finished, Results
+from harness.errors import UserError, shown
+from harness.store import file_sha256
+
+__all__ = [
+    "AVERAGE",
+    "LEVEL",
+    "WORST",
+    "Calibration",
+    "Difference",
+    "Estimate",
+    "Place",
+    "Ranking",
+    "RowSamples",
+    "Unranked",
+    "adjusted",
+    "calibration",
+    "coverage",
+    "datasets_needed",
+    "difference_of",
+    "differences",
+    "estimate",
+    "holm",
+    "intact",
+    "letters",
+    "paired",
+    "rank_test",
+    "ranked",
+    "ranking",
+    "row_samples",
+]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+AVERAGE, WORST = "average", "worst"
+"""Summaries beside the single combinations, which go by their names."""
+
+NEAR_TIES = (
+    "not calibrated here: one row has several combinations that are about equally bad, and the other has not; "
+    "the worst of several noisy values looks worse than it is, and correcting for it leaves 89 to 95 % coverage"
+)
+
+
+class Unranked(UserError):
+    """A table with holes is not ranked; the sentence lists them."""
+
+
+@dataclass(frozen=True)
+class RowSamples:
+    """A row's values (C, S, N) per sample: each mean over n is the metric of one combination of one
+    seed's trial.
+    """
+
+    label: str
+    seeds: tuple[int, ...]
+    values: Array
+
+    def on(self, seeds: Sequence[int]) -> Array:
+        """The values of some seeds, in their order."""
+        return self.values[:, self.at(seeds)]
+
+    def at(self, seeds: Sequence[int]) -> list[int]:
+        """Where some seeds are."""
+        return [self.seeds.index(seed) for seed in seeds]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``first`` minus ``second`` in the metric's unit, with a 95 % interval and two-sided p value.
+
+    ``summary`` is ``average``, ``worst`` or a combination's name. ``p_adjusted`` is Holm's over all
+    pairs of the same summary, the single combinations taken together; the interval belongs to this
+    pair alone.
+    """
+
+    first: str
+    second: str
+    summary: str
+    estimate: Estimate
+    higher_is_better: bool
+    low: float
+    high: float
+    p: float
+    p_adjusted: float
+
+    @property
+    def value(self) -> float:
+        """The difference of the metric's means."""
+        return self.estimate.value
+
+    @property
+    def detectable(self) -> float:
+        """The true difference that would be found in 80 % of such studies, unadjusted."""
+        return self.estimate.detectable()
+
+    @property
+    def seeds_needed(self) -> float:
+        """The seeds that this much power takes if the difference is what it seems (see
+        ``Estimate.seeds_needed``).
+        """
+        return self.estimate.seeds_needed()
+
+    @property
+    def significant(self) -> bool:
+        """Whether the adjusted p value is below 0.05."""
+        return self.p_adjusted < LEVEL
+
+    @property
+    def better(self) -> str | None:
+        """The row that is significantly better, if one is."""
+        if not self.significant:
+            return None
+        return self.first if (self.estimate.corrected > 0) == self.higher_is_better else self.second
+
+    @property
+    def note(self) -> str:
+        """What must stand beside it: too few seeds, or a worst case that cannot be told from
+        others; else empty.
+        """
+        return calibration(self.estimate.seeds).note or (NEAR_TIES if self.estimate.biased else "")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A row in a ranking: it shares a letter with the rows that it is not significantly different
+    from.
+
+    ``first`` to ``last`` are the ranks it may have: one more than the rows significantly better
+    than it, to R less those worse.
+    """
+
+    label: str
+    mean: float
+    letters: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Rows by their mean, best first, with what is a tie.
+
+    ``best`` are the rows that no row is significantly better than. ``leader`` is the row that is
+    significantly better than every other; without it nothing is to be emphasised. ``detectable`` is
+    the median over the pairs of what could have been found.
+    """
+
+    summary: str
+    places: tuple[Place, ...]
+    best: tuple[str, ...]
+    leader: str | None
+    detectable: float
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+
+
+# ---------------------------------------------------------------------- samples
+
+
+def row_samples(results: Results, split: str = "test") -> dict[str, RowSamples]:
+    """The rows that can be compared, by label: those with a finished trial whose evidence is what
+    was recorded.
+
+    Reference rows with one model per combination are left out: they are never ranked.
+    """
+    found = {}
+    for row in results.plan.rows:
+        usable = [
+            done
+            for done in results.of(row.label)
+            if not row.method_class.per_combination and intact(results, done)
+        ]
+        if usable:
+            values = np.stack([_values(results, done, split) for done in usable], 1)
+            found[row.label] = RowSamples(
+                row.label, tuple(done.trial.seed for done in usable), values
+            )
+    return found
+
+
+def intact(results: Results, done: Finished) -> bool:
+    """Whether a trial's evidence is what was recorded."""
+    return file_sha256(results.store.trial(done.trial.id) / "scores.npz") == str(
+        done.record["files"]["scores.npz"]["sha256"]
+    )
+
+
+def _values(results: Results, done: Finished, split: str) -> Array:
+    evidence = stored_evidence(results.store.trial(done.trial.id))
+    val = evidence.scores["val"], evidence.splits["val"]
+    return sample_values(
+        results.metric,
+        evidence.scores[split],
+        evidence.splits[split],
+        results.plan.combinations,
+        val,
+    )
+
+
+# ---------------------------------------------------------------------- differences
+
+
+def differences(
+    results: Results, split: str = "test", rows: dict[str, RowSamples] | None = None
+) -> list[Difference]:
+    """All pairs of rows, in the study's order, each on the seeds that both have: average, worst,
+    then each combination.
+
+    Pairs without a common seed are left out. ``rows`` saves reading the store again.
+    """
+    samples = row_samples(results, split) if rows is None else rows
+    names = [combination.name for combination in results.plan.combinations]
+    return paired(list(samples.values()), names, results.metric.higher_is_better)
+
+
+def paired(
+    rows: Sequence[RowSamples], names: Sequence[str], higher_is_better: bool
+) -> list[Difference]:
+    """``differences`` of given samples, all of the same test set; ``names`` are the combinations."""
+    if not rows:
+        return []
+    there = ~np.any([np.isnan(row.values).any((1, 2)) for row in rows], 0)
+    worst_of = _worst_of(rows, there, higher_is_better)
+    found: dict[str, list[Difference]] = {AVERAGE: [], WORST: [], "": []}
+    for first, second in combinations(rows, 2):
+        seeds = [seed for seed in first.seeds if seed in second.seeds]
+        if not seeds:
+            continue
+        gap = first.on(seeds) - second.on(seeds)
+        worst_gap = (
+            worst_of[first.label][:, first.at(seeds)] - worst_of[second.label][:, second.at(seeds)]
+        )
+        pair = first.label, second.label
+        of_worst = estimate_resampled(worst_gap[0], worst_gap[1:], gap.shape[2])
+        found[AVERAGE].append(
+            difference_of(*pair, AVERAGE, estimate(gap[there].mean(0)), higher_is_better)
+        )
+        found[WORST].append(difference_of(*pair, WORST, of_worst, higher_is_better))
+        each = [(name, estimate(gap[i])) for i, name in enumerate(names) if there[i]]
+        found[""].extend(difference_of(*pair, name, one, higher_is_better) for name, one in each)
+    return [one for family in found.values() for one in adjusted(family)]
+
+
+def _worst_of(rows: Sequence[RowSamples], there: Array, higher_is_better: bool) -> dict[str, Array]:
+    """Each trial's worst combination (1 + B, S) by row: first as it is, then on resampled samples,
+    the same for all rows.
+    """
+    values = np.concatenate([row.values[there] for row in rows], 1)
+    means = np.concatenate([values.mean(2)[None], resampled(values)])
+    parts = np.split(
+        worst(means, higher_is_better), np.cumsum([len(row.seeds) for row in rows])[:-1], axis=1
+    )
+    return {row.label: part for row, part in zip(rows, parts, strict=True)}
+
+
+def difference_of(
+    first: str, second: str, summary: str, found: Estimate, higher_is_better: bool
+) -> Difference:
+    """One difference, not yet adjusted for others."""
+    p_value = found.p_value()
+    return Difference(
+        first, second, summary, found, higher_is_better, *found.interval(), p_value, p_value
+    )
+
+
+def adjusted(differences: Iterable[Difference]) -> list[Difference]:
+    """A family of differences with Holm's correction."""
+    family = list(differences)
+    return [
+        replace(one, p_adjusted=p)
+        for one, p in zip(family, holm([one.p for one in family]), strict=True)
+    ]
+
+
+# ---------------------------------------------------------------------- ranking
+
+
+def ranking(
+    results: Results, summary: str = AVERAGE, found: Sequence[Difference] | None = None
+) -> Ranking:
+    """The rows on test by ``average`` or ``worst``; ``found`` saves computing the differences
+    again.
+
+    Unranked (a UserError) when a trial of a ranked row is missing or damaged.
+    """
+    _require_whole(results)
+    chosen = [
+        one for one in (differences(results) if found is None else found) if one.summary == summary
+    ]
+    comparison = results.comparison()
+    means = comparison.average if summary == AVERAGE else comparison.worst
+    labels = [row.label for row in results.plan.rows if not row.method_class.per_combination]
+    if apart := unpaired(labels, [(one.first, one.second) for one in chosen]):
+        raise Unranked(
+            f"rows without a common seed are not ranked: {', '.join(apart[:3])}; run them with the same seeds"
+        )
+    return ranked(
+        {label: means[label].mean for label in labels},
+        chosen,
+        summary,
+        results.metric.higher_is_better,
+    )
+
+
+def _require_whole(results: Results) -> None:
+    reference = {row.label for row in results.plan.rows if row.method_class.per_combination}
+    missing = [
+        f"{hole.name} ({hole.reason})" for hole in results.holes if hole.label not in reference
+    ]
+    damaged = [
+        f"{done.trial.job.name} (scores.npz changed after the record was written)"
+        for done in results.finished
+        if done.trial.row.label not in reference and not intact(results, done)
+    ]
+    holes = [*missing, *damaged]
+    if holes:
+        raise Unranked(
+            f"a table with holes is not ranked; missing: {shown(holes)}; run the study again to fill them"
+        )
+
+
+def ranked(
+    means: dict[str, float], found: Sequence[Difference], summary: str, higher_is_better: bool
+) -> Ranking:
+    """The ranking of rows with these means and differences."""
+    order = sorted(means, key=lambda label: -means[label] if higher_is_better else means[label])
+    group = letters(order, [frozenset((one.first, one.second)) for one in found if one.significant])
+    wins = dict.fromkeys(order, 0)
+    losses = dict.fromkeys(order, 0)
+    for one in found:
+        if one.better is not None:
+            wins[one.better] += 1
+            losses[one.second if one.better == one.first else one.first] += 1
+    places = tuple(Place(x, means[x], group[x], 1 + losses[x], len(order) - wins[x]) for x in order)
+    leader = next((x for x in order if len(order) > 1 and wins[x] == len(order) - 1), None)
+    detectable = float(np.median([one.detectable for one in found])) if found else float("nan")
+    notes = tuple(dict.fromkeys(one.note for one in found if one.note))
+    best = tuple(place.label for place in places if place.first == 1)
+    return Ranking(summary, places, best, leader, detectable, tuple(found), notes)

@@ -1,0 +1,1 @@
+"""The checks that harness.testing runs on a method or a dataset."""

@@ -1,0 +1,231 @@
+"""What training a method must be like; see _method_checks.py."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import torch
+
+from harness.conformance.synthetic import (
+    EPOCHS,
+    LATE,
+    Case,
+    backward,
+    check,
+    close,
+    finite_gradients,
+    gap,
+    require,
+    same,
+    synthetic_split,
+)
+from harness.method import Losses, Method
+from harness.protocol.metrics import METRICS
+from harness.protocol.seeds import Streams
+from harness.training.loop import EpochReport, Trainer
+from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig
+
+CLIP = 20.0
+INTERRUPTED = 3
+"""Epoch of 100 before which the ``state`` check stops and resumes: in the middle of every paper's
+mining.
+"""
+
+
+@check
+def single_modality(case: Case) -> None:
+    """each modality alone can be trained on and predicted from"""
+    for v, name in enumerate(case.spec.names):
+        model = case.fresh()
+        case.begin(model, LATE)
+        terms = case.losses(model, case.only(v))[0]
+        backward(model, terms)
+        require(
+            all(bool(t.isfinite()) for t in terms.values()),
+            f"with '{name}' alone a loss term is not finite",
+        )
+        require(not finite_gradients(model), f"with '{name}' alone a gradient is not finite")
+        require(
+            bool(case.logits(model.eval(), case.only(v)).isfinite().all()),
+            f"with '{name}' alone logits are not finite",
+        )
+
+
+@check
+def gradients(case: Case) -> None:
+    """present modalities train their encoders, and a modality that no sample of the batch has gives
+    its encoder no gradient
+    """
+    model = case.fresh()
+    case.lead(model)
+    count = len(case.spec.names)
+    for present in [case.only(v) for v in range(count)] + [~case.only(v) for v in range(count)]:
+        case.begin(model, LATE)
+        backward(model, case.losses(model, present, available=present)[0])
+        for v, name in enumerate(case.spec.names):
+            size, has = _gradient(model.encoders[v]), bool(present[0, v])
+            if next(model.encoders[v].parameters(), None) is not None:
+                require(
+                    has or size == 0,
+                    f"the encoder of '{name}' gets a gradient of {size:.3g} from a batch without '{name}'",
+                )
+                require(
+                    not has or size > 0,
+                    f"the encoder of '{name}' gets no gradient from a batch that shows '{name}'",
+                )
+
+
+@check
+def parameters(case: Case) -> None:
+    """every parameter gets a finite gradient in some phase of training"""
+    idle: set[str] | None = None
+    for seed in range(3):  # a unit that is dead by its initialisation gets other chances
+        model = case.fresh(seed)
+        unseen = {name for name, _ in model.named_parameters()}
+        for _ in case.walk(model):
+            broken = finite_gradients(model)
+            require(not broken, f"the gradient of {broken[:1]} is not finite")
+            unseen -= {
+                name
+                for name, p in model.named_parameters()
+                if p.grad is not None and bool(p.grad.any())
+            }
+        idle = unseen if idle is None else idle & unseen
+        if not idle:
+            return
+    require(
+        not idle,
+        f"{', '.join(sorted(idle or ()))} never gets a gradient in the phases of {EPOCHS} epochs",
+    )
+
+
+@check
+def state(case: Case) -> None:
+    """all state that training leaves, mined sets included, is in the state dict: saved, loaded and
+    resumed, nothing changes
+    """
+    through, halted = case.fresh(), case.fresh()
+    last = case.lead(through)
+    case.lead(halted, 0, INTERRUPTED)
+    resumed, loaded = _reloaded(case, halted), _reloaded(case, through)
+    require(
+        same(last, case.lead(resumed, INTERRUPTED)),
+        f"a run resumed at epoch {INTERRUPTED} of {EPOCHS} ends with other losses",
+    )
+    logits = case.logits(through.eval(), case.mixed)
+    terms = _late_losses(case, through)
+    for name, model in (("resumed", resumed), ("loaded", loaded)):
+        found = case.logits(model.eval(), case.mixed)
+        require(
+            torch.equal(logits, found),
+            f"the {name} model's logits differ by up to {gap(logits, found)}",
+        )
+        require(
+            same(terms, _late_losses(case, model)), f"the {name} model has another training loss"
+        )
+        require(
+            through.remarks(EPOCHS) == model.remarks(EPOCHS), f"the {name} model has other remarks"
+        )
+
+
+@check
+def present_policy(case: Case) -> None:
+    """when only shown samples are encoded (train.encode=present), no other input reaches an
+    encoder, and predictions stay
+    """
+    for present in (case.mixed, case.only(0), case.only(len(case.spec.names) - 1)):
+        # A method that needs complete data may show the full inputs to another model than its
+        # encoders.
+        whole = case.method.needs_complete_data
+        for what, inputs in (
+            [("their values", case.split.inputs)] if whole else case.disturbed(present)
+        ):
+            model = case.fresh()
+            case.begin(model, LATE)
+            terms = case.losses(model, present, inputs=inputs, rows=present)[0]
+            backward(model, terms)
+            finite = all(bool(t.isfinite()) for t in terms.values()) and not finite_gradients(model)
+            require(
+                finite,
+                f"losses or gradients are not finite when the inputs that are not shown hold {what}",
+            )
+        dense = case.logits(case.trained, present)
+        with torch.no_grad():
+            features = case.trained.prepare(case.trained.encode_all(case.split.inputs, present))
+            sparse = case.trained.combine(features, present).logits
+        require(
+            close(dense, sparse),
+            f"evaluation logits differ by {gap(dense, sparse)} from those of dense encoding",
+        )
+
+
+@check
+def overfit(case: Case) -> None:
+    """the training loop fits 32 samples whose label shows in every modality"""
+    model, right = case.fresh(), [0.0]
+
+    def stop_early(progress: EpochReport) -> None:
+        right.append(progress.history[-1]["values"][f"val/right/{model.combinations[-1].key}"])
+        if right[-1] >= 90.0 and progress.epoch >= progress.epochs // 3:
+            raise _Fitted
+
+    with suppress(_Fitted):
+        _trainer(case, model, stop_early).fit()
+    require(
+        right[-1] >= 90.0,
+        f"after 150 steps {right[-1]:.0f} % of them are right with all modalities, not 90 %",
+    )
+
+
+class _Fitted(Exception):
+    pass
+
+
+def _trainer(case: Case, model: Method, on_epoch: Callable[[EpochReport], None]) -> Trainer:
+    samples, dense = synthetic_split(case.spec, 32, seed=1), case.spec.task == "segmentation"
+    return Trainer(
+        model=model,
+        train=samples.select(torch.arange(160) % 32),
+        val=samples,
+        metric=replace(METRICS["pixel_accuracy" if dense else "accuracy"], name="right"),
+        # The segmentation trainers of the literature clip at this norm; the losses of several
+        # scales add up.
+        recipe=TrainConfig(
+            epochs=15, batch_size=16, lr=0.05, schedule="cosine", clip_norm=CLIP if dense else None
+        ),
+        missing=MissingConfig(),
+        evaluation=EvaluationConfig(batch_size=32),
+        streams=Streams(0),
+        device=torch.device("cpu"),
+        checkpoints=_NoCheckpoints(),
+        on_epoch=on_epoch,
+    )
+
+
+class _NoCheckpoints:
+    def save(self, state: dict[str, object]) -> None: ...
+
+    def load(self) -> None: ...
+
+
+def _gradient(module: torch.nn.Module) -> float:
+    return max(
+        (float(p.grad.abs().max()) for p in module.parameters() if p.grad is not None), default=0.0
+    )
+
+
+def _late_losses(case: Case, model: Method) -> Losses:
+    case.begin(model, LATE)
+    return case.losses(model, case.mixed)[0]
+
+
+def _reloaded(case: Case, model: Method) -> Method:
+    stream = io.BytesIO()
+    torch.save(model.state_dict(), stream)
+    stream.seek(0)
+    fresh = case.fresh(seed=1)
+    fresh.load_state_dict(torch.load(stream, weights_only=True))
+    return fresh

@@ -1,0 +1,1 @@
+"""From files to batches: the prepared cache, pictures, augmentation. Datasets call it."""

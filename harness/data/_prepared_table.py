@@ -1,0 +1,155 @@
+"""What a prepared table is made of, and what its file is therefore called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.errors import UserError, shown
+
+Item = np.ndarray[Any, np.dtype[Any]]
+
+
+class Unreadable(Exception):
+    """A file that is there and cannot be decoded (corrupt, truncated, of another shape), and why."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Table:
+    """One array of the prepared cache: one item of a fixed shape per source, in order.
+
+    Attributes: name: what its files' names begin with, ``train-depth``. shape: of one item as
+        stored. dtype: as stored, ``uint8`` or ``float16``. operation: what is done to an item, with
+        every parameter: ``jpeg -> RGB, bilinear 144x144``. sources: the file that each item comes
+        from (the same file may come several times); None for an item that the data does not have:
+        its row is zero and nothing is read.
+        read: position -> the item; raises Unreadable for a file that cannot be decoded. Called from
+            several threads at once.
+        libraries: distributions whose versions can change what ``read`` returns.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    operation: str
+    sources: tuple[Path | None, ...]
+    read: Callable[[int], Item]
+    libraries: tuple[str, ...] = ("numpy", "pillow")
+
+    def __post_init__(self) -> None:
+        if not any(source is not None for source in self.sources):
+            raise UserError(
+                f"table '{self.name}' has no items: the split is empty or has nothing of this modality"
+            )
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @property
+    def file_name(self) -> str:
+        """The name without what a file's name should not have; names that become equal differ in
+        their recipes.
+        """
+        return re.sub(r"[^\w.-]", "_", self.name)
+
+    @cached_property
+    def bytes(self) -> int:
+        """Size of the stored items, without the header of the file."""
+        return len(self) * int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """The distinct sources, in order of first use."""
+        return tuple(dict.fromkeys(source for source in self.sources if source is not None))
+
+    @cached_property
+    def recipe(self) -> str:
+        """Hash of what the table is meant to be: name, operation, shape, type, the sources' paths
+        below their common folder.
+        """
+        names = [str(path.absolute()) for path in self.files]
+        root = Path(os.path.commonpath([min(names), max(names)]))
+        # With a single source the common path is the file itself.
+        start = len(str(root.parent if str(root) in names else root))
+        rows = ["" if source is None else str(source.absolute())[start:] for source in self.sources]
+        return digest([self.name, self.operation, self.shape, self.dtype, digest(rows)])
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The state of the world that a table's file was made from; kept beside the file.
+
+    ``sizes`` and ``state`` are hashes over the sources: of their sizes, and of their sizes and
+    modification times.
+    """
+
+    recipe: str
+    versions: dict[str, str]
+    sizes: str
+    state: str
+
+    @classmethod
+    def of(cls, table: Table) -> Facts:
+        """Look at the sources; UserError when some are not there."""
+        found = [_size_and_time(path) for path in table.files]
+        gone = [path for path, facts in zip(table.files, found, strict=True) if facts is None]
+        if gone:
+            raise vanished(table.name, gone)
+        present = [facts for facts in found if facts is not None]
+        versions = {name: _version(name) for name in sorted(table.libraries)}
+        return cls(table.recipe, versions, digest([size for size, _ in present]), digest(present))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, equal exactly when nothing changed."""
+        return asdict(self)
+
+    def stem(self, table: Table) -> str:
+        """The file's name without ending: the table's name and 12 digits of recipe, library
+        versions and sources' sizes.
+        """
+        return f"{table.file_name}-{digest([self.recipe, self.versions, self.sizes])[:12]}"
+
+
+def digest(value: object) -> str:
+    """sha256 of plain data, in hex."""
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
+
+
+def vanished(name: str, paths: list[Path]) -> UserError:
+    """The error for sources that are not there."""
+    return UserError(
+        f"{len(paths)} file{'s' if len(paths) > 1 else ''} of '{name}' cannot be found: {shown(paths)}; "
+        "restore what is missing, or take it out of the list of samples"
+    )
+
+
+def _size_and_time(path: Path) -> tuple[int, int] | None:
+    try:
+        facts = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return facts.st_size, facts.st_mtime_ns
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "not installed"

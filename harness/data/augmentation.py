@@ -1,0 +1,293 @@
+"""Augmentation: drawn for a whole epoch at once on the CPU, applied to batches on the device.
+
+Shape legend: N samples of an epoch, B of a batch, (H, W) an image as stored, (h, w) as the network
+sees it. A draw is an affine map ``theta`` (2, 3) from output to stored coordinates, both normalised
+to [-1, 1] at the outer edges of the corner pixels: it does not know how large an image is stored,
+so one draw moves all modalities of a sample, and its label, alike. All steps of a geometry are
+composed into this one map; images are interpolated once.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Size = tuple[int, int]
+Mode = Literal["bilinear", "nearest"]
+ATTEMPTS = 10
+TIE = 1e-3
+
+
+class Geometry(ABC):
+    """A random geometric augmentation; plain data, so that it can be part of a trial's identity."""
+
+    outside: ClassVar[Literal["zeros", "border"]] = "border"
+
+    @abstractmethod
+    def draw(self, samples: int, stored: Size, size: Size, generator: torch.Generator) -> Tensor:
+        """One map per sample, (N, 2, 3) float32 on the CPU, for images stored as (H, W) and wanted
+        as (h, w).
+        """
+
+    def apply(
+        self, x: Tensor, theta: Tensor, size: Size, mode: Mode = "bilinear", fill: float = 0
+    ) -> Tensor:
+        """:func:`warp`, with this geometry's rule for what lies outside the stored image."""
+        return warp(x, theta, size, mode, fill, self.outside)
+
+    def describe(self) -> str:
+        """Name and parameters: ``RotateCropFlip(degrees=30, canvas=0.8, flip=0.5)``."""
+        return repr(self)
+
+
+@dataclass(frozen=True)
+class RotateCropFlip(Geometry):
+    """Rotation onto a smaller canvas, crop, horizontal flip: the published CASIA-SURF pipeline
+    (MMANet, DMRNet).
+
+    The angle is an integer in [-degrees, degrees]; the canvas has the sides int(W c |cos| + H c
+    |sin|) and int(H c |cos| + W c
+    |sin|) with c = ``canvas``; pixel (W/2, H/2) comes to lie on the canvas' pixel of half its sides; zero outside the image. The
+    crop's offset is uniform below canvas - size, that bound excluded; a canvas that is not larger
+    is cropped centrally.
+    """
+
+    outside = "zeros"
+    degrees: int = 30
+    canvas: float = 0.8
+    flip: float = 0.5
+
+    def draw(self, samples: int, stored: Size, size: Size, generator: torch.Generator) -> Tensor:
+        u = _uniform(samples, 4, generator)
+        angle = (_below(u[:, 0], torch.tensor(2 * self.degrees + 1)) - self.degrees) * (
+            math.pi / 180
+        )
+        cos, sin = angle.cos(), angle.sin()
+        sides = torch.tensor(stored[::-1], dtype=torch.float64)
+        across = torch.stack([cos.abs() * self.canvas, sin.abs() * self.canvas], 1)
+        canvas = torch.stack([across @ sides, across @ sides.flip(0)], 1).floor()
+        margin = canvas - torch.tensor(size[::-1], dtype=torch.float64)
+        offset = torch.where(margin > 0, _below(u[:, 1:3], margin), (margin / 2).floor())
+        turn = torch.stack([torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)], 1)
+        # Half a pixel: the published code turns about the pixel of index side / 2, coordinates here
+        # are index + 0.5.
+        start = (turn @ (offset - canvas / 2 - 0.5).unsqueeze(2)).squeeze(2) + sides / 2 + 0.5
+        return _normalised(*_flipped(turn, start, size, u[:, 3] < self.flip), stored, size)
+
+
+@dataclass(frozen=True)
+class ResizedCropFlip(Geometry):
+    """Random resized crop, horizontal flip: a crop of a random share of the area and a random
+    aspect, resized to the size wanted.
+
+    Share uniform in ``area``, aspect (width / height) log-uniform in ``ratio``, position uniform;
+    the first of ten attempts that fits into the image is taken, else the largest central crop with
+    an allowed aspect. Plain bilinear interpolation: shrinking is not low-pass filtered.
+    """
+
+    area: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+
+    def draw(self, samples: int, stored: Size, size: Size, generator: torch.Generator) -> Tensor:
+        u = _uniform(samples, 2 * ATTEMPTS + 3, generator)
+        image = torch.tensor(stored[::-1], dtype=torch.float64)
+        share = _between(u[:, :ATTEMPTS], *self.area) * stored[0] * stored[1]
+        aspect = _between(u[:, ATTEMPTS:-3], math.log(self.ratio[0]), math.log(self.ratio[1])).exp()
+        crops = torch.stack([(share * aspect).sqrt().round(), (share / aspect).sqrt().round()], 2)
+        fits = ((crops > 0) & (crops <= image)).all(2)
+        first = crops[torch.arange(samples), fits.int().argmax(1)]
+        crop = torch.where(fits.any(1, keepdim=True), first, self._central(image))
+        offset = torch.where(
+            fits.any(1, keepdim=True),
+            _below(u[:, -3:-1], image - crop + 1),
+            ((image - crop) / 2).floor(),
+        )
+        scale = torch.diag_embed(crop / torch.tensor(size[::-1], dtype=torch.float64))
+        return _normalised(*_flipped(scale, offset, size, u[:, -1] < self.flip), stored, size)
+
+    def _central(self, image: Tensor) -> Tensor:
+        width, height = image.tolist()
+        if width < self.ratio[0] * height:
+            height = round(width / self.ratio[0])
+        elif width > self.ratio[1] * height:
+            width = round(height * self.ratio[1])
+        return torch.tensor([width, height], dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class ScaleCropFlip(Geometry):
+    """Random enlargement, crop, horizontal flip: the NYUv2 pipeline of ESANet.
+
+    The factor is uniform in ``scale``, the enlarged sides are rounded; the crop's offset is uniform
+    below enlarged - size, that bound excluded; where the enlarged image is not larger on both
+    sides, the whole image is resized instead.
+    """
+
+    scale: tuple[float, float] = (1.0, 1.4)
+    flip: float = 0.5
+
+    def draw(self, samples: int, stored: Size, size: Size, generator: torch.Generator) -> Tensor:
+        u = _uniform(samples, 4, generator)
+        image, wanted = (torch.tensor(sides[::-1], dtype=torch.float64) for sides in (stored, size))
+        enlarged = (_between(u[:, :1], *self.scale) * image).round()
+        margin = enlarged - wanted
+        larger = (margin > 0).all(1, keepdim=True)
+        scale = torch.where(larger, image / enlarged, image / wanted)
+        offset = torch.where(larger, _below(u[:, 1:3], margin), torch.zeros_like(margin)) * scale
+        return _normalised(
+            *_flipped(torch.diag_embed(scale), offset, size, u[:, 3] < self.flip), stored, size
+        )
+
+
+def warp(
+    x: Tensor,
+    theta: Tensor,
+    size: Size,
+    mode: Mode = "bilinear",
+    fill: float = 0,
+    outside: Literal["zeros", "border"] = "zeros",
+) -> Tensor:
+    """Images x (B, C, H, W) of any type under the maps theta (B, 2, 3), as (B, C, h, w).
+
+    ``bilinear`` gives float32; ``nearest`` keeps type and values (labels: whole numbers below
+    2**24). What lies outside the stored image is ``fill``, or with ``outside="border"`` the nearest
+    pixel of the image. The identity map is exact.
+    """
+    image = x.float()
+    shifted = image - fill if fill else image
+    grid = _grid(theta + _tie(theta, x) if mode == "nearest" else theta, size)
+    out = F.grid_sample(shifted, grid, mode, outside, align_corners=False)
+    out = out + fill if fill else out
+    if tuple(x.shape[2:]) == tuple(size):
+        identity = (theta == torch.eye(2, 3, dtype=theta.dtype, device=theta.device)).all(2).all(1)
+        out = torch.where(identity[:, None, None, None], image, out)
+    return out.to(x.dtype) if mode == "nearest" else out
+
+
+def _grid(theta: Tensor, size: Size) -> Tensor:
+    """What ``affine_grid`` computes, (B, h, w, 2), without its matrix product: that may round to
+    TF32, and differs by batch.
+    """
+    y, x = ((2 * torch.arange(side, device=theta.device) + 1) / side - 1 for side in size)
+    across, down, start = theta[:, None, None].unbind(-1)
+    return across * x[:, None] + (down * y[:, None, None] + start)
+
+
+def _tie(theta: Tensor, x: Tensor) -> Tensor:
+    # Points half-way between pixels would otherwise go where rounding errors send them.
+    shift = theta.new_zeros(2, 3)
+    shift[0, 2] = TIE * 2 / x.shape[3]
+    shift[1, 2] = TIE * 2 / x.shape[2]
+    return shift
+
+
+def resize(x: Tensor, size: Size, mode: Mode = "bilinear") -> Tensor:
+    """Images x (B, C, H, W) as (B, C, h, w), for evaluation: pixel centres aligned, not low-pass
+    filtered.
+
+    ``bilinear`` gives float32; ``nearest`` keeps type and values. Exact where the sizes agree.
+    """
+    image = x.float()
+    if tuple(x.shape[2:]) != tuple(size):
+        image = F.interpolate(image, size, mode="nearest-exact" if mode == "nearest" else mode)
+    return image.to(x.dtype) if mode == "nearest" else image
+
+
+@dataclass(frozen=True)
+class HsvJitter:
+    """Colour jitter of the NYUv2 pipeline (ESANet as published): hue and saturation times, value
+    plus a random number.
+
+    The value's range is in grey levels of 0..255; hue, saturation and value are clipped to their
+    ranges, hue does not wrap around.
+    """
+
+    hue: tuple[float, float] = (0.9, 1.1)
+    saturation: tuple[float, float] = (0.9, 1.1)
+    value: tuple[float, float] = (-25.0, 25.0)
+
+    def draw(self, samples: int, generator: torch.Generator) -> Tensor:
+        """Hue factor, saturation factor and value offset per sample, (N, 3) float32 on the CPU."""
+        u = _uniform(samples, 3, generator)
+        ranges = (self.hue, self.saturation, self.value)
+        return torch.stack(
+            [_between(u[:, i], *limits) for i, limits in enumerate(ranges)], 1
+        ).float()
+
+    def apply(self, x: Tensor, draws: Tensor) -> Tensor:
+        """RGB images x (B, 3, H, W), float in 0..255, changed by their draws (B, 3); float32 in
+        0..255.
+        """
+        hue, saturation, value = _hsv(x.float())
+        change = draws[:, :, None, None]
+        hue = (hue * change[:, 0]).clamp(0, 1)
+        saturation = (saturation * change[:, 1]).clamp(0, 1)
+        return _rgb(hue, saturation, (value + change[:, 2]).clamp(0, 255))
+
+    def describe(self) -> str:
+        """Name and parameters."""
+        return repr(self)
+
+
+def _hsv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hue and saturation in [0, 1] and value in the range of x (B, 3, H, W), each (B, H, W); grey
+    has hue 0.
+    """
+    value, strongest = x.max(1)
+    spread = value - x.amin(1)
+    safe = torch.where(spread > 0, spread, torch.ones_like(spread))
+    red, green, blue = x.unbind(1)
+    sector = torch.where(
+        strongest == 0,
+        (green - blue) / safe % 6,
+        torch.where(strongest == 1, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )
+    hue = torch.where(spread > 0, sector / 6, torch.zeros_like(sector))
+    return hue, spread / torch.where(value > 0, value, torch.ones_like(value)), value
+
+
+def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+    def channel(turn: int) -> Tensor:
+        k = (turn + 6 * hue) % 6
+        return value - value * saturation * torch.minimum(k, 4 - k).clamp(0, 1)
+
+    return torch.stack([channel(5), channel(3), channel(1)], 1)
+
+
+def _uniform(samples: int, numbers: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(samples, numbers, generator=generator, dtype=torch.float64)
+
+
+def _below(u: Tensor, bound: Tensor) -> Tensor:
+    """Whole numbers in [0, bound) from uniform ones in [0, 1)."""
+    return (u * bound).floor()
+
+
+def _between(u: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * u
+
+
+def _flipped(matrix: Tensor, start: Tensor, size: Size, flip: Tensor) -> tuple[Tensor, Tensor]:
+    """The maps q = matrix p + start (N, 2, 2), (N, 2) in pixels, of mirrored p = (x, y) where
+    ``flip`` (N,) says so.
+    """
+    mirrored = torch.where(flip[:, None], start + matrix[:, :, 0] * size[1], start)
+    sign = torch.where(flip, -1.0, 1.0).to(matrix.dtype)
+    return torch.stack([matrix[:, :, 0] * sign[:, None], matrix[:, :, 1]], 2), mirrored
+
+
+def _normalised(matrix: Tensor, start: Tensor, stored: Size, size: Size) -> Tensor:
+    """The map q = matrix p + start in pixels (outer edges at 0 and the side) as theta in normalised
+    coordinates, float32.
+    """
+    output = torch.tensor(size[::-1], dtype=torch.float64)
+    image = torch.tensor(stored[::-1], dtype=torch.float64)
+    shift = (matrix @ output + 2 * start) / image - 1
+    return torch.cat([matrix * output / image[:, None], shift[:, :, None]], 2).float()

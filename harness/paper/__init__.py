@@ -1,0 +1,1 @@
+"""What is known of the DMRNet paper: its numbers, its claims, what its figures measure."""

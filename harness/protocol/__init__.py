@@ -1,0 +1,1 @@
+"""What every trial shares: combinations, masks, seeds, schedules, metrics. Knows no method."""

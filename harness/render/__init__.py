@@ -1,1 +1,0 @@
-"""How results are shown; what is shown is decided in harness/results.py."""

@@ -1,0 +1,1 @@
+"""Documents: sections, text, figures, and one writer per format."""

@@ -1,0 +1,194 @@
+"""The answer in two sentences, generated from the statistics; it says what cannot be said, too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from harness.analysis.statistics import AVERAGE, Difference, Ranking
+from harness.protocol.metrics import Metric
+from harness.reporting.findings import Findings
+from harness.reporting.sections.origins import mixtures
+from harness.reporting.text import ABSENT, number
+
+MANY = 5
+"""Names above which a sentence counts them."""
+
+
+def answer(findings: Findings) -> tuple[str, str]:
+    """Two sentences: which row is best on average as far as can be told, and how sure that is."""
+    results, ranked = findings.results, findings.ranked
+    if AVERAGE not in findings.rankings:
+        there = f"{len(results.finished)} of {results.plan.size} trials are finished"
+        return (
+            f"No ranking: {findings.unranked}.",
+            f"{there}; the numbers below are preliminary until the table is whole.",
+        )
+    if len(ranked) < 2:
+        return _alone(findings, ranked)
+    found = findings.rankings[AVERAGE]
+    if findings.seeds == 1:
+        return _one_seed(findings, found)
+    first = _leader(findings, found) if found.leader else _tie(findings, found)
+    return first, _certainty(findings, found)
+
+
+def caveats(findings: Findings, problems: Sequence[str] = ()) -> list[str]:
+    """What a reader must know before believing the answer."""
+    results, found = findings.results, findings.rankings.get(AVERAGE)
+    synthetic = "the data are synthetic: nothing here says anything about real recordings"
+    collapsed = [
+        label
+        for label in findings.comparison.labels
+        if findings.comparison.average[label].collapsed
+    ]
+    stale = sum(done.status == "stale" for done in results.finished)
+    notes = [
+        *([synthetic] if results.plan.spec.synthetic else []),
+        *(
+            [
+                f"planned trials that are not there: {len(results.holes)} of {results.plan.size} (Holes)"
+            ]
+            if results.holes
+            else []
+        ),
+        *([f"damaged trials: {len(problems)} (Damaged trials)"] if problems else []),
+        *([f"a model of {listed(collapsed)} collapsed (Collapsed models)"] if collapsed else []),
+        *(
+            [f"trials made by another version of the code: {stale} of {len(results.finished)}"]
+            if stale
+            else []
+        ),
+        *(f"{line} (Versions and hardware)" for line in mixtures(results)),
+        *(found.notes if found is not None else []),
+    ]
+    return list(dict.fromkeys(notes))
+
+
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """Names as a sentence has them.
+
+    >>> listed(["a", "b", "c"]), listed(["a"])
+    ('a, b and c', 'a')
+    """
+    return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def some(names: Sequence[str], last: str = "and") -> str:
+    """The same, the fourth and later ones counted where there are many.
+
+    >>> some(["a", "b", "c", "d", "e", "f"], "or")
+    'a, b, c or 3 others'
+    """
+    return listed(names if len(names) <= MANY else [*names[:3], f"{len(names) - 3} others"], last)
+
+
+def with_unit(value: float, metric: Metric) -> str:
+    """A value with its unit where it has one."""
+    return f"{number(value, metric)} %" if metric.unit == "%" else number(value, metric)
+
+
+def size(value: float, metric: Metric) -> str:
+    """The size of a difference, one digit more than values have."""
+    if math.isnan(value):
+        return ABSENT
+    return f"{abs(value):.2f}" if metric.unit == "%" else f"{abs(value):.4f}"
+
+
+def signed(value: float, metric: Metric) -> str:
+    """A difference with its sign; zero has none.
+
+    >>> from harness.protocol.metrics import METRICS
+    >>> signed(-0.456, METRICS["accuracy"]), signed(0.456, METRICS["accuracy"]), signed(0.001, METRICS["accuracy"])
+    ('−0.46', '+0.46', '0.00')
+    """
+    text = size(value, metric)
+    if math.isnan(value) or float(text) == 0:
+        return text
+    return f"{'−' if value < 0 else '+'}{text}"
+
+
+def interval(low: float, high: float, metric: Metric) -> str:
+    """``−0.21 to +0.80``."""
+    return f"{signed(low, metric)} to {signed(high, metric)}"
+
+
+def _average(findings: Findings) -> str:
+    count = len(findings.results.plan.combinations)
+    return f"{findings.comparison.metric.name} averaged over the {count} combinations"
+
+
+def _alone(findings: Findings, ranked: Sequence[str]) -> tuple[str, str]:
+    if not ranked:
+        return (
+            "There is nothing to rank: every row is a reference with one model per combination.",
+            "The table has their values.",
+        )
+    label, metric, comparison = ranked[0], findings.comparison.metric, findings.comparison
+    values = comparison.average[label].mean, comparison.worst[label].mean
+    text = f"{label} has {with_unit(values[0], metric)} {_average(findings)}, {with_unit(values[1], metric)} in its worst combination."
+    return text, "One row alone is no comparison: nothing can be ranked."
+
+
+def _one_seed(findings: Findings, found: Ranking) -> tuple[str, str]:
+    seeds, metric, top = (
+        findings.results.plan.study.seeds,
+        findings.comparison.metric,
+        found.places[0],
+    )
+    given = f"seed {seeds[0]}" if len(seeds) == 1 else "one seed in common"
+    others = [one.label for one in findings.against(top.label) if not one.verdict]
+    extreme = "highest" if metric.higher_is_better else "lowest"
+    told = "better than every other row on these test samples"
+    if others:
+        told = f"not told apart from {some(others, 'or')} on these test samples"
+    return (
+        f"With {given}, {top.label} has the {extreme} {_average(findings)} ({with_unit(top.mean, metric)}), {told}.",
+        "One seed says nothing about other seeds: whether a method is better than another cannot be said here, only how much "
+        "the choice of test samples matters; 3 seeds or more would tell.",
+    )
+
+
+def _leader(findings: Findings, found: Ranking) -> str:
+    top, count, pairs = found.places[0], len(found.places), len(found.differences)
+    comparisons = f"{pairs} comparisons" if pairs > 1 else "the one comparison"
+    return (
+        f"{found.leader} is the best of {count} rows: {with_unit(top.mean, findings.comparison.metric)} {_average(findings)}, "
+        f"significantly better than every other row (5 %, Holm's correction for {comparisons})."
+    )
+
+
+def _tie(findings: Findings, found: Ranking) -> str:
+    if len(found.best) == len(found.places):
+        return f"No row is best: by {_average(findings)}, no row is significantly better than any other of the {len(found.places)}."
+    return (
+        f"No single row is best: by {_average(findings)}, no row is significantly better than "
+        f"{some(found.best, 'or')}, of {len(found.places)} rows."
+    )
+
+
+def _certainty(findings: Findings, found: Ranking) -> str:
+    metric, seeds = findings.comparison.metric, findings.seeds
+    first, second = found.places[0].label, found.places[1].label
+    pair = next(one for one in findings.against(second) if one.label == first)
+    span = interval(pair.low, pair.high, metric)
+    gap = f"The first two, {first} and {second}, differ by {size(pair.value, metric)} (95 % interval {span})"
+    needed = (
+        ""
+        if pair.difference.significant
+        else f", {separation(pair.difference, pair.difference.estimate.seeds)}"
+    )
+    power = f"with {seeds} seeds a true difference of {size(found.detectable, metric)} is found in 80 % of such studies"
+    return f"{gap}{needed}; {power}{f' ({findings.reserve})' if findings.reserve else ''}."
+
+
+def separation(difference: Difference, seeds: int) -> str:
+    """What it would take to tell two rows apart, if their difference is what it seems."""
+    needed = difference.seeds_needed
+    if math.isnan(needed):
+        return "which one seed cannot separate"
+    if math.isinf(needed):
+        return "which no number of seeds would separate on this test set"
+    if needed <= seeds:
+        return "which only the correction for many pairs keeps from being significant"
+    return f"which about {needed:.0f} seeds would separate if it is the true difference"

@@ -1,0 +1,137 @@
+"""A report as data: sections of paragraphs, lists, tables and figures. What is said is decided
+once; files differ in form only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+FOLDERS = re.compile(r"(?<![\w./~…#])/(?:[^\s/:'\"]+/)+")
+"""The folders of an absolute path, as they may stand in the reason of a failed trial or in an
+argument.
+"""
+
+
+class Strong(str):
+    """A text to be emphasised."""
+
+    __slots__ = ()
+
+
+class Link(str):
+    """A text of a table that leads to ``url``."""
+
+    __slots__ = ("url",)
+    url: str
+
+    def __new__(cls, text: str, url: str) -> Link:
+        link = super().__new__(cls, text)
+        link.url = url
+        return link
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Running text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list; ``none`` is printed when it is empty, so that a heading never stands alone."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What belongs to one row of the study: a heading, facts, and sentences below the last of them."""
+
+    title: str
+    lines: tuple[str, ...]
+    below: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text, the first column naming the rows. ``caption`` says what it shows; ``paper``
+    puts it into the LaTeX file.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+    paper: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing as SVG, for formats that can hold it; ``file`` is the picture beside the report for
+    those that cannot.
+    """
+
+    name: str
+    svg: str
+    text: str
+    file: str | None = None
+
+
+@dataclass(frozen=True)
+class Code:
+    """A command."""
+
+    text: str
+
+
+Block = Paragraph | Bullets | Facts | Table | Figure | Code
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report."""
+
+    title: str
+    description: str
+    sections: tuple[Section, ...]
+
+    def tables(self) -> Iterator[Table]:
+        """All tables, in order."""
+        for section in self.sections:
+            yield from (block for block in section.blocks if isinstance(block, Table))
+
+
+def section(title: str, *blocks: Block | None) -> Section:
+    """A section; None stands for a block that is not there."""
+    return Section(title, tuple(block for block in blocks if block is not None))
+
+
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "", paper: bool = False
+) -> Table:
+    """A table from any sequences."""
+    return Table(tuple(header), tuple(tuple(row) for row in rows), caption, paper)
+
+
+def bullets(lines: Sequence[str]) -> Bullets:
+    """A list from any sequence."""
+    return Bullets(tuple(lines))
+
+
+def portable(text: str) -> str:
+    """A text without the folders of a machine.
+
+    >>> portable("'/home/me/x.bin' is gone")
+    "'…/x.bin' is gone"
+    """
+    return FOLDERS.sub("…/", text)

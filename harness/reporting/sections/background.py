@@ -1,0 +1,141 @@
+"""The report's sections that explain rather than rank: data, methods, protocol, machines, the way
+to repeat it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from harness.analysis.results import Results, dataset_name
+from harness.reporting.document import Code, Facts, Section, bullets, section, table
+from harness.reporting.sections.origins import mixtures
+from harness.reporting.text import ABSENT, checkpoint_rule
+from harness.study.recorded_data import Recorded
+from harness.study.rows import Row
+
+MACHINE_KEYS = ("output", "executor", "rerun", "resources", "tracking", "study")
+"""Arguments that decide where and how a study runs, not what comes out."""
+
+FOLDER_KEYS = {
+    "dataset.root": "dataset.root=YOUR_COPY",
+    "dataset.manifest": "dataset.manifest=YOUR_MANIFEST.csv",
+}
+
+ABSENT_DATA = "the data were not at hand for this report: what is said of them here is what the store recorded"
+
+MASKS = (
+    "masks: per sample and epoch, one non-empty combination of what the sample has, drawn uniformly; all methods draw the same "
+    "for the same seed, epoch and sample"
+)
+
+
+def data(results: Results) -> Section:
+    """What was learned from: real or constructed, modalities, samples, fingerprint."""
+    spec, dataset = results.plan.spec, results.plan.dataset
+    facts = results.plan.trials[0].job.spec.dataset
+    nature = (
+        ["synthetic: these data are generated, and their numbers say nothing about real recordings"]
+        if spec.synthetic
+        else []
+    )
+    absent = [ABSENT_DATA] if isinstance(dataset, Recorded) else []
+    lines = [
+        *absent,
+        f"{dataset_name(spec)}: {spec.task}, {len(spec.modalities)} modalities, {len(spec.classes)} classes",
+        *nature,
+        *spec.notes,
+        "samples: " + ", ".join(f"{split} {count}" for split, count in dataset.counts().items()),
+        f"protocol: {facts['protocol']}; limit per split: {facts['limit'] or 'none'}; fingerprint: `{facts['fingerprint']}`",
+    ]
+    rows = [[m.name, "x".join(map(str, m.shape)), m.description or ABSENT] for m in spec.modalities]
+    return section(
+        "Data", bullets(lines), table(["modality", "channels x height x width", "what"], rows)
+    )
+
+
+def methods(results: Results) -> Section:
+    """Where each row's method comes from and where it departs from its paper."""
+    return section("Methods: provenance and deviations", *map(_method, results.plan.rows))
+
+
+def _method(row: Row) -> Facts:
+    cls = row.method_class
+    settings = ", ".join(f"{key}={value!r}" for key, value in row.hparams.items())
+    lines = (
+        f"method: {row.method}, variant {row.variant}: {cls.variants[row.variant]}",
+        *([f"file: {Path(row.file).name}"] if row.file else []),
+        f"paper: {getattr(cls, 'citation', 'not given')}",
+        f"provenance: {getattr(cls, 'provenance', 'not given')}",
+        f"hyperparameters: {settings or 'none'}",
+        "deviations from the paper:",
+    )
+    return Facts(row.label, lines, tuple(cls.deviations) or ("none declared",))
+
+
+def protocol(results: Results) -> Section:
+    """What is the same for every row."""
+    plan, chosen = results.plan, results.metric
+    missing = plan.study.missing
+    lacking = (
+        f"rate {missing.rate:g}, pattern seed {missing.seed}"
+        if missing.train == "random"
+        else "as the data are"
+    )
+    lines = [
+        f"network: {_settings(plan.backbone)}",
+        f"training: SGD, {_settings(asdict(plan.study.train))}",
+        MASKS,
+        f"modalities missing from training samples: {missing.train} ({lacking})",
+        f"checkpoint: {checkpoint_rule(results)}; test is read after that",
+        f"evaluation: every combination, on all samples that have its modalities; {_settings(asdict(plan.study.evaluation))}",
+        f"{chosen.name}: {chosen.definition}",
+    ]
+    return section("Protocol", bullets(lines))
+
+
+def _settings(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
+def machines(results: Results) -> Section:
+    """Versions and hardware, from the records."""
+    environments = [
+        done.record["environment"] | {"code": done.record["code"]} for done in results.finished
+    ]
+    keys = sorted({key for environment in environments for key in environment})
+    rows = [
+        [key, ", ".join(sorted({str(e[key]) for e in environments if key in e}))] for key in keys
+    ]
+    lines = mixtures(results)
+    return section(
+        "Versions and hardware",
+        table(["what", "values over all trials"], rows),
+        bullets(lines) if lines else None,
+    )
+
+
+def reproduce(results: Results, arguments: Sequence[str]) -> Section:
+    """One command; arguments that only say where and how to run are left out."""
+    given = (
+        argument.removeprefix("study=") for argument in arguments if argument.startswith("study=")
+    )
+    return section(
+        "How to reproduce", Code(command(next(given, results.plan.study.name), arguments))
+    )
+
+
+def command(study: str, arguments: Sequence[str]) -> str:
+    """What runs a study with the arguments of the command line."""
+    changes = [_portable(argument) for argument in arguments if _key(argument) not in MACHINE_KEYS]
+    return shlex.join(["python", "-m", "harness.run", f"study={study}", *changes])
+
+
+def _key(argument: str) -> str:
+    return argument.partition("=")[0].partition(".")[0]
+
+
+def _portable(argument: str) -> str:
+    return FOLDER_KEYS.get(argument.partition("=")[0], argument)

@@ -1,0 +1,324 @@
+"""The report's section on how rows behave as modalities go missing, and on what they cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from harness.analysis.results import Finished, Results
+from harness.analysis.robustness import COVERAGES, PROBABILITIES, Reliability, View, pareto
+from harness.analysis.statistics import Difference
+from harness.protocol.metrics import Metric
+from harness.reporting.answer import signed
+from harness.reporting.document import Figure, Section, Table, bullets, section, table
+from harness.reporting.figures import curves, scatter
+from harness.reporting.findings import Findings
+from harness.reporting.text import ABSENT, number
+
+CHANCES = (0.25, 0.75, 0.9)
+"""Of the curve, those in the table; at 0.5 the expectation is the mean over the combinations."""
+
+
+def robustness(findings: Findings) -> Section:
+    """Summaries, the curve over the chance of presence, steps that hurt, Shapley values,
+    reliability.
+    """
+    metric = findings.comparison.metric
+    return section(
+        "Robustness",
+        _summaries(findings.views, metric),
+        _by_present(findings),
+        _bernoulli(findings),
+        _steps(findings),
+        _shapley(findings),
+        _reliability(findings),
+        _each_calibration(findings),
+        _risk(findings),
+        bullets(_notes(findings)),
+    )
+
+
+def _notes(findings: Findings) -> list[str]:
+    blind = next((view.blind for view in findings.views.values()), math.nan)
+    metric = findings.comparison.metric
+    direction = "" if metric.higher_is_better else "; negative ones help"
+    return [
+        "p: the expected value when each modality is there with that chance, independently, and at least one is",
+        f"Shapley values say how much each modality contributes to what all of them reach above a model that sees nothing "
+        f"({number(blind, metric)}); with another value for it, all of them move by the same amount{direction}",
+        "calibration error: 15 bins; risk-coverage area: mean error rate of the k most confident predictions over all k, "
+        "excess: above that of the best possible order; both in %, lower is better, means over seeds",
+    ]
+
+
+# ---------------------------------------------------------------------- values
+
+
+def _summaries(views: Mapping[str, View], metric: Metric) -> Table:
+    sizes = sorted({size for view in views.values() for size in view.by_present})
+    header = [
+        "method",
+        "mean",
+        "worst",
+        *(f"{size} present" for size in sizes),
+        *(f"p = {p:g}" for p in CHANCES),
+    ]
+    rows = [
+        [
+            label,
+            *(number(value, metric) for value in (view.mean, view.worst)),
+            *(number(view.by_present.get(size, math.nan), metric) for size in sizes),
+            *(number(view.expectation[PROBABILITIES.tolist().index(p)], metric) for p in CHANCES),
+        ]
+        for label, view in views.items()
+    ]
+    caption = f"{metric.name} in the mean, in the worst case, by the number of present modalities, and in expectation"
+    return table(header, rows, caption, paper=True)
+
+
+def _by_present(findings: Findings) -> Figure:
+    lines = {
+        label: (list(view.by_present), list(view.by_present.values()))
+        for label, view in findings.views.items()
+    }
+    metric = findings.comparison.metric
+    svg = curves(
+        "present", lines, "modalities present", f"mean {metric.name} ({metric.unit})", whole=True
+    )
+    return Figure("present", svg, f"Mean {metric.name} by the number of present modalities")
+
+
+def _bernoulli(findings: Findings) -> Figure:
+    lines = {
+        label: (PROBABILITIES.tolist(), list(view.expectation))
+        for label, view in findings.views.items()
+    }
+    metric = findings.comparison.metric
+    svg = curves(
+        "presence",
+        lines,
+        "chance that a modality is present",
+        f"expected {metric.name} ({metric.unit})",
+    )
+    return Figure(
+        "presence", svg, f"Expected {metric.name} over the chance that each modality is present"
+    )
+
+
+def _steps(findings: Findings) -> Table:
+    header = [
+        "method",
+        "steps that hurt",
+        "of all seeds' steps",
+        "significant",
+        "worst step",
+        "loss",
+    ]
+    rows = [
+        _step_row(view, findings.hurting.get(label, []), findings.comparison.metric)
+        for label, view in findings.views.items()
+    ]
+    return table(header, rows, "Monotonicity: one modality more, and the value is worse")
+
+
+def _step_row(view: View, tested: Sequence[Difference], metric: Metric) -> list[str]:
+    found = view.violations
+    sure = sum(one.better == one.second for one in tested)
+    share = ABSENT if math.isnan(view.hurt_share) else f"{100 * view.hurt_share:.0f} %"
+    worst = (
+        [f"+{found[0].modality} to {found[0].smaller}", signed(found[0].gain, metric)]
+        if found
+        else [ABSENT, ABSENT]
+    )
+    return [
+        view.label,
+        f"{len(found)} of {len(view.steps)}",
+        share,
+        f"{sure} of {len(tested)}" if tested else ABSENT,
+        *worst,
+    ]
+
+
+def _shapley(findings: Findings) -> Table:
+    modalities = findings.results.plan.combinations[-1].members
+    metric = findings.comparison.metric
+    rows = [
+        [label, *(signed(view.shapley[name], metric) for name in modalities)]
+        for label, view in findings.views.items()
+    ]
+    return table(
+        ["method", *modalities],
+        rows,
+        f"Shapley value of each modality in {metric.name}",
+        paper=True,
+    )
+
+
+# ---------------------------------------------------------------------- reliability
+
+
+def _reliability(findings: Findings) -> Table:
+    header = [
+        "method",
+        "calibration error, all present",
+        "mean",
+        "worst",
+        "in",
+        "risk-coverage area, all present",
+        "mean",
+        "excess (mean)",
+    ]
+    full = findings.results.plan.combinations[-1].name
+    rows = [[label, *_reliable(ones, full)] for label, ones in findings.reliability.items()]
+    return table(header, rows, "Reliability: whether a model knows when it is wrong")
+
+
+def _reliable(ones: Mapping[str, Reliability], full: str) -> list[str]:
+    errors = {name: one.calibration_error for name, one in ones.items()}
+    worst = max(errors, key=lambda name: errors[name])
+    whole = ones.get(full)
+    areas, excess = [one.aurc for one in ones.values()], [one.excess for one in ones.values()]
+    first = (
+        [
+            ABSENT if whole is None else f"{value:.1f}"
+            for value in (whole.calibration_error, whole.aurc)
+        ]
+        if whole
+        else [ABSENT] * 2
+    )
+    means = [
+        f"{sum(values) / len(values):.1f}" for values in (list(errors.values()), areas, excess)
+    ]
+    return [first[0], means[0], f"{errors[worst]:.1f}", worst, first[1], means[1], means[2]]
+
+
+def _each_calibration(findings: Findings) -> Table:
+    names = [c.name for c in findings.results.plan.combinations]
+    rows = [
+        [
+            label,
+            *(f"{ones[name].calibration_error:.1f}" if name in ones else ABSENT for name in names),
+        ]
+        for label, ones in findings.reliability.items()
+    ]
+    return table(["method", *names], rows, "Calibration error on each combination, in %")
+
+
+def _risk(findings: Findings) -> Figure:
+    """The mean over combinations: what is wrong among what is kept, wherever a model is asked."""
+    lines = {}
+    for label, ones in findings.reliability.items():
+        risks = [one.risk for one in ones.values()]
+        lines[label] = (COVERAGES.tolist(), [sum(at) / len(at) for at in zip(*risks, strict=True)])
+    svg = curves(
+        "risk", lines, "share of predictions kept, the most confident ones", "errors among them (%)"
+    )
+    return Figure("risk", svg, "Risk over coverage, mean over the combinations")
+
+
+# ---------------------------------------------------------------------- cost
+
+
+def cost(findings: Findings) -> Section:
+    """Parameters, time and memory of each row, and which rows no other one beats on value and
+    parameters together.
+    """
+    results = findings.results
+    rows = [[row.label, *_costs(results.of(row.label))] for row in results.plan.rows]
+    header = [
+        "method",
+        "parameters in training",
+        "at inference",
+        "train seconds (mean)",
+        "encode, ms a sample",
+        "fuse, ms a sample and combination",
+        "peak memory in MiB (largest)",
+    ]
+    notes = [
+        "train seconds: epochs with their validation, without the final evaluation; wall clock, as the machine was then loaded",
+        "peak memory: of the GPU, or, on a CPU, of the whole process, which may have run other trials before",
+        "encode: all modalities of a sample, once; fuse: one combination of them; medians over seeds, on the test set, as the "
+        "trial's machine was then loaded",
+        *_front(findings),
+    ]
+    return section(
+        "Cost",
+        table(header, rows, "What each row costs", paper=True),
+        bullets(notes),
+        _pareto(findings),
+    )
+
+
+def _costs(trials: Sequence[Finished]) -> list[str]:
+    if not trials:
+        return [ABSENT] * 6
+    records = [done.record for done in trials]
+    parameters = records[0]["parameters"]
+    seconds = sum(record["train_seconds"] for record in records) / len(records)
+    memory = max(record["peak_memory_bytes"] for record in records) / 2**20
+    times = [
+        f"{milliseconds:.3f}" if milliseconds is not None else ABSENT
+        for milliseconds in evaluation_times(trials)
+    ]
+    return [
+        f"{parameters['training']:,}",
+        f"{parameters['inference']:,}",
+        f"{seconds:.1f}",
+        *times,
+        f"{memory:.0f}",
+    ]
+
+
+def evaluation_times(trials: Sequence[Finished]) -> tuple[float | None, float | None]:
+    """Milliseconds of encoding a sample, and of fusing one combination of it: medians over seeds,
+    None where none was measured.
+    """
+    encode, fuse = [], []
+    for done in trials:
+        measured = done.record.get("test_evaluation", {"samples": 0})
+        if measured["samples"]:
+            encode.append(1000 * measured["encode_seconds"] / measured["samples"])
+            fuse.append(
+                1000
+                * measured["fuse_seconds"]
+                / measured["samples"]
+                / len(done.record["combinations"])
+            )
+    return (median(encode), median(fuse)) if encode else (None, None)
+
+
+def _points(results: Results, findings: Findings) -> dict[str, tuple[float, float]]:
+    """(parameters at inference, average) of the rows that are compared and have a trial."""
+    means = findings.comparison.average
+    there = [label for label in findings.ranked if math.isfinite(means[label].mean)]
+    return {
+        label: (float(results.of(label)[0].record["parameters"]["inference"]), means[label].mean)
+        for label in there
+    }
+
+
+def _front(findings: Findings) -> list[str]:
+    points = _points(findings.results, findings)
+    if not points:
+        return []
+    front = pareto(points, findings.comparison.metric.higher_is_better)
+    return [
+        f"no row has at most as many parameters at inference and a mean at least as good as: {', '.join(front)}"
+    ]
+
+
+def _pareto(findings: Findings) -> Figure | None:
+    points = _points(findings.results, findings)
+    if not points:
+        return None
+    metric = findings.comparison.metric
+    front = pareto(points, metric.higher_is_better)
+    svg = scatter(
+        "pareto", points, front, "parameters at inference", f"average {metric.name} ({metric.unit})"
+    )
+    return Figure(
+        "pareto",
+        svg,
+        f"Average {metric.name} over parameters at inference; the line joins the Pareto front",
+    )

@@ -1,0 +1,180 @@
+"""What console and report.md say in the same words: cells, marks, and the sentences below a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+
+from harness.analysis.results import Comparison, Hole, Results, Summary, dataset_name
+from harness.protocol.metrics import Metric
+from harness.protocol.schedules import epoch_at
+
+COLLAPSED, MIXED, STALE = "†", "‡", "§"
+ABSENT = "–"
+COLLAPSED_SENTENCE = f"{COLLAPSED} collapsed: in at least one seed the model predicts one class for every sample; it counts as scored"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One cell as it is printed: the number, and the marks behind it."""
+
+    number: str
+    marks: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.marks}".rstrip()
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table ready to be printed: a header, row labels, and one ``Shown`` per column of each row."""
+
+    header: tuple[str, ...]
+    labels: tuple[str, ...]
+    rows: tuple[tuple[Shown, ...], ...]
+
+
+def number(value: float, metric: Metric) -> str:
+    """A value with one decimal in percent, three otherwise.
+
+    >>> from harness.protocol.metrics import METRICS
+    >>> number(78.46, METRICS["accuracy"]), number(float("nan"), METRICS["accuracy"])
+    ('78.5', '–')
+    """
+    if math.isnan(value):
+        return ABSENT
+    return f"{value:.1f}" if metric.unit == "%" else f"{value:.3f}"
+
+
+def shown(summary: Summary, planned: int, metric: Metric) -> Shown:
+    """``78.5 ± 0.4``, with ``†`` where a model collapsed and ``(2/3)`` where seeds are missing."""
+    spread = "" if math.isnan(summary.std) else f" ± {number(summary.std, metric)}"
+    marks = [COLLAPSED] if summary.collapsed else []
+    marks += [f"({summary.seeds}/{planned})"] if summary.seeds < planned else []
+    return Shown(number(summary.mean, metric) + spread, " ".join(marks))
+
+
+def main_grid(results: Results, comparison: Comparison) -> Grid:
+    """Methods x combinations, then average and worst."""
+    rows = tuple(
+        tuple(
+            shown(summary, comparison.planned, comparison.metric)
+            for summary in comparison.row(label)
+        )
+        for label in comparison.labels
+    )
+    labels = tuple(marked(results, label) for label in comparison.labels)
+    return Grid(("method", *comparison.combinations, "average", "worst"), labels, rows)
+
+
+def marked(results: Results, label: str) -> str:
+    """A row's label with its marks: trained on several kinds of device, made by older code."""
+    marks = [MIXED] if len(devices(results, label)) > 1 else []
+    marks += [STALE] if any(done.status == "stale" for done in results.of(label)) else []
+    return " ".join([label, *marks])
+
+
+def devices(results: Results, label: str) -> set[str]:
+    """The kinds of device (cpu, cuda) that a row's trials ran on."""
+    return {str(done.record["environment"]["device"]) for done in results.of(label)}
+
+
+def metric_sentence(results: Results) -> str:
+    """``digits, accuracy on test in %, higher is better``."""
+    chosen = results.metric
+    direction = "higher" if chosen.higher_is_better else "lower"
+    return f"{dataset_name(results.plan.spec)}, {chosen.name} on test in {chosen.unit}, {direction} is better"
+
+
+def legend(results: Results, comparison: Comparison) -> list[str]:
+    """The sentences that a table of results needs below it."""
+    return [
+        seeds_sentence(results),
+        "average: mean over the combinations of each trial; worst: its worst combination; both then over seeds",
+        f"checkpoint: {checkpoint_rule(results)}",
+        *_reference_sentences(results),
+        *_mark_sentences(results, comparison),
+    ]
+
+
+def seeds_sentence(results: Results) -> str:
+    """How many seeds, and what ± is."""
+    seeds = results.plan.study.seeds
+    if len(seeds) == 1:
+        return f"one seed ({seeds[0]}): no spread can be given"
+    listed = ", ".join(str(seed) for seed in seeds)
+    return f"{len(seeds)} seeds ({listed}); ± is the standard deviation over seeds (n-1), not a confidence interval"
+
+
+def checkpoint_rule(results: Results) -> str:
+    """Which epoch's weights are evaluated."""
+    recipe, chosen = results.plan.study.train, results.metric
+    first = min(epoch_at(recipe.first_selectable, recipe.epochs), recipe.epochs - 1)
+    which = "highest" if chosen.higher_is_better else "lowest"
+    start = f", from epoch {first} (counted from 0) on" if first else ""
+    count = len(results.plan.combinations)
+    over = (
+        f"{chosen.name} on {recipe.combination}"
+        if recipe.combination
+        else f"mean {chosen.name} over all {count} combinations"
+    )
+    return f"the epoch with the {which} {over} on val, ties to the earlier epoch{start}"
+
+
+def _reference_sentences(results: Results) -> list[str]:
+    rows = [row.label for row in results.plan.rows if row.method_class.per_combination]
+    return [
+        f"{label}: one model per combination, trained and selected on it alone; a reference, not ranked"
+        for label in rows
+    ]
+
+
+def _mark_sentences(results: Results, comparison: Comparison) -> list[str]:
+    labels, planned = comparison.labels, comparison.planned
+    found = []
+    if any(comparison.average[label].collapsed for label in labels):
+        found.append(COLLAPSED_SENTENCE)
+    if any(comparison.average[label].seeds < planned for label in labels):
+        found.append(
+            f"(k/{planned}): only k of {planned} seeds are there; rows with different seeds do not compare on equal terms"
+        )
+    if any(len(devices(results, label)) > 1 for label in labels):
+        found.append(
+            f"{MIXED} some trials of the row ran on a CPU and some on a GPU: their last digits are not comparable"
+        )
+    if any(done.status == "stale" for done in results.finished):
+        found.append(
+            f"{STALE} stale: made by another version of the code; rerun=stale runs them again"
+        )
+    return found
+
+
+def pipe_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table whose columns also line up in a text editor.
+
+    >>> pipe_table(["a", "b"], [["1|2", "x"]])
+    ['| a    | b |', '| ---- | - |', '| 1\\\\|2 | x |']
+    """
+    lines = [
+        [" ".join(text.replace("|", "\\|").split()) for text in line] for line in (header, *rows)
+    ]
+    widths = [max(cell_len(line[at]) for line in lines) for at in range(len(header))]
+    lines.insert(1, ["-" * width for width in widths])
+    return [
+        f"| {' | '.join(text + ' ' * (w - cell_len(text)) for text, w in zip(line, widths, strict=True))} |"
+        for line in lines
+    ]
+
+
+def hole_lines(missing: Sequence[Hole], logs: str) -> list[str]:
+    """One line per planned trial that is not in the table; ``logs`` is the store's folder as it
+    should be named.
+    """
+    return [
+        f"{hole.name} (trial {hole.trial_id}), {hole.state}: {hole.reason}"
+        + (f" (log: {logs}/{hole.trial_id}/log.txt)" if hole.state == "failed" else "")
+        for hole in missing
+    ]

@@ -1,0 +1,1 @@
+"""The search of hyperparameters on val: its plan, its journal, its results."""

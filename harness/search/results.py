@@ -1,0 +1,223 @@
+"""What a search found: its journal for what was told, the store for the seeds behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import f as f_distribution
+from scipy.stats import t as t_distribution
+
+from harness.protocol.metrics import Metric, metric
+from harness.search.journal import Told, best, importances, studies, told
+from harness.search.plan import SearchPlan, Subject, search_plan
+from harness.store import Store
+from harness.study.plan import Plan
+from harness.study.search_space import Point
+
+AGREEMENT = 1e-9
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A point that is over, with its value on val for each tuning seed (NaN where the store has it
+    no more).
+    """
+
+    told: Told
+    seeds: tuple[float, ...]
+
+    @property
+    def point(self) -> Point:
+        """Its values."""
+        return self.told.point
+
+    @property
+    def mean(self) -> float:
+        """What was told; NaN when it failed."""
+        return math.nan if self.told.value is None else self.told.value
+
+    @property
+    def std(self) -> float:
+        """Over the tuning seeds, with n - 1; NaN for a single one."""
+        return float(np.std(self.seeds, ddof=1)) if len(self.seeds) > 1 else math.nan
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What tuning seeds alone do to points.
+
+    ``detectable`` is the least difference of two points' means that is significant at 5 % (least
+    significant difference, not corrected for the number of points); ``p`` is that of the F test
+    that all points are equal.
+    """
+
+    detectable: float
+    p: float
+
+
+@dataclass(frozen=True)
+class RowFound:
+    """The search of one row; ``importance`` is empty where Optuna cannot tell."""
+
+    search: SearchPlan
+    subject: Subject
+    points: tuple[Scored, ...]
+    importance: Mapping[str, Mapping[str, float]]
+
+    @property
+    def metric(self) -> Metric:
+        """What was searched for."""
+        return metric(self.search.plan.spec.metric)
+
+    @property
+    def over(self) -> bool:
+        """Whether every point is told."""
+        return len(self.points) >= self.subject.points
+
+    @property
+    def best(self) -> Scored | None:
+        """The best point so far; None when there is none."""
+        found = best([scored.told for scored in self.points], self.metric)
+        return next((scored for scored in self.points if scored.told is found), None)
+
+    @property
+    def row(self) -> str | None:
+        """The label of the row with the winner's values; None before the search is over, or when
+        every point failed.
+        """
+        if not self.over or self.best is None:
+            return None
+        winner = self.subject.winner(self.best.point)
+        same = [
+            row.label
+            for row in self.search.plan.rows
+            if (row.kind, row.hparams) == (winner.kind, winner.hparams)
+        ]
+        return same[0] if same else winner.label
+
+    @property
+    def own(self) -> Scored | None:
+        """The point with the study's own values; None when it is none of the search, or not over."""
+        return next((scored for scored in self.points if scored.point == self.subject.own), None)
+
+    @property
+    def failed(self) -> list[Told]:
+        """The points that failed."""
+        return [scored.told for scored in self.points if scored.told.value is None]
+
+    @property
+    def loss(self) -> float:
+        """How much worse than the best point the study's own values are, on val; NaN where one of
+        them is missing.
+        """
+        if self.best is None or self.own is None:
+            return math.nan
+        return (1 if self.metric.higher_is_better else -1) * (self.best.mean - self.own.mean)
+
+    @property
+    def so_far(self) -> list[float]:
+        """The best value after each point."""
+        better = np.fmax if self.metric.higher_is_better else np.fmin
+        values: list[float] = better.accumulate([scored.mean for scored in self.points]).tolist()
+        return values
+
+    @property
+    def noise(self) -> Noise | None:
+        """Of the better half of the points, as collapsed models scatter otherwise; ``p`` is that of
+        all points.
+
+        None without at least two points that have two seeds each.
+        """
+        order = sorted(
+            self.points, key=lambda scored: scored.mean, reverse=self.metric.higher_is_better
+        )
+        values = np.array([scored.seeds for scored in order if scored.told.value is not None])
+        if values.ndim != 2 or min(values.shape) < 2 or np.isnan(values).any():
+            return None
+        return Noise(noise(values[: max(2, (len(values) + 1) // 2)]).detectable, noise(values).p)
+
+
+def noise(values: NDArray[np.float64]) -> Noise:
+    """Points x seeds, every point with the same seeds: what is left when the means of points and of
+    seeds are taken away.
+    """
+    points, seeds = values.shape
+    means = values.mean(1)
+    left = values - means[:, None] - values.mean(0) + values.mean()
+    degrees = (points - 1) * (seeds - 1)
+    variance = float((left**2).sum() / degrees)
+    detectable = float(t_distribution.ppf(0.975, degrees)) * math.sqrt(2 * variance / seeds)
+    between = seeds * float(means.var(ddof=1))
+    p = (
+        float(f_distribution.sf(between / variance, points - 1, degrees))
+        if variance
+        else float(between == 0)
+    )
+    return Noise(detectable, p)
+
+
+def find_searches(plan: Plan, store: Store) -> list[RowFound]:
+    """What the searches of a study have found so far; nothing for a study without a search."""
+    search = search_plan(plan)
+    if search is None:
+        return []
+    optuna_studies = dict(studies(search))
+    return [
+        RowFound(
+            search,
+            subject,
+            tuple(_scored(search, subject, point, store) for point in points),
+            importances(optuna_studies[subject]) if subject in optuna_studies else {},
+        )
+        for subject, points in told(search).items()
+    ]
+
+
+def _scored(search: SearchPlan, subject: Subject, point: Told, store: Store) -> Scored:
+    records = [
+        store.trial(trial.id).selection() for trial in search.trials_of(subject, point.point)
+    ]
+    return Scored(
+        point,
+        tuple(math.nan if record is None else float(record["val_mean"]) for record in records),
+    )
+
+
+def search_problems(found: Sequence[RowFound]) -> list[str]:
+    """One sentence per point that failed, or of which the store says something else than what was
+    told.
+    """
+    sentences = []
+    for one in found:
+        for scored in one.points:
+            name = one.subject.at(scored.point).label
+            if scored.told.value is None:
+                sentences.append(
+                    f"point {scored.told.number} of the search, {name}, failed: {scored.told.reason}"
+                )
+            elif abs(float(np.mean(scored.seeds)) - scored.mean) > AGREEMENT:
+                sentences.append(
+                    f"point {scored.told.number} of the search, {name}: {scored.mean:.6g} was told, and the store's trials have "
+                    f"{float(np.mean(scored.seeds)):.6g}; rerun=stale searches again what other code has trained"
+                )
+    return sentences
+
+
+def outcome_lines(found: Sequence[RowFound]) -> list[str]:
+    """What each search found, in a line."""
+    lines = []
+    for one in found:
+        label, best = one.subject.row.label, one.best
+        if best is None:
+            lines.append(f"{label}: every one of {len(one.points)} points failed")
+            continue
+        lost = "" if math.isnan(one.loss) else f"; the study's own values lose {one.loss:.4g}"
+        name = one.subject.at(best.point).label
+        lines.append(
+            f"{label}: the best of {len(one.points)} points is {name}, val {one.metric.name} {best.mean:.4g}{lost}"
+        )
+    return lines

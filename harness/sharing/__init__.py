@@ -1,0 +1,1 @@
+"""Archives that carry finished trials from one store to another."""

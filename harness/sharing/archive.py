@@ -1,0 +1,216 @@
+"""One file that carries trials from a store to another: a zip with a manifest that has the size and
+sha256 of every other file.
+
+``manifest.json``; ``studies/<name>.yaml``, the studies in full; ``data/<hash>.json``, descriptions
+of the data, never the data; ``trials/<trial id>/`` with a trial's files as in the store. An archive
+is read as what a stranger sent: nothing outside this layout is unpacked, and nothing at all before
+the whole of it was checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+from harness.errors import UserError
+from harness.store import Json, write_atomically
+
+FORMAT, KIND = 1, "trials of the harness"
+MANIFEST = "manifest.json"
+LARGEST_MANIFEST = 2**28
+CHUNK = 2**20
+ENTRY = re.compile(
+    r"studies/[^/\\.\x00][^/\\\x00]*\.yaml|data/[0-9a-f]{16}\.json|trials/[0-9a-f]{16}/[a-z_]+\.(json|jsonl|npz|pt)",
+    re.ASCII,
+)
+"""The names that an archive may hold beside its manifest."""
+
+UNREADABLE = (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+"""What the standard library raises on archives that are damaged, encrypted, or compressed in a way
+that it does not know.
+"""
+
+Entry = tuple[str, Path | bytes]
+"""A name in the archive, and the file or the bytes that it gets."""
+
+
+# ---------------------------------------------------------------------- writing
+
+
+def pack(path: Path, entries: Iterable[Entry], facts: Json) -> Json:
+    """Write an archive, whole or not at all; equal entries give equal bytes. Returns the manifest:
+    ``facts`` and the files.
+    """
+    manifest = {"kind": KIND, "format": FORMAT, **facts}
+
+    def write(stream: IO[bytes]) -> None:
+        with ZipFile(stream, "w") as archive:
+            manifest["files"] = {name: _add(archive, name, source) for name, source in entries}
+            _add(
+                archive,
+                MANIFEST,
+                json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode(),
+            )
+
+    write_atomically(path, write)
+    return manifest
+
+
+def _add(archive: ZipFile, name: str, source: Path | bytes) -> Json:
+    # The first day that a zip knows: when an archive was made is no part of what it holds.
+    info = ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+    info.external_attr = (stat.S_IFREG | 0o644) << 16
+    # Weights do not shrink.
+    info.compress_type = ZIP_STORED if name.endswith(".pt") else ZIP_DEFLATED
+    sha, size = hashlib.sha256(), 0
+    with archive.open(info, "w", force_zip64=True) as target:
+        for chunk in _chunks(source):
+            target.write(chunk)
+            sha.update(chunk)
+            size += len(chunk)
+    return {"bytes": size, "sha256": sha.hexdigest()}
+
+
+def _chunks(source: Path | bytes) -> Iterator[bytes]:
+    if isinstance(source, bytes):
+        yield source
+        return
+    with source.open("rb") as stream:
+        yield from iter(lambda: stream.read(CHUNK), b"")
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def unpack(path: Path, folder: Path) -> Json:
+    """Write all files of an archive below ``folder``, each with the size and sha256 of the
+    manifest, which is returned.
+
+    UserError on the first thing that is not as it must be; what has been written by then is the
+    caller's to remove.
+    """
+    with _opened(path) as archive:
+        manifest = _manifest(path, archive)
+        infos = _allowed(path, archive, manifest["files"])
+        _require_room(path, folder, manifest["files"])
+        for name, facts in sorted(manifest["files"].items()):
+            _extract(path, archive, infos[name], folder / name, facts)
+    return manifest
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ZipFile]:
+    if not path.is_file():
+        raise UserError(
+            f"{path} is not a file; give an archive that `python -m harness.share export` made"
+        )
+    try:
+        with ZipFile(path) as archive:
+            yield archive
+    except UNREADABLE as error:
+        raise refused(path, f"it is not an archive, or was cut off or changed ({error})") from error
+
+
+def refused(path: Path, why: str) -> UserError:
+    """Why an archive is not imported."""
+    return UserError(f"{path.name}: {why}; nothing was imported")
+
+
+def _manifest(path: Path, archive: ZipFile) -> Json:
+    infos = [info for info in archive.infolist() if info.filename == MANIFEST]
+    if len(infos) != 1 or infos[0].file_size > LARGEST_MANIFEST:
+        raise refused(
+            path,
+            f"it has no {MANIFEST}: it was cut off, or is no archive that `python -m harness.share export` made",
+        )
+    with archive.open(infos[0]) as stream:
+        manifest = json.loads(stream.read(LARGEST_MANIFEST))
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
+        raise refused(path, f"its {MANIFEST} is not one of {KIND}")
+    if manifest.get("format") != FORMAT:
+        raise refused(
+            path,
+            f"it has format {manifest.get('format')}, and this version of the harness reads {FORMAT}; update",
+        )
+    if not _listing(manifest.get("files")):
+        raise refused(path, f"its {MANIFEST} does not list files with their sizes and sha256")
+    return manifest
+
+
+def _listing(files: object) -> bool:
+    if not isinstance(files, dict):
+        return False
+    return all(
+        isinstance(facts, dict)
+        and isinstance(facts.get("bytes"), int)
+        and isinstance(facts.get("sha256"), str)
+        for facts in files.values()
+    )
+
+
+def _allowed(path: Path, archive: ZipFile, listed: Json) -> dict[str, ZipInfo]:
+    """The archive's files by name: those that are listed, no more, no fewer, none twice, none that
+    could lie elsewhere.
+    """
+    infos = [info for info in archive.infolist() if info.filename != MANIFEST]
+    names = [info.filename for info in infos]
+    wrong = {
+        "names that no archive has": [
+            name for name in {*names, *listed} if not ENTRY.fullmatch(name)
+        ],
+        "links or other things that are no files": [
+            info.filename for info in infos if not _regular(info)
+        ],
+        "names that stand in it twice": [
+            name for name, count in Counter(names).items() if count > 1
+        ],
+        "files that its manifest does not list": [name for name in names if name not in listed],
+        "no file for these names of its manifest": [name for name in listed if name not in names],
+    }
+    for what, found in wrong.items():
+        if found:
+            raise refused(path, f"it has {what}: {', '.join(map(repr, sorted(set(found))[:3]))}")
+    return {info.filename: info for info in infos}
+
+
+def _regular(info: ZipInfo) -> bool:
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    return kind in (0, stat.S_IFREG) and not info.is_dir()
+
+
+def _require_room(path: Path, folder: Path, listed: Json) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    needed, free = sum(facts["bytes"] for facts in listed.values()), shutil.disk_usage(folder).free
+    if needed > free:
+        raise refused(
+            path, f"it needs {needed / 1e9:.1f} GB below {folder}, and {free / 1e9:.1f} GB are free"
+        )
+
+
+def _extract(path: Path, archive: ZipFile, info: ZipInfo, target: Path, facts: Json) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sha, size = hashlib.sha256(), 0
+    with archive.open(info) as source, target.open("xb") as stream:
+        # Never more than was announced: a few bytes can unpack to any number.
+        while size <= facts["bytes"] and (chunk := source.read(CHUNK)):
+            stream.write(chunk)
+            sha.update(chunk)
+            size += len(chunk)
+        stream.flush()
+        os.fsync(stream.fileno())
+    if size != facts["bytes"] or sha.hexdigest() != facts["sha256"]:
+        raise refused(
+            path,
+            f"{info.filename} is not what the manifest says it is (size or sha256): it was damaged or changed",
+        )

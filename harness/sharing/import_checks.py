@@ -1,0 +1,206 @@
+"""Whether an unpacked archive is what it says it is: the data's descriptions, the studies, and each
+trial against itself.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from zipfile import BadZipFile
+
+import yaml
+
+from harness.analysis.evidence import SPLITS, different_cells
+from harness.errors import TrialFailure
+from harness.protocol.combinations import lattice
+from harness.sharing.archive import refused
+from harness.sharing.export import DATASET_KEYS, RECORDS, STUDY_KEYS, finished
+from harness.store import (
+    ORIGIN,
+    RECORD_FORMAT,
+    WEIGHTS,
+    Json,
+    TrialDirectory,
+    read_json,
+    write_json,
+)
+from harness.study.recorded_data import FOLDER, description_name, spec_of
+from harness.training.trial import spec_id
+from harness.views import FILE as VIEWS
+from harness.views import stored
+
+UNREADABLE = (
+    *(KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, AssertionError),
+    *(EOFError, BadZipFile, zlib.error, TrialFailure),
+)
+"""What code that expects a record, a curve or an array meets in something else."""
+
+SHAPE: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("spec", "cells", "counts", "parameters", "environment", "files"), dict),
+    **dict.fromkeys(("remarks", "combinations"), list),
+    **dict.fromkeys(("train_seconds", "seconds", "val_mean", "peak_memory_bytes"), (int, float)),
+    **dict.fromkeys(("epochs", "selected_epoch", "starved_encoder_batches"), int),
+    **dict.fromkeys(("code", "metric", "trial_id"), str),
+}
+"""What a report takes from a record without asking."""
+
+
+def descriptions(path: Path, folder: Path) -> dict[str, Json]:
+    """The descriptions of the data by their file names, each readable and named by its facts."""
+    found = {}
+    for file in sorted((folder / FOLDER).glob("*.json")):
+        try:
+            description = read_json(file) or {}
+            spec_of(description["spec"])
+            named = description_name(description) == file.name and all(
+                int(n) >= 0 for n in description["counts"].values()
+            )
+        except UNREADABLE as error:
+            raise refused(path, f"data/{file.name} does not describe data ({error})") from error
+        if not named:
+            raise refused(path, f"data/{file.name} is not named by the facts that it holds")
+        found[file.name] = description
+    return found
+
+
+def study(path: Path, file: Path) -> Json:
+    """A study of the archive; only what decides trials may be in it: no folder of another machine,
+    nothing to write to.
+    """
+    try:
+        body = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise refused(path, f"studies/{file.name} is not a readable study") from error
+    own = body.get("dataset") if isinstance(body, dict) else None
+    if (
+        not isinstance(own, dict)
+        or not set(body) <= set(STUDY_KEYS)
+        or not set(own) <= set(DATASET_KEYS)
+    ):
+        raise refused(path, f"studies/{file.name} has keys that no exported study has")
+    return body  # type: ignore[no-any-return]
+
+
+def checked(
+    path: Path, trial: TrialDirectory, manifest: Json, sha256: str, descriptions: dict[str, Json]
+) -> TrialDirectory:
+    """A trial of the archive, with its origin written down; UserError when it contradicts itself."""
+    name = trial.path.name
+    try:
+        record = next(
+            body for body in map(read_json, (trial / file for file in RECORDS)) if body is not None
+        )
+        lacking = sorted(file for file in record["files"] if not (trial / file).is_file())
+        write_json(
+            trial / ORIGIN,
+            {"left_out": lacking, "archives": _archives(path, manifest, sha256, name)},
+        )
+        why = _shapeless(trial, record) or _contradiction(trial, record, lacking, descriptions)
+    except StopIteration as error:
+        raise refused(path, f"trial {name} has no record") from error
+    except UNREADABLE as error:
+        raise refused(
+            path, f"the record of trial {name} cannot be read ({type(error).__name__}: {error})"
+        ) from error
+    if why:
+        raise refused(path, f"trial {name} {why}")
+    return trial
+
+
+def _shapeless(trial: TrialDirectory, record: Json) -> str:
+    """What in a record, its curve or its views is not of the kind that a report expects; empty when
+    all is.
+    """
+    wrong = [key for key, kind in SHAPE.items() if not isinstance(record.get(key), kind)]
+    wrong += [
+        key
+        for key in ("training", "inference")
+        if not isinstance(record["parameters"].get(key), int)
+    ]
+    wrong += [
+        key
+        for key in ("device", "device_name", "torch")
+        if not isinstance(record["environment"].get(key), str)
+    ]
+    if not all(isinstance(remark, str) for remark in record["remarks"]):
+        wrong.append("remarks")
+    if not all(
+        isinstance(line["step"], int) and isinstance(line["values"], dict)
+        for line in trial.history()
+    ):
+        wrong.append("metrics.jsonl")
+    if (trial / VIEWS).is_file():
+        stored(trial, record)
+    return f"has no usable {', '.join(wrong)}" if wrong else ""
+
+
+def _archives(path: Path, manifest: Json, sha256: str, name: str) -> list[Json]:
+    """The way of a trial: the archives that the exporter had it from, then this one."""
+    earlier = [dict(one) for one in manifest["trials"][name]["archives"]]
+    return [
+        *earlier,
+        {
+            "archive": path.name,
+            "sha256": sha256,
+            "by": str(manifest["by"]),
+            "environment": dict(manifest["environment"]),
+        },
+    ]
+
+
+def _contradiction(
+    trial: TrialDirectory, record: Json, lacking: Sequence[str], descriptions: dict[str, Json]
+) -> str:
+    """What in a trial cannot be; empty when all agrees."""
+    spec = read_json(trial / "spec.json") or {}
+    identity = spec_id(record["spec"])
+    if record["format"] != RECORD_FORMAT:
+        return f"has a record of format {record['format']}, and this version of the harness reads {RECORD_FORMAT}; update"
+    if not trial.path.name == record["trial_id"] == identity:
+        return f"is called so, but its spec has the id {identity}: trials cannot be renamed"
+    if {key: value for key, value in spec.items() if key != "label"} != record["spec"]:
+        return "has a spec.json and a record.json that tell of different trials"
+    if set(lacking) - {WEIGHTS} or finished(trial) is None:
+        return (
+            f"lacks files that its record names: {', '.join(lacking) or 'not of the recorded size'}"
+        )
+    if changed := trial.corrupted(record):
+        return f"has other bytes in {' and '.join(changed)} than its record says (sha256)"
+    return _wrong_data(record, descriptions) or _wrong_values(trial, record)
+
+
+def _wrong_data(record: Json, descriptions: dict[str, Json]) -> str:
+    facts = record["spec"]["dataset"]
+    description = descriptions.get(description_name({"facts": facts}))
+    if description is None:
+        return "is on data that the archive does not describe"
+    spec = spec_of(description["spec"])
+    told = (
+        spec.name,
+        spec.synthetic,
+        spec.metric,
+        [c.name for c in lattice(spec.names)],
+        description["counts"],
+    )
+    recorded = (
+        facts["name"],
+        facts["synthetic"],
+        record["metric"],
+        record["combinations"],
+        record["counts"],
+    )
+    if told != recorded or record["synthetic"] != facts["synthetic"]:
+        return "and the description of its data do not agree"
+    return ""
+
+
+def _wrong_values(trial: TrialDirectory, record: Json) -> str:
+    """Whether the recorded values follow from the evidence; those of the last epoch cannot be
+    checked, its evidence is not kept.
+    """
+    splits = [split for split in SPLITS if split in record["cells"]]
+    different = different_cells(
+        trial, record, lattice(record["combinations"][-1].split("+")), splits
+    )
+    return f"has values that its evidence contradicts: {different}" if different else ""

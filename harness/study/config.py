@@ -1,0 +1,369 @@
+"""A study: flat YAML in studies/, typed dataclasses here, ``key=value`` on the command line.
+
+``base: NAME`` in a study file takes over another study's keys, presets included, below the file's
+own.
+
+Every mistake (a misspelt study, key or name, a wrong type, a value out of range) is one UserError
+that names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from harness import PROJECT
+from harness.errors import UserError, nearest, unknown
+from harness.study.search_space import SearchConfig, check_search
+from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig, setting
+
+STUDIES = PROJECT / "studies"
+DEFAULT_STUDY = "quickstart"
+Layer = dict[str, Any]
+
+
+@dataclass
+class DatasetConfig:
+    """Which data, and where this machine keeps it."""
+
+    name: str = setting("digits", "registry name; `dataset=NAME` is short for it")
+    root: str | None = setting(None, "folder of your copy (not part of a trial's identity)")
+    manifest: str | None = setting(None, "CSV that describes your own data")
+    protocol: str | None = setting(None, "one of the dataset's protocols; default: its first")
+    limit: int | None = setting(None, "at most this many samples per split", low=1)
+    options: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "the dataset's own settings, such as its input size"},
+    )
+    fingerprint: str | None = setting(
+        None, "first characters of the fingerprint that the data must have (not a part of identity)"
+    )
+    cache: str | None = setting(
+        None, "folder of decoded arrays; default: <output>/cache (not part of a trial's identity)"
+    )
+
+
+@dataclass
+class ResourcesConfig:
+    """What one trial occupies, and where."""
+
+    cpus_per_trial: float = setting(
+        1.0, "CPUs the scheduler reserves per trial; training itself uses one thread", low=0.01
+    )
+    gpus_per_trial: float = setting(
+        0.0, "GPUs per trial; 0.25 packs four trials on one; 0 trains on the CPU", low=0.0
+    )
+    address: str | None = setting(
+        None, "address of a running Ray cluster; default: one on this machine"
+    )
+    max_concurrent: int | None = setting(
+        None, "at most this many trials at once; default: what the machine holds", low=1
+    )
+    retries: int = setting(2, "how often a trial whose worker died is started again", low=0)
+
+
+@dataclass
+class TrackingConfig:
+    """Where the store is mirrored to."""
+
+    uri: str | None = setting(None, "MLflow tracking URI; default: <output>/mlflow.db")
+    enabled: bool = setting(True, "mirror the store to MLflow")
+    weights: bool = setting(
+        True,
+        "give each trial's run its weights (below <output> a second name of the file, no copy)",
+    )
+
+
+@dataclass
+class Study:
+    """One comparison: methods x seeds on one dataset with one recipe."""
+
+    name: str = setting(DEFAULT_STUDY, "the study's name (`study=NAME`)")
+    description: str = setting("", "what the study asks")
+    published_table: int | None = setting(
+        None,
+        "table of the DMRNet paper that the report shows beside the measured values",
+        low=1,
+        high=7,
+    )
+    views: bool = setting(
+        False,
+        "measure sigma^2 and the distances between features of all trained models for the report (harness.views)",
+    )
+    methods: list[Any] = field(
+        default_factory=list,
+        metadata={"help": "NAME, NAME:variant, ./file.py or {method, variant, hparams, label}"},
+    )
+    seeds: list[int] = field(
+        default_factory=lambda: [0], metadata={"help": "one trial per method and seed"}
+    )
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    backbone: dict[str, Any] = field(
+        default_factory=lambda: {"name": "small"},
+        metadata={"help": "name and options of the shared network"},
+    )
+    train: TrainConfig = field(default_factory=TrainConfig)
+    missing: MissingConfig = field(default_factory=MissingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    hparams: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "hparams.<method>.<name>; a list is a grid axis"}
+    )
+    search: SearchConfig = field(default_factory=SearchConfig)
+    executor: str = setting(
+        "ray", "who runs trials: ray, or local (in this process)", choices=("ray", "local")
+    )
+    output: str = setting("runs", "folder of everything that is written")
+    preset: str | None = setting(None, "a named set of changes in the study file, such as smoke")
+    presets: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "what each preset changes"}
+    )
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    rerun: str | None = setting(
+        None, "run these again: failed, or stale", choices=("failed", "stale")
+    )
+
+    @property
+    def folder(self) -> Path:
+        """Where the study's report and plan lie: <output>/<name>/."""
+        return Path(self.output).resolve() / self.name
+
+
+HEX = "dataset.fingerprint"
+NAMED_BLOCKS = ("dataset", "backbone")
+OWN_KEYS = ("description", "published_table", "views")
+"""What a study does not take over from its base: they say what one study asks and what it is
+compared with.
+"""
+
+
+def study_files() -> dict[str, Path]:
+    """Every shipped study's name and file."""
+    return {path.stem: path for path in sorted(STUDIES.glob("*.yaml"))}
+
+
+def load_study(arguments: Sequence[str]) -> Study:
+    """The study that ``study=NAME key=value ...`` describes: its base, the file, then its preset,
+    then the arguments.
+    """
+    given = _arguments(arguments)
+    if "base" in given:
+        raise UserError(
+            f"base={given['base']} belongs into a study file; on the command line study={given['base']} names the study"
+        )
+    name, path = _find_study(str(given.pop("study", DEFAULT_STUDY)))
+    body = _with_base(_read(path), path)
+    command = _normalised(given, "the command line")
+    preset = command.get("preset", body.get("preset"))
+    layers = [body, _preset(body, preset), command] if preset is not None else [body, command]
+    merged: Layer = {}
+    for layer in layers:
+        merged = _merge(merged, layer)
+    study = _typed(merged | {"name": name})
+    _check_settings(study, "")
+    _check_lists(study)
+    return study
+
+
+def _arguments(arguments: Sequence[str]) -> Layer:
+    parsed: Layer = {}
+    for argument in arguments:
+        key, separator, _ = argument.partition("=")
+        if not separator or not key:
+            hint = f"; did you mean study={argument}?" if argument in study_files() else ""
+            raise UserError(f"'{argument}' is not of the form key=value{hint}")
+        try:
+            layer = OmegaConf.to_container(
+                OmegaConf.from_dotlist([_quoted(argument)]), resolve=False
+            )
+        except (OmegaConfBaseException, YAMLError, ValueError) as error:
+            raise UserError(
+                f"cannot read the value of '{argument}': {_first_line(error)}"
+            ) from error
+        parsed = _merge(parsed, _shorthand(layer))
+    return parsed
+
+
+def _quoted(argument: str) -> str:
+    """Hexadecimal digits are text, also where they look like a number: 0012 or 12e4."""
+    key, _, value = argument.partition("=")
+    return f"{key}='{value}'" if key == HEX and value != "null" else argument
+
+
+def _find_study(name: str) -> tuple[str, Path]:
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"}:
+        if not path.is_file():
+            raise UserError(f"the study file {name} does not exist")
+        return path.stem, path
+    if name not in study_files():
+        raise unknown("study", name, study_files())
+    return name, study_files()[name]
+
+
+def _read(path: Path) -> Layer:
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise UserError(f"{path}: not a readable study: {_first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a study file must hold keys and values")
+    return content
+
+
+def _with_base(body: Layer, path: Path) -> Layer:
+    """The file's keys over those of the study that its ``base`` names; a base has none itself, so
+    there are no cycles.
+    """
+    own = dict(body)
+    name = own.pop("base", None)
+    own = _normalised(own, path.name)
+    if name is None:
+        return own
+    below = _base_file(str(name), path)
+    base = _read(below)
+    if "base" in base:
+        whose = (
+            "itself"
+            if below.resolve() == path.resolve()
+            else f"a study that has the base {base['base']}"
+        )
+        raise UserError(
+            f"{path.name}: base={name} is {whose}; a base must be a study without a base"
+        )
+    return _merge(
+        {key: value for key, value in _normalised(base, below.name).items() if key not in OWN_KEYS},
+        own,
+    )
+
+
+def _base_file(name: str, path: Path) -> Path:
+    """A shipped study's file, or a file whose name is taken from the folder of the study that names
+    it.
+    """
+    try:
+        return _find_study(
+            str(path.parent / name) if Path(name).suffix in {".yaml", ".yml"} else name
+        )[1]
+    except UserError as error:
+        raise UserError(f"{path.name}: base={name}: {error}") from error
+
+
+def _preset(body: Layer, preset: object) -> Layer:
+    presets = body.get("presets") or {}
+    if preset not in presets:
+        raise unknown("preset", str(preset), presets)
+    return _normalised(presets[preset] or {}, f"preset {preset}")
+
+
+def _shorthand(layer: Layer) -> Layer:
+    blocks = {key: {"name": layer[key]} for key in NAMED_BLOCKS if isinstance(layer.get(key), str)}
+    single = {"methods": [layer["methods"]]} if isinstance(layer.get("methods"), str) else {}
+    return layer | blocks | single
+
+
+def _normalised(layer: Layer, source: str) -> Layer:
+    layer = _shorthand(layer)
+    _check_keys(layer, Study, "", source)
+    return layer
+
+
+def _check_keys(layer: Mapping[str, Any], node: type, prefix: str, source: str) -> None:
+    known = {f.name: f for f in fields(node)}
+    for key, value in layer.items():
+        if key not in known:
+            candidates = (
+                [name for name, _, _ in leaves(Study())]
+                if not prefix
+                else [f"{prefix}{n}" for n in known]
+            )
+            raise UserError(
+                f"{source}: unknown key '{prefix}{key}'{nearest(f'{prefix}{key}', candidates)}"
+            )
+        default = getattr(node(), key)
+        if is_dataclass(default) and not isinstance(default, type):
+            if not isinstance(value, Mapping):
+                example = f"{prefix}{key}.{fields(default)[0].name}=..."
+                raise UserError(
+                    f"{source}: {prefix}{key}={value} must be a block of keys, such as {example}"
+                )
+            _check_keys(value, type(default), f"{prefix}{key}.", source)
+        elif isinstance(default, list) and not isinstance(value, list):
+            raise UserError(
+                f"{source}: {prefix}{key}={value} must be a list, such as {prefix}{key}=[{value}]"
+            )
+        elif isinstance(default, bool) and not isinstance(value, bool):
+            raise UserError(f"{source}: {prefix}{key}={value} must be true or false")
+
+
+def _merge(base: Layer, change: Layer) -> Layer:
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        renamed = key in NAMED_BLOCKS and isinstance(old, dict) and isinstance(value, dict)
+        renamed = renamed and "name" in value and old.get("name", value["name"]) != value["name"]  # type: ignore[union-attr]
+        # Another dataset or backbone: the old one's options do not concern it.
+        merged[key] = (
+            _merge(old, value)
+            if isinstance(old, dict) and isinstance(value, dict) and not renamed
+            else value
+        )
+    return merged
+
+
+def _typed(layer: Layer) -> Study:
+    try:
+        study: Study = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), layer))
+        return study
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", "") or ""
+        raise UserError(f"{key}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _check_settings(node: Any, prefix: str) -> None:
+    for f in fields(node):
+        value, key = getattr(node, f.name), f"{prefix}{f.name}"
+        if is_dataclass(value):
+            _check_settings(value, f"{key}.")
+            continue
+        low, high, choices = (f.metadata.get(name) for name in ("low", "high", "choices"))
+        if value is None:
+            continue
+        if choices and value not in choices:
+            raise UserError(f"{key}='{value}' is not a legal value{nearest(str(value), choices)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{key}={value} must be a finite number")
+        if (low is not None and value < low) or (high is not None and value > high):
+            bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+            raise UserError(f"{key}={value} must be {bounds}")
+
+
+def _check_lists(study: Study) -> None:
+    if not study.methods:
+        raise UserError("methods is empty; name at least one, such as methods=[sf_md,dmrnet]")
+    if not study.seeds:
+        raise UserError("seeds is empty; name at least one, such as seeds=[0,1,2]")
+    if min(study.seeds) < 0 or len(set(study.seeds)) != len(study.seeds):
+        raise UserError(f"seeds={study.seeds} must be different and not negative")
+    check_search(study.search, study.seeds)
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every settable key with its value and its line of help."""
+    for f in fields(node):
+        value = getattr(node, f.name)
+        if is_dataclass(value):
+            yield from leaves(value, f"{prefix}{f.name}.")
+        else:
+            yield f"{prefix}{f.name}", value, f.metadata.get("help", "")

@@ -1,0 +1,243 @@
+"""From a study to its trials: rows (method, variant, hyperparameters) x seeds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.backbones import Backbone
+from harness.dataset import Dataset, DataSpec
+from harness.errors import UserError, unknown
+from harness.protocol.combinations import Combination, lattice, parse
+from harness.registry import BACKBONES, DATASETS
+from harness.store import Store
+from harness.study.config import Study
+from harness.study.rows import Row, check_row, identity, joined, resolve_defaults, rows_of
+from harness.training.executed_code import source_hash
+from harness.training.trial import Job, TrialSpec
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One trial of a plan; a stage is a model that a row needs and that has no row of its own."""
+
+    row: Row
+    seed: int
+    job: Job
+    stage: bool = False
+
+    @property
+    def id(self) -> str:
+        """The trial's id."""
+        return self.job.spec.id
+
+    @property
+    def only(self) -> str | None:
+        """The combination that the model is trained on alone, if there is one."""
+        combination: str | None = self.job.spec.train["combination"]
+        return combination
+
+
+class Plan:
+    """The trials of a study. Rows and counts need no data; ``trials`` does.
+
+    ``winners`` are rows that a search has found; each stands behind the last row of its method and
+    variant. ``dataset`` is what stands for the study's data where they are not here.
+    """
+
+    def __init__(
+        self, study: Study, winners: Sequence[Row] = (), dataset: Dataset | None = None
+    ) -> None:
+        self.study = study
+        self.members: tuple[Plan, ...] = (self,)
+        self.dataset = open_dataset(study) if dataset is None else dataset
+        network = _network(study, self.spec)
+        self.backbone = {"name": str(study.backbone.get("name", "small")), **network.facts}
+        self.paths = network.paths
+        self.rows = joined(rows_of(study, network), winners)
+        for row in self.rows:
+            check_row(row, network, study)
+        if study.train.combination is not None:
+            study.train.combination = parse(study.train.combination, self.spec.names).name
+
+    @property
+    def spec(self) -> DataSpec:
+        """The dataset's description."""
+        return self.dataset.spec
+
+    @property
+    def combinations(self) -> tuple[Combination, ...]:
+        """The dataset's 2^V - 1 combinations."""
+        return lattice(self.spec.names)
+
+    @property
+    def size(self) -> int:
+        """How many trials the rows have."""
+        return sum(len(self._trained_on(row)) for row in self.rows) * len(self.study.seeds)
+
+    @cached_property
+    def trials(self) -> list[PlannedTrial]:
+        """The rows' trials, seed by seed, so that an unfinished study compares all methods on its
+        first seeds. Needs the data.
+        """
+        return [
+            PlannedTrial(row, seed, self._job(row, seed, only))
+            for seed in self.study.seeds
+            for row in self.rows
+            for only in self._trained_on(row)
+        ]
+
+    @cached_property
+    def stages(self) -> list[PlannedTrial]:
+        """The models that the rows' trials need, each once, without those that are trials of a row
+        themselves.
+        """
+        own = {trial.id for trial in self.trials}
+        needed = {
+            s.id: s
+            for t in self.trials
+            for s in self._needed(t.row, t.seed).values()
+            if s.id not in own
+        }
+        return list(needed.values())
+
+    def tuning(self, row: Row, seed: int) -> list[PlannedTrial]:
+        """A trial of which a search asks for val only, behind those that it needs. Needs the data."""
+        found = [
+            *self._needed(row, seed).values(),
+            PlannedTrial(row, seed, self._job(row, seed, self.study.train.combination)),
+        ]
+        return [replace(trial, job=replace(trial.job, test=False)) for trial in found]
+
+    def states(self, store: Store) -> dict[str, str]:
+        """Trial id -> done, stale, failed, validated, started or new; stages included."""
+        return {
+            trial.id: store.state(trial.id, trial.job.code())
+            for trial in [*self.stages, *self.trials]
+        }
+
+    def to_run(self, states: Mapping[str, str]) -> list[PlannedTrial]:
+        """The trials without a valid record, and those that ``rerun`` asks for again."""
+        wanted = {"new", "started", "validated"} | (
+            {self.study.rerun} if self.study.rerun else set()
+        )
+        chosen = {
+            trial.id: trial for trial in [*self.stages, *self.trials] if states[trial.id] in wanted
+        }
+        return list(chosen.values())
+
+    def _trained_on(self, row: Row) -> list[str | None]:
+        """The combinations that a row trains a model for; [None] when one model is trained for all."""
+        return (
+            [c.name for c in self.combinations]
+            if row.method_class.per_combination
+            else [self.study.train.combination]
+        )
+
+    def _needed(self, row: Row, seed: int) -> dict[str, PlannedTrial]:
+        """The models that a row's trial needs, trained on all modalities with the same recipe and
+        seed.
+        """
+        full = self.combinations[-1].name
+        found = {}
+        for name, need in row.method_class.needs.items():
+            stage = Row(f"{row.method} {name}", need.method, "paper", resolve_defaults(need.method))
+            found[name] = PlannedTrial(stage, seed, self._job(stage, seed, full), stage=True)
+        return found
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        facts, wanted = dataset_facts(self.dataset), self.study.dataset.fingerprint
+        if wanted is not None and not facts["fingerprint"].startswith(wanted):
+            raise UserError(
+                f"dataset.fingerprint={wanted}, and the data given have {facts['fingerprint']}: it is another copy"
+            )
+        return facts
+
+    def _job(self, row: Row, seed: int, only: str | None) -> Job:
+        study = self.study
+        method, hparams = identity(row)
+        spec = TrialSpec(
+            dataset=self._facts,
+            backbone=self.backbone,
+            method=method,
+            variant=row.variant,
+            hparams=hparams,
+            train=asdict(study.train) | {"combination": only},
+            missing=asdict(study.missing),
+            evaluation=asdict(study.evaluation),
+            seed=seed,
+            source=source_hash(Path(row.file)) if row.file else None,
+            needs={name: stage.id for name, stage in self._needed(row, seed).items()},
+        )
+        return Job(
+            spec,
+            row.label,
+            str(Store.below(study.output).root),
+            device="cuda" if study.resources.gpus_per_trial > 0 else "cpu",
+            root=_text(self.dataset.root),
+            manifest=_text(self.dataset.manifest),
+            cache=_text(self.dataset.cache),
+            method_file=row.file,
+            local=self.paths,
+        )
+
+
+def open_dataset(study: Study) -> Dataset:
+    """The dataset that a study names, with this machine's paths."""
+    config = study.dataset
+    cls = DATASETS.get(config.name)
+    if config.protocol is not None and config.protocol not in cls.protocols:
+        raise unknown(f"protocol of {config.name}", config.protocol, cls.protocols)
+    given_root = config.root or (os.environ.get(cls.root_variable) if cls.root_variable else None)
+    root, manifest = (
+        Path(path).expanduser().resolve() if path else None
+        for path in (given_root, config.manifest)
+    )
+    cache = Path(config.cache or Path(study.output) / "cache").expanduser().resolve()
+    return cls(root, manifest, config.protocol, config.limit, config.options, cache)
+
+
+def data_needed(study: Study) -> str | None:
+    """What a study must be given before its rows can be told, in a sentence; None for a dataset
+    that is known without data.
+    """
+    if study.dataset.manifest is not None or study.dataset.root is not None:
+        return None
+    dataset = open_dataset(study)
+    try:
+        dataset.spec  # noqa: B018
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path is not None else None
+
+
+def dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    """What of a dataset decides a trial's result. Needs the data."""
+    return {
+        "name": dataset.spec.name,
+        "fingerprint": dataset.fingerprint(),
+        "protocol": dataset.protocol,
+        "limit": dataset.limit,
+        "options": dict(dataset.values),
+        "synthetic": dataset.spec.synthetic,
+    }
+
+
+def _network(study: Study, spec: DataSpec) -> Backbone:
+    given = dict(study.backbone)
+    name = str(given.pop("name", "small"))
+    cls = BACKBONES.get(name)
+    if spec.task not in cls.tasks:
+        raise UserError(
+            f"backbone '{name}' does not do {spec.task}, the task of {spec.name}; it does: {', '.join(cls.tasks)}"
+        )
+    return cls(spec, given)

@@ -1,0 +1,214 @@
+"""From a study's ``methods`` and ``hparams`` to its rows: methods with a variant and all their
+hyperparameters.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.backbones import Backbone
+from harness.dataset import DataSpec
+from harness.errors import UserError, unknown
+from harness.method import Method
+from harness.protocol.hyperparameters import Value, resolve
+from harness.registry import METHODS
+from harness.study.config import Study
+
+ENTRY_KEYS = ("method", "variant", "hparams", "label")
+ALL = "all"
+"""The entry of ``methods`` that stands for the baseline and every method that fits the data and the
+network.
+"""
+
+FEWEST = 2
+"""Complete samples that a method needs at least, when it can learn from no others."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: a method with its variant and all its hyperparameters."""
+
+    label: str
+    method: str
+    variant: str
+    hparams: dict[str, Value]
+    file: str | None = None
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """What it has in common with the rows that differ from it in hyperparameters only."""
+        return self.file or self.method, self.variant
+
+    @property
+    def method_class(self) -> type[Method]:
+        """The class, from the registry or the user's file."""
+        return METHODS.get(self.file or self.method)
+
+
+def rows_of(study: Study, network: Backbone) -> list[Row]:
+    """The rows in the study's order; UserError for an entry or a hyperparameter that cannot be."""
+    entries = [
+        full for entry in study.methods for full in (_all(network) if entry == ALL else [entry])
+    ]
+    for method in study.hparams:
+        if method not in METHODS.names() and method not in {_entry(e)["name"] for e in entries}:
+            raise unknown("method in hparams", method, METHODS.names())
+    return [row for entry in entries for row in _entry_rows(study, _entry(entry))]
+
+
+def joined(rows: Sequence[Row], winners: Sequence[Row]) -> list[Row]:
+    """The rows, a search's winners behind those of their kind; UserError when two have one label."""
+    found = list(rows)
+    for winner in winners:
+        of_its_kind = [at for at, row in enumerate(found) if row.kind == winner.kind]
+        found.insert(of_its_kind[-1] + 1, winner)
+    labels = [row.label for row in found]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(
+                f"two rows are called '{label}'; give one of them a label: {{method: ..., label: ...}}"
+            )
+    return found
+
+
+def _all(network: Backbone) -> list[str]:
+    """The baseline, then the methods in registry order, that do the task and can be built on the
+    network and these data.
+    """
+    found = {name: cls for name, cls in METHODS.listing().items() if not isinstance(cls, str)}
+    order = [
+        *(n for n, cls in found.items() if cls.role == "baseline"),
+        *(n for n, cls in found.items() if cls.role == "method"),
+    ]
+    return [name for name in order if _fits(name, found[name], network)]
+
+
+def _fits(name: str, cls: type[Method], network: Backbone) -> bool:
+    spec = network.spec
+    if spec.task not in cls.tasks or (
+        cls.needs_complete_data and (spec.complete or FEWEST) < FEWEST
+    ):
+        return False
+    try:
+        hparams = resolve("hyperparameter", cls.hyperparameters, {}, f"hparams.{name}")
+        cls.check(spec, "paper", hparams)
+        # Whether a method finds what it needs in a network shows when it is built.
+        cls(network, "paper", hparams)
+    except UserError:
+        return False
+    return True
+
+
+def _entry(entry: Any) -> dict[str, Any]:
+    """A methods entry in full: name (registry name or file stem), file, variant, hparams, label."""
+    block = {"method": entry} if isinstance(entry, str) else entry
+    if not isinstance(block, dict) or "method" not in block:
+        raise UserError(
+            f"methods entry {entry!r} must be NAME, NAME:variant, ./file.py or {{method: NAME, ...}}"
+        )
+    for key in block:
+        if key not in ENTRY_KEYS:
+            raise unknown("key in methods entry", str(key), ENTRY_KEYS)
+    name, _, variant = str(block["method"]).partition(":")
+    file = str(Path(name).resolve()) if name.endswith(".py") else None
+    return {
+        "name": Path(name).stem if file else name,
+        "file": file,
+        "variant": block.get("variant") or variant or "paper",
+        "hparams": dict(block.get("hparams") or {}),
+        "label": block.get("label"),
+    }
+
+
+def _entry_rows(study: Study, entry: dict[str, Any]) -> list[Row]:
+    name, file, variant = entry["name"], entry["file"], entry["variant"]
+    cls = METHODS.get(file or name)
+    if variant not in cls.variants:
+        raise unknown(f"variant of {name}", variant, cls.variants)
+    common = study.hparams.get(name) or {}
+    if not isinstance(common, dict):
+        raise UserError(
+            f"hparams.{name}={common} must be a block of hyperparameters, such as hparams.{name}.alpha=..."
+        )
+    given = common | entry["hparams"]
+    axes = {key: value for key, value in given.items() if isinstance(value, list)}
+    shown = list(dict.fromkeys([*axes, *entry["hparams"]]))
+    rows = []
+    for point in itertools.product(*axes.values()):
+        values = given | dict(zip(axes, point, strict=True))
+        hparams = resolve("hyperparameter", cls.hyperparameters, values, f"hparams.{name}")
+        base = entry["label"] or (name if variant == "paper" else f"{name}:{variant}")
+        suffix = [
+            f"{key}={short(hparams[key], cls.hyperparameters[key].log)}"
+            for key in (axes if entry["label"] else shown)
+        ]
+        rows.append(
+            Row(f"{base}[{','.join(suffix)}]" if suffix else base, name, variant, hparams, file)
+        )
+    return rows
+
+
+def short(value: Value, log: bool = False) -> str:
+    """A value as row labels print it; values of a logarithmic range in scientific form.
+
+    >>> short(0.001, log=True), short(0.1, log=True), short(0.1), short(0.0, log=True), short(16)
+    ('1e-3', '1e-1', '0.1', '0', '16')
+    """
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    if not log or value == 0:
+        return f"{value:.6g}"
+    mantissa, exponent = f"{value:.5e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def identity(row: Row) -> tuple[str, dict[str, Value]]:
+    """The method and hyperparameters that a row's trials are known by."""
+    if row.method_class.identity is None:
+        return row.method, dict(row.hparams)
+    method, fixed = row.method_class.identity
+    return method, resolve_defaults(method) | row.hparams | dict(fixed)
+
+
+def resolve_defaults(method: str) -> dict[str, Value]:
+    """All hyperparameters of a method at their defaults."""
+    return resolve("hyperparameter", METHODS.get(method).hyperparameters, {}, f"hparams.{method}")
+
+
+def check_row(row: Row, network: Backbone, study: Study) -> None:
+    """UserError where a row does not fit task, network or what the training data lack."""
+    spec = network.spec
+    if row.method_class.needs_complete_data:
+        _check_complete(row, spec, study)
+    if spec.task not in row.method_class.tasks:
+        raise UserError(
+            f"method '{row.label}' is for {', '.join(row.method_class.tasks)} only, and {spec.name} is {spec.task}"
+        )
+    row.method_class.check(spec, row.variant, row.hparams)
+    row.method_class.check_backbone(network)
+
+
+def _check_complete(row: Row, spec: DataSpec, study: Study) -> None:
+    """Training data that a method needs complete must be so, or the study must say that the
+    complete samples are enough.
+    """
+    lacking = (
+        f"missing.train={study.missing.train} takes some away"
+        if study.missing.train != "none"
+        else ""
+    )
+    if spec.complete is not None:
+        lacking = f"only {spec.complete} training samples of {spec.name} have every modality"
+        if spec.complete < FEWEST:
+            raise UserError(
+                f"method '{row.label}' needs complete training data and {lacking}; leave it out"
+            )
+    if lacking and not study.missing.complete_subset:
+        raise UserError(
+            f"method '{row.label}' needs complete training data and {lacking}; "
+            "leave it out, or set missing.complete_subset=true to train it on the complete samples"
+        )

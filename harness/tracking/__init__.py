@@ -1,0 +1,1 @@
+"""The store mirrored to a tracker, by the driver alone."""

@@ -1,0 +1,100 @@
+"""The comparison in one experiment of MLflow: rows with their trials below them, descriptions,
+saved views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.analysis.results import dataset_name
+from harness.reporting.findings import Findings
+from harness.reporting.text import shown
+from harness.tracking.mlflow.addresses import Addresses
+from harness.tracking.mlflow.artifacts import log_dataset
+from harness.tracking.mlflow.notes import NOTE, experiment_note, row_note, study_note
+from harness.tracking.mlflow.rows import read_rows
+from harness.tracking.mlflow.runs import (
+    find_study,
+    mirror_row_run,
+    place_below,
+    remove_other_rows,
+    set_experiment_tags,
+    set_note,
+)
+from harness.tracking.mlflow.views import TAG, views
+
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it MLflow asks, and opens the experiment as one of language models, which have no runs to
+compare.
+"""
+
+
+def mirror_comparison(
+    client: Any, experiment: str, findings: Findings, problems: Sequence[str], ended: int
+) -> Addresses:
+    """Bring rows, descriptions and views up to the findings; where everything is. ``ended``: the
+    last result, in milliseconds.
+    """
+    plan = findings.results.plan
+    data, counts, trial = plan.spec, plan.dataset.counts(), plan.trials[0]
+
+    def finish(run_id: str) -> None:
+        log_dataset(client, run_id, trial, data, counts)
+
+    found = {
+        facts.label: mirror_row_run(client, experiment, facts, finish)
+        for facts in read_rows(findings)
+    }
+    remove_other_rows(client, experiment, list(found))
+    trials = place_below(client, experiment, _parents(findings, found))
+    study = str(find_study(client, experiment, plan.study.name, ended).info.run_id)
+    finish(study)
+    where = Addresses(experiment, study, found, trials)
+    for label, run in found.items():
+        set_note(client, run, row_note(findings, label, where))
+    set_note(client, study, study_note(findings, problems, where))
+    set_experiment_tags(client, experiment, _experiment_tags(findings, problems, where, ended))
+    return where
+
+
+def _parents(findings: Findings, rows: Mapping[str, str]) -> dict[str, str]:
+    """Trial id -> the run of its row; a model that only serves others lies below the row that needs
+    it.
+    """
+    trials = [trial for trial in findings.results.plan.trials if trial.row.label in rows]
+    needed = {
+        stage: rows[trial.row.label] for trial in trials for stage in trial.job.spec.needs.values()
+    }
+    return needed | {trial.id: rows[trial.row.label] for trial in trials}
+
+
+def _experiment_tags(
+    findings: Findings, problems: Sequence[str], where: Addresses, ended: int
+) -> dict[str, str]:
+    results = findings.results
+    plan, metric = results.plan, results.metric
+    keys = [combination.key for combination in plan.combinations]
+    saved = views(metric.name, metric.higher_is_better, keys, findings.baseline)
+    # The list of views shows the newest first.
+    listed = {f"{TAG}{view.key}": view.tag(ended - place) for place, view in enumerate(saved)}
+    facts = {
+        "best_average": _best(findings),
+        "dataset": dataset_name(plan.spec),
+        "metric": metric.name,
+        "trials": f"{len(results.finished)} of {plan.size}",
+    }
+    return KIND | facts | listed | {NOTE: experiment_note(findings, problems, where)}
+
+
+def _best(findings: Findings) -> str:
+    """The row with the best average and whether it shares that place, for the list of experiments."""
+    if findings.best is None:
+        return "none"
+    average = shown(
+        findings.comparison.average[findings.best],
+        findings.comparison.planned,
+        findings.comparison.metric,
+    )
+    alone = len(findings.ranked) < 2 or findings.leader == findings.best
+    return f"{findings.best} {average}{'' if alone else ' (a tie)'}"

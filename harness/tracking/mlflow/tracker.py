@@ -1,0 +1,325 @@
+"""The store mirrored to MLflow: one run per trial, one per row, one of the study, by the driver
+alone, as often as one likes.
+
+Trials' runs lie below their row's, so that the page of runs opens with the methods. Everything is
+read from the store, points carry the times of the store, and runs are found by their tags before
+they are created: to mirror again adds nothing. MLflow is imported when it is first needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.reporting.document import Document
+from harness.reporting.findings import Findings
+from harness.store import Store, exclusive, read_json, write_json
+from harness.study.config import Study
+from harness.study.plan import Plan, PlannedTrial
+from harness.tracking.mlflow.addresses import Addresses
+from harness.tracking.mlflow.artifacts import TABLES, log_dataset, log_report, log_trial
+from harness.tracking.mlflow.comparison import mirror_comparison
+from harness.tracking.mlflow.database import (
+    connect,
+    ensure_database,
+    ensure_usable,
+    is_database,
+    sqlite_file,
+    sqlite_uri,
+    without_password,
+)
+from harness.tracking.mlflow.facts import TrialFacts, milliseconds, read_facts
+from harness.tracking.mlflow.notes import NOTE, trial_note
+from harness.tracking.mlflow.rows import COLOUR, colour
+from harness.tracking.mlflow.runs import find_experiment, mirror_study_run, mirror_trial_run
+from harness.tracking.mlflow.views import METHODS
+
+LONGEST_REASON = 300
+LOCAL = "http://127.0.0.1:5000"
+"""Where the UI of a database is opened, unless it is told otherwise."""
+
+LAYOUT = "2"
+"""What a complete mirror holds; databases that an older version filled are filled up."""
+
+
+class TrackingError(UserError):
+    """MLflow could not be reached or refused: one sentence with the reason and the way to replay;
+    the store is untouched.
+    """
+
+
+class Tracker:
+    """Mirrors one study; its methods raise TrackingError and may be called from any thread or
+    process of this machine.
+    """
+
+    def __init__(self, study: Study, plan: Plan) -> None:
+        self.study = study
+        self.plan = plan
+        self.store = Store.below(study.output)
+        self._output = Path(study.output).resolve()
+        self._opened: tuple[Any, str] | None = None
+
+    @property
+    def uri(self) -> str:
+        """The tracking URI: the study's, or the database of its output folder."""
+        return self.study.tracking.uri or sqlite_uri(self._output / "mlflow.db")
+
+    def command(self) -> str:
+        """The one command that opens the UI."""
+        if self.server is not None:
+            return f"python -m webbrowser {shlex.quote(self.server)}"
+        return f"mlflow ui --backend-store-uri {shlex.quote(without_password(self.uri))}"
+
+    @property
+    def server(self) -> str | None:
+        """The address of the tracking server, without a password; None for a database."""
+        return without_password(self.uri) if self.uri.startswith(("http://", "https://")) else None
+
+    def page(self) -> str:
+        """The page that answers the study's question, once the UI is open."""
+        where = self.addresses()
+        return (
+            f"{(self.server or LOCAL).rstrip('/')}/{where.runs(METHODS)}"
+            if where is not None
+            else self.server or LOCAL
+        )
+
+    def mirror_trial(self, trial: PlannedTrial) -> None:
+        """Bring MLflow up to what the store knows of a trial; a trial appears with its first
+        finished epoch.
+        """
+        facts = read_facts(self.study.name, trial, self.store)
+        if facts is None:
+            return
+        note = {NOTE: trial_note(trial, facts.record)} if facts.record else {}
+        facts = replace(
+            facts, tags=facts.tags | note | {COLOUR: colour(self.plan, trial.row.label)}
+        )
+        with self._connected() as (client, experiment):
+            finish = partial(self._finish, client, trial, facts)
+            mirror_trial_run(
+                client, experiment, facts, self._folder / f"{trial.id}.json", self._complete, finish
+            )
+
+    def mirror_comparison(self, findings: Findings, problems: Sequence[str] = ()) -> Addresses:
+        """Bring the rows' runs (tag ``kind=row``), what stands above them and the saved views up to
+        the findings.
+        """
+        with self._connected() as (client, experiment):
+            where = mirror_comparison(client, experiment, findings, problems, self._ended)
+        write_json(self._folder / "runs.json", asdict(where))
+        return where
+
+    def mirror_study(
+        self,
+        artifacts: Sequence[Path],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        document: Document | None = None,
+    ) -> None:
+        """Bring the study's own run (tag ``kind=study``) up to the given metrics and tags, and
+        replace its report files.
+
+        Of a ``document`` the figures and tables are added.
+        """
+        with self._connected() as (client, experiment):
+            run = mirror_study_run(client, experiment, self.study.name, self._ended, metrics, tags)
+            found = log_report(client, run, artifacts, document)
+            client.set_tag(run, TABLES, found)
+        write_json(self._folder / "study.json", self._state())
+
+    def addresses(self) -> Addresses | None:
+        """Where the study's runs are, as far as this machine has mirrored them; asks the disk, not
+        MLflow.
+        """
+        found = read_json(self._folder / "runs.json")
+        return Addresses(**found) if found is not None else None
+
+    def up_to_date(self) -> bool:
+        """Whether the whole study, as the store has it now, was mirrored before; asks the disk, not
+        MLflow.
+        """
+        return read_json(self._folder / "study.json") == self._state()
+
+    def explain(self, error: Exception) -> str:
+        """One sentence: what is wrong with tracking, that nothing is lost, and how to replay."""
+        return (
+            f"MLflow at {without_password(self.uri)} is not up to date ({_reason(error)}); the results are safe in the store, "
+            f"and `python -m harness.report study={self.study.name} --track` (with this run's other arguments) mirrors them later"
+        )
+
+    def _finish(self, client: Any, trial: PlannedTrial, facts: TrialFacts, run: Any) -> None:
+        """What a finished trial's run has beside points."""
+        data = self.plan.spec
+        log_dataset(client, run.info.run_id, trial, data, self._counts)
+        weights = "link" if is_database(self.uri) else "copy"
+        log_trial(
+            client,
+            run,
+            trial,
+            self.store.trial(trial.id),
+            facts.record,
+            data,
+            weights if self.study.tracking.weights else None,
+        )
+
+    @cached_property
+    def _counts(self) -> Mapping[str, int]:
+        return self.plan.dataset.counts()
+
+    @property
+    def _complete(self) -> str:
+        return f"{LAYOUT}, with weights" if self.study.tracking.weights else LAYOUT
+
+    @property
+    def _ended(self) -> int:
+        """When the last epoch of all trials ended, in milliseconds."""
+        lines = (
+            line for trial in self.plan.trials for line in self.store.trial(trial.id).history()[-1:]
+        )
+        return milliseconds(max((line["time"] for line in lines), default=0))
+
+    def _state(self) -> dict[str, str]:
+        """What of each trial is there to be mirrored: when its record or failure was written."""
+        found = {"layout": self._complete}
+        for trial in [*self.plan.stages, *self.plan.trials]:
+            for name in ("record.json", "failure.json"):
+                path = self.store.trial(trial.id) / name
+                found[f"{trial.row.label}/{trial.id}/{name}"] = (
+                    str(path.stat().st_mtime_ns) if path.is_file() else ""
+                )
+        return found
+
+    @property
+    def _folder(self) -> Path:
+        """Where the offsets of this URI lie; losing them costs time, nothing else."""
+        return self.study.folder / "tracking" / hashlib.sha256(self.uri.encode()).hexdigest()[:12]
+
+    @contextmanager
+    def _connected(self) -> Iterator[tuple[Any, str]]:
+        """The client and the experiment's id, one caller at a time: MLflow cannot find-or-create a
+        run in one step.
+        """
+        try:
+            with exclusive(self._folder / "lock"):
+                self._opened = self._opened or self._open()
+                yield self._opened
+        except Exception as error:
+            raise TrackingError(self.explain(error)) from error
+
+    def _open(self) -> tuple[Any, str]:
+        artifacts = self._output / "mlartifacts"
+        file = sqlite_file(self.uri)
+        if file is not None:
+            ensure = ensure_usable if self.study.tracking.uri else ensure_database
+            ensure(file, artifacts)
+        client = connect(self.uri)
+        # A server knows where artifacts belong; without one MLflow would put them into the current
+        # folder.
+        location = (artifacts / self.study.name).as_uri() if is_database(self.uri) else None
+        return client, find_experiment(client, self.study.name, location)
+
+
+class BackgroundTracker:
+    """Mirrors trials in one daemon thread, so that a slow or dead server never delays scheduling.
+
+    After the first error it warns once (``warn`` is called from that thread) and stays silent for
+    the rest of the run.
+    """
+
+    interval = 10.0
+
+    def __init__(self, tracker: Tracker, warn: Callable[[str], None]) -> None:
+        self._tracker = tracker
+        self._warn = warn
+        self._due: dict[str, tuple[float, PlannedTrial]] = {}
+        self._mirrored: dict[str, float] = {}
+        self._wake = threading.Condition()
+        self._closing = self._broken = False
+        self._thread: threading.Thread | None = None
+
+    def trial_changed(self, trial: PlannedTrial) -> None:
+        """A running trial has something new: mirror it, at most every ``interval`` seconds."""
+        self._request(trial, self._mirrored.get(trial.id, -self.interval) + self.interval)
+
+    def trial_finished(self, trial: PlannedTrial) -> None:
+        """A trial is done or failed: mirror it at once."""
+        self._request(trial, 0.0)
+
+    def close(self, timeout: float = 60.0) -> bool:
+        """Mirror what is waiting and stop; False when something was not mirrored within ``timeout``
+        seconds. Never raises.
+        """
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                self._give_up(
+                    self._tracker.explain(TimeoutError(f"not finished after {timeout:g} s"))
+                )
+        return not self._broken
+
+    def _request(self, trial: PlannedTrial, due: float) -> None:
+        with self._wake:
+            if self._broken or self._closing:
+                return
+            waiting = self._due.get(trial.id)
+            self._due[trial.id] = (min(due, waiting[0]) if waiting else due, trial)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+                self._thread.start()
+            self._wake.notify_all()
+
+    def _work(self) -> None:
+        while (trial := self._next()) is not None:
+            try:
+                self._tracker.mirror_trial(trial)
+            except Exception as error:  # whatever it is, the trials go on
+                self._give_up(
+                    str(error) if isinstance(error, TrackingError) else self._tracker.explain(error)
+                )
+            self._mirrored[trial.id] = time.monotonic()
+
+    def _next(self) -> PlannedTrial | None:
+        """The trial that has waited longest; blocks until one is due, and returns None at the end."""
+        with self._wake:
+            while not self._broken:
+                first = min(self._due, key=lambda trial_id: self._due[trial_id][0], default=None)
+                if first is None and self._closing:
+                    return None
+                wait = None if first is None else self._due[first][0] - time.monotonic()
+                if first is not None and wait is not None and (wait <= 0 or self._closing):
+                    return self._due.pop(first)[1]
+                self._wake.wait(wait)
+        return None
+
+    def _give_up(self, sentence: str) -> None:
+        with self._wake:
+            again, self._broken = self._broken, True
+            self._due.clear()
+        if not again:
+            with suppress(Exception):
+                self._warn(sentence)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what lies at the bottom of an error; of a failed request only its cause."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    lines = without_password(str(error)).strip().splitlines()
+    text = lines[0] if lines else type(error).__name__
+    cause = re.search(r"Caused by \w+\(.*?: (.*)\)\)$", text)
+    return (cause[1].strip("\"'") if cause else text)[:LONGEST_REASON]

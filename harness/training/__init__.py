@@ -1,0 +1,1 @@
+"""One trial: trained, evaluated, recorded. Knows no scheduler, tracker or study."""

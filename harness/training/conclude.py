@@ -1,0 +1,162 @@
+"""What a trained model leaves behind: first its part on val, which is all that a search asks for,
+then its part on test.
+
+Neither depends on who asked for it, or on whether both were written at once: the last checkpoint
+stays until both are there.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.dataset import Dataset, Split
+from harness.errors import TrialFailure
+from harness.method import Method
+from harness.protocol.metrics import metric
+from harness.store import PARTIAL, RECORD_FORMAT, Json, TrialDirectory, write_atomically, write_json
+from harness.training.evaluation import Stopwatch, as_json, gather, score_cells
+from harness.training.executed_code import environment
+from harness.training.loop import Fit
+from harness.training.recipe import EvaluationConfig
+
+if TYPE_CHECKING:
+    from harness.training.trial import Job
+
+
+@dataclass
+class Run:
+    """The parts of one trial while it runs."""
+
+    job: Job
+    trial: TrialDirectory
+    dataset: Dataset
+    model: Method
+    device: torch.device
+    network_remarks: list[str]
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """How it is evaluated."""
+        return EvaluationConfig(**self.job.spec.evaluation)
+
+
+def conclude(run: Run, fit: Fit) -> None:
+    """Write evidence, weights and record: of val alone and without reading test if the job asks for
+    no more, else of both.
+    """
+    if run.job.test:
+        _conclude(run, fit)
+    else:
+        _validate(run, fit)
+
+
+def _validate(run: Run, fit: Fit) -> None:
+    """The part on val; the checkpoint stays, from which the part on test is made when somebody asks
+    for it.
+    """
+    run.model.load_state_dict(fit.best_state)
+    arrays, cells = _evidence(run, "val")
+    _write(run, fit, "val.npz", arrays)
+    write_json(run.trial / "selection.json", _record(run, fit, {"val": cells}, "val.npz"))
+
+
+def _conclude(run: Run, fit: Fit) -> None:
+    """Both parts, the last epoch's cells among them."""
+    last = _cells(run, run.dataset.load("test").to(run.device))[1]
+    run.model.load_state_dict(fit.best_state)
+    arrays: dict[str, Tensor] = {}
+    cells = {}
+    watch = Stopwatch(run.device)
+    for name in ("val", "test"):
+        found, cells[name] = _evidence(run, name, watch if name == "test" else None)
+        arrays |= found
+    _write(run, fit, "scores.npz", arrays)
+    took = {"samples": watch.samples, "encode_seconds": watch.encode, "fuse_seconds": watch.fuse}
+    record = _record(run, fit, cells | {"test_last_epoch": last}, "scores.npz") | {
+        "test_evaluation": took
+    }
+    write_json(run.trial / "record.json", record)
+    for name in ("checkpoint.pt", *PARTIAL):
+        (run.trial / name).unlink(missing_ok=True)
+
+
+def _evidence(
+    run: Run, name: str, watch: Stopwatch | None = None
+) -> tuple[dict[str, Tensor], Json]:
+    """A split's arrays by their names in the evidence, and its cells."""
+    split = run.dataset.load(name).to(run.device)
+    evidence, cells = _cells(run, split, calibration=True, watch=watch)
+    arrays = {name: evidence.pop("scores")}
+    arrays |= {f"{name}_{what}": array for what, array in evidence.items()} | {
+        f"{name}_available": split.available
+    }
+    if split.target.dim() == 1:  # label maps are in the confusion counts
+        arrays[f"{name}_target"] = split.target.cpu()
+    expected = run.dataset.counts()[name]
+    if arrays[name].shape[1] != expected:
+        raise TrialFailure(
+            f"{arrays[name].shape[1]} samples of {name} were evaluated, and the split has {expected}"
+        )
+    return arrays, cells
+
+
+def _write(run: Run, fit: Fit, evidence: str, arrays: dict[str, Tensor]) -> None:
+    plain = {name: array.numpy() for name, array in arrays.items()}
+    write_atomically(
+        run.trial / evidence, lambda stream: np.savez(stream, allow_pickle=False, **plain)
+    )
+    write_atomically(run.trial / "weights.pt", lambda stream: torch.save(fit.best_state, stream))
+
+
+def _cells(
+    run: Run, split: Split, calibration: bool = False, watch: Stopwatch | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    evidence = gather(run.model, split, run.evaluation.batch_size, run.device, calibration, watch)
+    if not bool(evidence["scores"].isfinite().all()):
+        raise TrialFailure("scores of the selected or the last weights are not finite")
+    cells = score_cells(
+        metric(run.dataset.spec.metric), evidence["scores"], split, run.model.combinations
+    )
+    return evidence, as_json(cells)
+
+
+def _record(run: Run, fit: Fit, cells: dict[str, Any], evidence: str) -> Json:
+    spec, data = run.job.spec, run.dataset.spec
+    return {
+        "format": RECORD_FORMAT,
+        "trial_id": spec.id,
+        "spec": asdict(spec),
+        "code": run.job.code(),
+        "metric": data.metric,
+        "combinations": [combination.name for combination in run.model.combinations],
+        "synthetic": data.synthetic,
+        "counts": run.dataset.counts(),
+        "epochs": fit.epoch + 1,
+        "selected_epoch": fit.best_epoch,
+        "val_mean": fit.best_value,
+        "cells": cells,
+        "parameters": run.model.parameter_counts(),
+        "starved_encoder_batches": run.model.starved_encoders,
+        "remarks": [*run.network_remarks, *fit.remarks, *run.model.remarks(fit.epoch + 1)],
+        "train_seconds": round(fit.seconds, 3),
+        "seconds": round(time.perf_counter() - run.started, 3),
+        "peak_memory_bytes": _peak_memory(run.device),
+        "environment": environment(run.device.type),
+        "files": run.trial.describe_files(evidence, "weights.pt"),
+    }
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

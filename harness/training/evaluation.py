@@ -1,0 +1,218 @@
+"""Evaluation on every combination: encode once, fuse all. C = 2^V - 1 combinations, N samples, K
+classes.
+
+Evidence is what metrics are computed from and what the store keeps: scores (C, N, K) float32, or of
+a segmentation confusion counts (C, N, K, K) int32 (see segmentation.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.dataset import VOID, Split
+from harness.errors import TrialFailure
+from harness.method import Method
+from harness.protocol.combinations import Combination
+from harness.protocol.metrics import Metric, Undefined, collapsed
+from harness.protocol.segmentation import counted
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one combination: its value, on how many samples, and whether one class was
+    predicted for all of them.
+    """
+
+    value: float
+    n: int
+    collapsed: bool
+
+
+@dataclass
+class Stopwatch:
+    """What evaluation costs: seconds of encoding each modality once and of fusing every
+    combination, and of how many samples.
+
+    A GPU is waited for at each reading, so that work is counted where it is done. The first batch,
+    which pays for starting up, does not count where there are more.
+    """
+
+    device: torch.device
+    encode: float = 0.0
+    fuse: float = 0.0
+    samples: int = 0
+
+    def now(self) -> float:
+        """Seconds on a clock that only goes forward."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def restart(self) -> None:
+        """Forget what was counted."""
+        self.encode, self.fuse, self.samples = 0.0, 0.0, 0
+
+
+class NotSeparable(RuntimeError):
+    """A method's cached features do not give what its plain forward pass gives."""
+
+
+def predict(model: Method, split: Split, batch_size: int, device: torch.device) -> Tensor:
+    """The evidence of every combination on the CPU, in the order of ``model.combinations``; see
+    ``gather``.
+    """
+    return gather(model, split, batch_size, device)["scores"]
+
+
+@torch.no_grad()
+def gather(
+    model: Method,
+    split: Split,
+    batch_size: int,
+    device: torch.device,
+    calibration: bool = False,
+    watch: Stopwatch | None = None,
+) -> dict[str, Tensor]:
+    """``scores``: the evidence; of a segmentation also ``calibration`` (C, N, 15, 3) if asked for.
+    All on the CPU.
+
+    Each modality of each sample is encoded once. On the first batch one combination is compared
+    with the plain forward pass; they must agree bit for bit (NotSeparable otherwise). A
+    segmentation's logits are counted batch by batch and combination by combination; TrialFailure
+    when they are not finite, or when a target is neither a class nor void. ``watch`` is set going.
+    """
+    watch = watch or Stopwatch(torch.device("cpu"))
+    training = model.training
+    model.eval()
+    masks = [torch.tensor(combination.mask, device=device) for combination in model.combinations]
+    batches: list[dict[str, Tensor]] = []
+    for start in range(0, len(split), batch_size):
+        index = torch.arange(start, min(start + batch_size, len(split)))
+        loaded, target = split.batch(index)
+        inputs = {name: x.to(device) for name, x in loaded.items()}
+        begun = watch.now()
+        cache = model.prepare(model.encode_all(inputs))
+        watch.encode += watch.now() - begun
+        kept = []
+        for position, mask in enumerate(masks):
+            begun = watch.now()
+            logits = model.combine(cache, mask.expand(len(index), -1)).logits
+            watch.fuse += watch.now() - begun
+            kept.append(
+                counted(logits, target.to(device), calibration)
+                if logits.dim() == 4
+                else {"scores": logits.float()}
+            )
+            if start == 0 and position == len(masks) // 2:
+                compared = logits
+        if start == 0:
+            _check_separable(model, inputs, masks[len(masks) // 2], compared)
+        watch.samples += len(index)
+        if start == 0 and len(index) < len(split):
+            watch.restart()
+        batches.append({name: torch.stack([part[name] for part in kept]) for name in kept[0]})
+    model.train(training)
+    return _checked(
+        {name: torch.cat([batch[name] for batch in batches], 1).cpu() for name in batches[0]},
+        model.combinations,
+    )
+
+
+def _checked(found: dict[str, Tensor], combinations: Sequence[Combination]) -> dict[str, Tensor]:
+    """The evidence without what it is checked by; non-finite scores of a classification are left to
+    the caller, who sees them.
+    """
+    if "finite" not in found:
+        return found
+    finite, labelled = found.pop("finite"), found.pop("labelled")
+    for combination, images in zip(combinations, finite, strict=True):
+        if not bool(images.all()):
+            broken = f"{int((~images).sum())} of {len(images)} images"
+            raise TrialFailure(f"the scores of {combination.name} are not finite on {broken}")
+    wrong = int((labelled[0] - found["scores"][0].sum((1, 2))).sum())
+    if wrong:
+        raise TrialFailure(
+            f"{wrong} pixels have a label that is neither a class nor {VOID}, the label of pixels without one"
+        )
+    return found
+
+
+def _check_separable(
+    model: Method, inputs: Mapping[str, Tensor], mask: Tensor, fused: Tensor
+) -> None:
+    rows = next(iter(inputs.values())).shape[0]
+    plain = model(inputs, mask.expand(rows, -1)).logits
+    if not torch.equal(plain.nan_to_num(), fused.nan_to_num()):
+        raise NotSeparable(
+            f"{type(model).__name__}: logits fused from cached features differ from a plain forward pass by up to "
+            f"{float((plain - fused).abs().max()):.3g}; encode or prepare depends on more than its own modality"
+        )
+
+
+def score_cells(
+    metric: Metric,
+    scores: Tensor,
+    split: Split,
+    combinations: Sequence[Combination],
+    val: tuple[Tensor, Split] | None = None,
+    strict: bool = True,
+) -> dict[str, Cell]:
+    """The metric of each combination over the samples that have all its modalities; combination
+    name -> cell.
+
+    Args: metric: what is computed. scores: the evidence. split: its targets and what each sample
+        has; inputs are not read. combinations: in the order of the evidence. val: evidence and
+        split of val, which decide the constant of a metric that has one (``Metric.fit``). strict:
+        raise TrialFailure where the samples do not define the metric; the cell's value is NaN
+        otherwise.
+    """
+    cells = {}
+    for position, combination in enumerate(combinations):
+        chosen, target = _having(combination, scores[position], split)
+        tuning = _having(combination, val[0][position], val[1]) if val is not None else None
+        try:
+            value = _value(metric, chosen, target, tuning)
+        except Undefined as error:
+            if strict:
+                raise TrialFailure(
+                    f"{metric.name} is not defined for {combination.name}: {error}"
+                ) from error
+            value = float("nan")
+        cells[combination.name] = Cell(value, len(chosen), collapsed(chosen))
+    return cells
+
+
+def _having(combination: Combination, scores: Tensor, split: Split) -> tuple[Tensor, Tensor]:
+    """Evidence and targets of the samples that have all modalities of a combination; confusion
+    counts need no targets.
+    """
+    has = split.available[:, torch.tensor(combination.mask)].all(1)
+    return scores[has], split.target.cpu()[has] if scores.dim() == 2 else torch.empty(0)
+
+
+def _value(
+    metric: Metric, scores: Tensor, target: Tensor, tuning: tuple[Tensor, Tensor] | None
+) -> float:
+    if not len(scores):
+        return float("nan")
+    compute = metric.compute if metric.fit is None or tuning is None else metric.fit(*tuning)
+    return compute(scores, target)
+
+
+def mean_value(cells: Mapping[str, Cell]) -> float:
+    """Plain mean over the combinations that a sample has, from unrounded values."""
+    values = [cell.value for cell in cells.values() if cell.n]
+    return sum(values) / len(values)
+
+
+def as_json(cells: Mapping[str, Cell]) -> dict[str, dict[str, Any]]:
+    """The cells as plain data; the value of a combination that no sample has is None."""
+    return {
+        name: asdict(cell) | ({} if cell.n else {"value": None}) for name, cell in cells.items()
+    }

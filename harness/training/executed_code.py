@@ -1,0 +1,121 @@
+"""What code a trial executes, and on what it ran."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import os
+import platform
+import sys
+from functools import cache
+from pathlib import Path
+
+from harness import PROJECT
+
+EXECUTED = (
+    *("training/loop", "training/evaluation", "protocol/masks", "protocol/seeds"),
+    *("protocol/metrics", "protocol/segmentation", "method", "protocol/schedules"),
+    *("protocol/combinations", "dataset", "data/augmentation", "protocol/label_maps"),
+)
+LOCAL_PACKAGES = ("methods", "datasets", "harness.backbones")
+
+
+def code_hash(*classes: type) -> str:
+    """A hash of the modules that a trial executes: the harness' share, the given classes' files and
+    the local files they import.
+
+    Comments, docstrings and layout do not count.
+    """
+    files = {PROJECT / "harness" / f"{name}.py" for name in EXECUTED}
+    for cls in classes:
+        files |= _with_local_imports(Path(inspect.getfile(cls)))
+    sha = hashlib.sha256()
+    # By contents too: two files of one name must not be ordered by chance.
+    for name, source in sorted((path.name, source_hash(path)) for path in files):
+        sha.update(f"{name}:{source}\n".encode())
+    return sha.hexdigest()[:16]
+
+
+def source_hash(path: Path) -> str:
+    """sha256 (16 hex) of a Python file's meaning: its syntax tree without docstrings."""
+    return _source_hash(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _source_hash(path: Path, _modified: int) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        ) and _documented(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
+
+
+def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    first = node.body[0] if node.body else None
+    return (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    )
+
+
+def _with_local_imports(path: Path) -> set[Path]:
+    found, queue = set[Path](), [path]
+    while queue:
+        current = queue.pop()
+        if current not in found:
+            found.add(current)
+            queue.extend(_local_imports(current, current.stat().st_mtime_ns))
+    return found
+
+
+@cache
+def _local_imports(path: Path, _modified: int) -> list[Path]:
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    modules = {
+        module
+        for node in nodes
+        for module in _imported(node, path)
+        if module.startswith(LOCAL_PACKAGES)
+    }
+    files = [PROJECT / f"{module.replace('.', '/')}.py" for module in modules]
+    return [file for file in files if file.is_file()]
+
+
+def _imported(node: ast.AST, path: Path) -> list[str]:
+    """The modules that a node may import: ``from a import b`` names a, and a.b."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    package = path.parents[node.level - 1] if node.level else None
+    above = (
+        package.relative_to(PROJECT).parts if package and package.is_relative_to(PROJECT) else ()
+    )
+    source = ".".join([*above, *([node.module] if node.module else [])])
+    return [source, *(f"{source}.{alias.name}" for alias in node.names)]
+
+
+def environment(device_type: str) -> dict[str, str | int]:
+    """Versions and hardware, for the record."""
+    import numpy
+    import torch
+
+    name = (
+        torch.cuda.get_device_name()
+        if device_type == "cuda"
+        else platform.processor() or platform.machine()
+    )
+    return {
+        "device": device_type,
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count() or 0,
+        "platform": platform.platform(),
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }

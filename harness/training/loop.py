@@ -1,0 +1,273 @@
+"""The one training loop. It is given train and val, never a handle on test."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from harness.dataset import Split
+from harness.errors import TrialFailure
+from harness.method import EpochContext, Method, TrainBatch
+from harness.protocol.combinations import parse
+from harness.protocol.masks import draw_present, drop_modalities
+from harness.protocol.metrics import Metric
+from harness.protocol.schedules import epoch_at, learning_rate_factor, momentum_in
+from harness.protocol.seeds import Noise, Streams
+from harness.training.evaluation import Cell, mean_value, predict, score_cells
+from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig
+
+
+class Checkpoints(Protocol):
+    """Where the loop keeps its state; ``load`` returns None when there is nothing to resume from."""
+
+    def save(self, state: dict[str, Any]) -> None: ...
+
+    def load(self) -> dict[str, Any] | None: ...
+
+
+@dataclass
+class EpochReport:
+    """What one finished epoch reports; ``value`` is what the checkpoint is selected on."""
+
+    epoch: int
+    epochs: int
+    metric: str
+    value: float
+    history: list[dict[str, Any]]
+
+
+@dataclass
+class Fit:
+    """The state of a training run; what a checkpoint holds, and what is left when it is over.
+
+    ``remarks`` are sentences for the report about the data that it was trained on.
+    """
+
+    epoch: int = -1
+    best_epoch: int = -1
+    best_value: float = math.nan
+    value: float = math.nan
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    remarks: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Trainer:
+    """One model, its data and its recipe."""
+
+    model: Method
+    train: Split
+    val: Split
+    metric: Metric
+    recipe: TrainConfig
+    missing: MissingConfig
+    evaluation: EvaluationConfig
+    streams: Streams
+    device: torch.device
+    checkpoints: Checkpoints
+    on_epoch: Callable[[EpochReport], None]
+
+    def __post_init__(self) -> None:
+        self.optimiser = torch.optim.SGD(
+            self.model.parameters(),
+            lr=self.recipe.lr,
+            momentum=self.recipe.momentum,
+            nesterov=self.recipe.nesterov and self.recipe.momentum > 0,
+            weight_decay=self.recipe.weight_decay,
+        )
+        self.only = (
+            parse(self.recipe.combination, self.model.spec.names)
+            if self.recipe.combination
+            else None
+        )
+        if self.missing.train == "random":
+            pattern = Streams(self.missing.seed).generator("missing")
+            available = drop_modalities(self.train.available, self.missing.rate, pattern)
+            self.train = replace(self.train, available=available)
+        self.remarks = self._leave_out_unusable()
+        self.available = self.train.available
+        self.complete = bool(self.available.all())
+
+    def _leave_out_unusable(self) -> list[str]:
+        """Keep the samples that have what this training shows, one combination or everything, and
+        say what was left out.
+        """
+        everything = self.model.combinations[-1]
+        if self.only is None and not self.model.needs_complete_data:
+            return []
+        wanted = everything if self.model.needs_complete_data else self.only or everything
+        usable = self.train.available[:, torch.tensor(wanted.mask)].all(1).nonzero().squeeze(1)
+        samples = len(self.train)
+        if len(usable) < 2:
+            raise TrialFailure(
+                "fewer than two training samples have all the modalities that this training needs"
+            )
+        if len(usable) == samples:
+            return []
+        self.train = self.train.select(usable)
+        what = "all modalities" if wanted == everything else wanted.name
+        return [f"trained on the {len(usable)} of {samples} training samples that have {what}"]
+
+    def fit(self) -> Fit:
+        """Train to the last epoch, from the checkpoint if there is one; TrialFailure when the loss
+        or a score is not finite.
+        """
+        fit = self._resume()
+        fit.remarks = self.remarks
+        for epoch in range(fit.epoch + 1, self.recipe.epochs):
+            started = time.perf_counter()
+            values = self._train_epoch(epoch)
+            values |= self._validate(epoch, fit)
+            fit.epoch = epoch
+            fit.seconds += time.perf_counter() - started
+            fit.history.append({"step": epoch, "time": round(time.time(), 3), "values": values})
+            self.checkpoints.save(self._state(fit))
+            self._report(fit)
+        return fit
+
+    # ------------------------------------------------------------------ one epoch
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        recipe = self.recipe
+        rate = recipe.lr * learning_rate_factor(recipe.schedule, epoch, recipe.epochs)
+        momentum = momentum_in(recipe.schedule, epoch, recipe.epochs, recipe.momentum)
+        for group in self.optimiser.param_groups:
+            group |= {"lr": rate, "momentum": momentum}
+        self.model.train()
+        self.model.begin_epoch(EpochContext(epoch, self.recipe.epochs, self.model.combinations))
+        present = self._draw_masks(epoch)
+        shown, available = present.to(self.device), self.available.to(self.device)
+        noise = Noise(self.streams.generator("noise", epoch, device=self.device))
+        draws = self.train.draw(self.streams.generator("augment", epoch))
+        totals: dict[str, Tensor] = {}
+        batches = self._batches(epoch)
+        for index in batches:
+            where = index.to(self.device)
+            inputs, target = self.train.batch(index, draws)
+            rows = self._rows_to_encode(present, index)
+            features = self.model.prepare(self.model.encode_all(inputs, rows))
+            batch = TrainBatch(
+                inputs,
+                target,
+                available[where],
+                shown[where],
+                where,
+                features,
+                (epoch, self.recipe.epochs),
+                noise,
+            )
+            self._step(batch, totals)
+        return {"train/lr": rate} | _means(totals, len(batches), epoch)
+
+    def _draw_masks(self, epoch: int) -> Tensor:
+        if self.only is not None:
+            return torch.tensor(self.only.mask).expand(len(self.train), -1)
+        return draw_present(self.available, self.streams.generator("mask", epoch))
+
+    def _batches(self, epoch: int) -> list[Tensor]:
+        order = torch.randperm(len(self.train), generator=self.streams.generator("order", epoch))
+        batches = list(torch.split(order, self.recipe.batch_size))
+        incomplete = len(batches[-1]) < self.recipe.batch_size
+        # A batch of one sample has no batch statistics: it is left out in any case.
+        if len(batches) > 1 and incomplete and (self.recipe.drop_last or len(batches[-1]) < 2):
+            batches.pop()
+        return batches
+
+    def _rows_to_encode(self, present: Tensor, index: Tensor) -> Tensor | None:
+        if self.recipe.encode == "present":
+            return present[index]
+        return None if self.complete else self.available[index]
+
+    def _step(self, batch: TrainBatch, totals: dict[str, Tensor]) -> None:
+        output = self.model.combine(batch.features, batch.present, batch.noise)
+        terms = self.model.loss(output, batch)
+        loss = torch.stack(list(terms.values())).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.model.scale_gradients(batch, output)
+        if self.recipe.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        self.optimiser.step()
+        for name, term in {
+            "train/loss": loss,
+            **{f"train/{n}": t for n, t in terms.items()},
+        }.items():
+            # Sums stay on the device: reading them every step would wait for it.
+            totals[name] = totals[name] + term.detach() if name in totals else term.detach()
+
+    # ------------------------------------------------------------------ selection and state
+
+    def _validate(self, epoch: int, fit: Fit) -> dict[str, float]:
+        scores = predict(self.model, self.val, self.evaluation.batch_size, self.device)
+        if not bool(scores.isfinite().all()):
+            raise TrialFailure(f"validation scores are not finite after epoch {epoch}")
+        cells = score_cells(self.metric, scores, self.val, self.model.combinations)
+        values = {name: cell.value for name, cell in cells.items()}
+        target = self.val.target.cpu() if scores.dim() == 3 else None
+        context = EpochContext(
+            epoch, self.recipe.epochs, self.model.combinations, scores, target, values
+        )
+        self.model.end_epoch(context)
+        fit.value = value = (
+            cells[self.only.name].value if self.only is not None else mean_value(cells)
+        )
+        if epoch >= self._first_selectable() and self._improves(value, fit.best_value):
+            fit.best_epoch, fit.best_value = epoch, value
+            fit.best_state = {
+                name: tensor.detach().cpu().clone()
+                for name, tensor in self.model.state_dict().items()
+            }
+        return self._logged(cells)
+
+    def _logged(self, cells: dict[str, Cell]) -> dict[str, float]:
+        there = [c for c in self.model.combinations if cells[c.name].n]
+        per_cell = {f"val/{self.metric.name}/{c.key}": cells[c.name].value for c in there}
+        extra = {f"method/{name}": number for name, number in self.model.diagnostics().items()}
+        return {f"val/{self.metric.name}_mean": mean_value(cells), **per_cell, **extra}
+
+    def _first_selectable(self) -> int:
+        return min(
+            epoch_at(self.recipe.first_selectable, self.recipe.epochs), self.recipe.epochs - 1
+        )
+
+    def _improves(self, value: float, best: float) -> bool:
+        # Strict, so that ties go to the earlier epoch.
+        return math.isnan(best) or (value > best if self.metric.higher_is_better else value < best)
+
+    def _report(self, fit: Fit) -> None:
+        self.on_epoch(
+            EpochReport(fit.epoch, self.recipe.epochs, self.metric.name, fit.value, fit.history)
+        )
+
+    def _state(self, fit: Fit) -> dict[str, Any]:
+        state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return state | {"starved": self.model.starved_encoders, "fit": dict(vars(fit))}
+
+    def _resume(self) -> Fit:
+        state = self.checkpoints.load()
+        if state is None:
+            return Fit()
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.model.starved_encoders = state["starved"]
+        fit = Fit(**state["fit"])
+        self._report(fit)
+        return fit
+
+
+def _means(totals: dict[str, Tensor], batches: int, epoch: int) -> dict[str, float]:
+    means = {name: float(total) / batches for name, total in totals.items()}
+    broken = [name for name, value in means.items() if not math.isfinite(value)]
+    if broken:
+        raise TrialFailure(
+            f"{broken[0]} became {means[broken[0]]} in epoch {epoch}; a smaller train.lr or smaller loss weights may help"
+        )
+    return means

@@ -1,0 +1,165 @@
+"""study=own_data from a manifest to its report, and the rows that the entry `all` stands for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import run, show
+from harness.analysis.results import read
+from harness.cli import guarded
+from harness.errors import UserError
+from harness.registry import METHODS
+from harness.store import Store
+from harness.study.config import load_study
+from harness.study.plan import Plan
+from tests.support.media import classification, read_rows, segmentation, write_csv
+
+QUICK = (
+    "seeds=[0]",
+    "train.epochs=1",
+    "train.batch_size=8",
+    "backbone.width=4",
+    "executor=local",
+    "tracking.enabled=false",
+)
+
+
+def study(path: Path, *settings: str) -> list[str]:
+    return [
+        "study=own_data",
+        f"dataset.manifest={path}",
+        f"output={path.parent / 'runs'}",
+        *QUICK,
+        *settings,
+    ]
+
+
+def test_all_is_the_baseline_and_every_method_of_the_task(tmp_path: Path) -> None:
+    labels = [row.label for row in Plan(load_study(study(classification(tmp_path)))).rows]
+    assert labels[0] == "sf_md" and labels[1:] == sorted(labels[1:])
+    assert {"dmrnet", "hemis", "lcr", "mmanet", "mmformer", "rfnet", "shaspec"} <= set(labels)
+    other = {
+        "sf_dmr",
+        "sf_pe",
+        "sf_pcme",
+        "sf_md_scaled",
+        "sf_dmr_scaled",
+        "sf_md_reweighted",
+        "dedicated",
+    }
+    assert not other & set(labels)
+    roles = {name: METHODS.get(name).role for name in other}
+    assert {name for name, role in roles.items() if role == "ablation"} == {
+        "sf_dmr",
+        "sf_pe",
+        "sf_pcme",
+    }
+    assert {name for name, role in roles.items() if role == "reference"} == {"dedicated"}
+
+
+def test_all_follows_the_task_and_goes_with_other_entries(tmp_path: Path) -> None:
+    plan = Plan(
+        load_study(study(segmentation(tmp_path), "methods=[all,{method: sf_md, label: again}]"))
+    )
+    labels = [row.label for row in plan.rows]
+    # OGM-MD does no segmentation; ESANet's method needs its own network.
+    assert (
+        labels[0] == "sf_md" and labels[-1] == "again" and not {"ogm_md", "esanet_md"} & set(labels)
+    )
+    assert all("segmentation" in row.method_class.tasks for row in plan.rows)
+
+
+def lacking(path: Path, keep: int) -> Path:
+    """Only the first ``keep`` training samples have every modality."""
+    rows = read_rows(path)
+    train = [row for row in rows if row["split"] == "train"]
+    for row in train[keep:]:
+        row["vec"] = ""
+    return write_csv(path, rows)
+
+
+def test_a_method_that_needs_complete_data_asks_or_is_left_out(tmp_path: Path) -> None:
+    path = lacking(classification(tmp_path), keep=6)
+    with pytest.raises(
+        UserError,
+        match=r"only 6 training samples of manifest have every modality.*missing\.complete_subset=true",
+    ):
+        Plan(load_study(study(path, "missing.complete_subset=false", "methods=[mmanet]")))
+    assert "mmanet" in {row.label for row in Plan(load_study(study(path))).rows}
+    lacking(path, keep=1)
+    assert "mmanet" not in {row.label for row in Plan(load_study(study(path))).rows}
+    with pytest.raises(UserError, match=r"leave it out$"):
+        Plan(load_study(study(path, "methods=[mmanet]")))
+
+
+def test_the_study_without_a_manifest_is_shown_and_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert guarded(show.main, ["study=own_data"]) == 0
+    assert "needs dataset.manifest=PATH" in capsys.readouterr().out
+    assert guarded(show.main, ["studies"]) == 0 and "own_data" in capsys.readouterr().out
+    assert (
+        guarded(show.main, ["dataset=manifest"]) == 0
+        and "needs dataset.manifest=PATH" in capsys.readouterr().out
+    )
+    assert guarded(run.main, ["study=own_data"]) == 2
+    assert "needs dataset.manifest=PATH" in capsys.readouterr().err
+
+
+def test_classification_end_to_end_with_missing_cells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = lacking(classification(tmp_path), keep=10)
+    rows = read_rows(path)
+    tests = [row for row in rows if row["split"] == "test"]
+    for row in tests[:3]:
+        row["snd"] = ""
+    settings = study(write_csv(path, rows), "methods=[sf_md,mmanet]")
+    assert guarded(run.main, settings) == 0
+    printed = capsys.readouterr().out
+    assert "data: pic: 30 pictures, grey, 8 bits, 16x12 -> 1x16x12" in printed
+    plan = Plan(load_study(settings))
+    table = read(plan, Store.below(tmp_path / "runs")).table
+    cells = table[(table["split"] == "test") & (table["label"] == "sf_md")].set_index(
+        "combination"
+    )["n"]
+    assert cells.to_dict() == {name: 8 - 3 * ("snd" in name) for name in cells.index}
+    report = (tmp_path / "runs/own_data/report.md").read_text()
+    assert "trained on the 10 of 16 training samples that have all modalities" in report
+    assert (
+        "samples without 'snd': 3 of 8 in test" in report
+        and "on which it is scored: pic 8, snd 5, vec 8, pic+snd 5" in report
+    )
+    assert str(tmp_path) not in report
+    # Again: everything is there, nothing is trained, nothing is different.
+    assert guarded(run.main, settings) == 0
+    assert "0 to run" in capsys.readouterr().out
+
+
+def test_segmentation_end_to_end(tmp_path: Path) -> None:
+    settings = study(segmentation(tmp_path), "methods=[sf_md,hemis]", "dataset.options.size=32x48")
+    assert guarded(run.main, settings) == 0
+    table = read(Plan(load_study(settings)), Store.below(tmp_path / "runs")).table
+    test = table[table["split"] == "test"]
+    assert (
+        set(test["metric"]) == {"miou"} and len(test) == 6 and test["value"].between(0, 100).all()
+    )
+
+
+def test_workers_read_the_cache_and_no_media(tmp_path: Path) -> None:
+    settings = study(classification(tmp_path), "methods=[sf_md]")
+    assert guarded(run.main, settings) == 0
+    job = Plan(load_study(settings)).trials[0].job
+    before = job.open_dataset().load("test").received().inputs
+    for file in [
+        file for folder in ("pic", "snd", "vec") for file in (tmp_path / folder).iterdir()
+    ]:
+        facts = file.stat()
+        file.write_bytes(b"\0" * facts.st_size)
+        os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    after = job.open_dataset().load("test").received().inputs
+    assert all(torch.equal(after[name], x) for name, x in before.items())
