@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness import PROJECT
 from harness.study.config import DatasetConfig, Study
 from harness.study.plan import Plan
 from harness.training.recipe import TrainConfig
@@ -32,6 +34,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def somewhere_else(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every test starts in an empty folder: the one that pytest was started from may hold results.
+
+    Commands that a test starts find this checkout by PYTHONPATH.
+    """
+    monkeypatch.chdir(tmp_path_factory.mktemp("started_here"))
+    paths = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
 
 
 @pytest.fixture
