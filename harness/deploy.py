@@ -20,7 +20,7 @@ from harness.protocol.metrics import metric
 from harness.registry import BACKBONES, METHODS
 from harness.reporting.text import number, pipe_table
 from harness.store import Json, file_sha256, read_json
-from harness.training.trial import Job
+from harness.training.spec import Job
 
 FORMAT = 1
 CARD, WEIGHTS = "card.json", "weights.pt"

@@ -56,6 +56,11 @@ def write_json(path: Path, value: object) -> None:
     write_atomically(path, lambda stream: stream.write(text.encode() + b"\n"))
 
 
+def canonical_json(value: object) -> str:
+    """Compact JSON with sorted keys: equal values have equal texts; NaN is refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def read_json(path: Path) -> Json | None:
     """The object in ``path``; None when the file is absent or not whole."""
     try:

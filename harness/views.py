@@ -32,7 +32,8 @@ from harness.schedule.progress import preparation_view
 from harness.store import Json, Store, TrialDirectory, write_atomically
 from harness.study.config import DEFAULT_STUDY, load_study
 from harness.study.plan import Plan
-from harness.training.trial import Job, deterministic
+from harness.training.spec import Job
+from harness.training.trial import deterministic
 
 FILE = "views.npz"
 SPLIT = "val"

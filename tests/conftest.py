@@ -14,7 +14,8 @@ from harness import PROJECT
 from harness.study.config import DatasetConfig, Study
 from harness.study.plan import Plan
 from harness.training.recipe import TrainConfig
-from harness.training.trial import Job, run_trial
+from harness.training.spec import Job
+from harness.training.trial import run_trial
 
 MakeStudy = Callable[..., Study]
 MakeJob = Callable[..., Job]

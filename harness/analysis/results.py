@@ -6,7 +6,6 @@ and never guessed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ import pandas as pd
 from harness.analysis.evidence import different_cells, secondary_cells
 from harness.dataset import DataSpec
 from harness.protocol.metrics import Metric, metric
-from harness.store import Json, Store, TrialDirectory, read_json
+from harness.store import Json, Store, TrialDirectory, canonical_json, read_json
 from harness.study.plan import Plan, PlannedTrial
 from harness.training.evaluation import as_json
 
@@ -177,11 +176,6 @@ def dataset_name(spec: DataSpec) -> str:
     return f"{spec.name} (synthetic)" if spec.synthetic else spec.name
 
 
-def canonical(value: object) -> str:
-    """Compact JSON with sorted keys."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
 def _recorded(record: Json) -> list[Block]:
     return [(metric(record["metric"]), split, record["cells"][split]) for split in SPLITS]
 
@@ -192,7 +186,7 @@ def _table_rows(plan: Plan, done: Finished, blocks: Iterable[Block]) -> Iterator
         "dataset": dataset_name(plan.spec),
         "method": trial.row.method,
         "variant": trial.row.variant,
-        "hparams": canonical(trial.row.hparams),
+        "hparams": canonical_json(trial.row.hparams),
         "label": trial.row.label,
         "seed": trial.seed,
         "trial_id": trial.id,

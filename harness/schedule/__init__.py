@@ -11,7 +11,8 @@ from typing import Protocol
 from harness.store import Store
 from harness.study.config import ResourcesConfig
 from harness.study.plan import PlannedTrial
-from harness.training.trial import Outcome, record_failure
+from harness.training.spec import Outcome
+from harness.training.trial import record_failure
 
 
 class Observer(Protocol):

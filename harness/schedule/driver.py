@@ -21,7 +21,7 @@ from harness.store import Store, only_holder, write_json
 from harness.study.plan import Plan, PlannedTrial
 from harness.study.recorded_data import remember
 from harness.tracking.mlflow.tracker import BackgroundTracker, Tracker
-from harness.training.trial import Outcome
+from harness.training.spec import Outcome
 from harness.views import measure_all, unmeasured
 
 

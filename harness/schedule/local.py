@@ -13,7 +13,8 @@ from harness.schedule import Feed, Observer, waves, without_blocked
 from harness.study.config import ResourcesConfig
 from harness.study.plan import PlannedTrial
 from harness.training.loop import EpochReport
-from harness.training.trial import Outcome, run_trial
+from harness.training.spec import Outcome
+from harness.training.trial import run_trial
 
 
 def run_all(

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.study.plan import PlannedTrial
-from harness.training.trial import Outcome
+from harness.training.spec import Outcome
 
 PLAIN_INTERVAL_SECONDS = 10.0
 

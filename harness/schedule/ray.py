@@ -27,7 +27,8 @@ from harness.store import Store
 from harness.study.config import ResourcesConfig
 from harness.study.plan import PlannedTrial
 from harness.training.loop import EpochReport
-from harness.training.trial import Job, Outcome, TrialSpec, record_failure, run_trial
+from harness.training.spec import Job, Outcome, TrialSpec
+from harness.training.trial import record_failure, run_trial
 
 # Read by Ray when it is imported: silent, without telemetry, without its own log files per trial.
 QUIET = {

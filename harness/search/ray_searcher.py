@@ -11,7 +11,7 @@ from harness.schedule import Feed, Observer
 from harness.schedule.ray import cluster, listener, payload, tuner
 from harness.study.config import ResourcesConfig
 from harness.study.plan import PlannedTrial
-from harness.training.trial import Outcome
+from harness.training.spec import Outcome
 
 
 def run_feed(

@@ -26,7 +26,7 @@ from harness.store import (
     write_json,
 )
 from harness.study.recorded_data import FOLDER, description_name, spec_of
-from harness.training.trial import spec_id
+from harness.training.spec import spec_id
 from harness.views import FILE as VIEWS
 from harness.views import stored
 

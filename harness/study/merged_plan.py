@@ -14,9 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.results import canonical
 from harness.errors import UserError
-from harness.store import Json
+from harness.store import Json, canonical_json
 from harness.study.config import Study, load_study
 from harness.study.plan import Plan, PlannedTrial
 from harness.study.recorded_data import described
@@ -73,7 +72,7 @@ def grouped(plans: Sequence[Plan]) -> list[Group]:
     """The studies in groups of equal terms, in the order given."""
     found: dict[str, list[Plan]] = {}
     for plan in plans:
-        found.setdefault(canonical(terms(plan)), []).append(plan)
+        found.setdefault(canonical_json(terms(plan)), []).append(plan)
     return [Group(tuple(members)) for members in found.values()]
 
 
@@ -170,7 +169,7 @@ def _key(row: Row) -> Key:
     return (
         row.method,
         row.variant,
-        canonical(row.hparams),
+        canonical_json(row.hparams),
         source_hash(Path(row.file)) if row.file else "",
     )
 

@@ -18,7 +18,7 @@ from harness.store import Store
 from harness.study.config import Study
 from harness.study.rows import Row, check_row, identity, joined, resolve_defaults, rows_of
 from harness.training.executed_code import source_hash
-from harness.training.trial import Job, TrialSpec
+from harness.training.spec import Job, TrialSpec
 
 
 @dataclass(frozen=True)

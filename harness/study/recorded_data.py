@@ -13,12 +13,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.analysis.results import canonical
 from harness.dataset import SPLITS, Dataset, DataSpec, Modality, Split
 from harness.errors import UserError
 from harness.registry import DATASETS
 from harness.search.journal import with_winners
-from harness.store import Json, Store, read_json, write_json
+from harness.store import Json, Store, canonical_json, read_json, write_json
 from harness.study.config import Study
 from harness.study.plan import Plan, dataset_facts, open_dataset
 
@@ -76,7 +75,7 @@ def described(dataset: Dataset) -> Json:
 
 def description_name(description: Json) -> str:
     """The file of a description: named by its facts."""
-    return f"{hashlib.sha256(canonical(description['facts']).encode()).hexdigest()[:16]}.json"
+    return f"{hashlib.sha256(canonical_json(description['facts']).encode()).hexdigest()[:16]}.json"
 
 
 def remember(store: Store, dataset: Dataset) -> None:
@@ -161,7 +160,7 @@ def _candidates(study: Study, store: Store) -> list[Json]:
         facts = record["spec"]["dataset"]
         fits = all(facts[key] == value for key, value in wanted.items())
         if fits and facts["fingerprint"].startswith(study.dataset.fingerprint or ""):
-            found.setdefault(canonical(facts), record)
+            found.setdefault(canonical_json(facts), record)
     descriptions = [_description(study, store, record) for record in found.values()]
     return [description for description in descriptions if description is not None]
 

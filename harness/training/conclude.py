@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +26,7 @@ from harness.training.evaluation import Stopwatch, as_json, gather, score_cells
 from harness.training.executed_code import environment
 from harness.training.loop import Fit
 from harness.training.recipe import EvaluationConfig
-
-if TYPE_CHECKING:
-    from harness.training.trial import Job
+from harness.training.spec import Job
 
 
 @dataclass

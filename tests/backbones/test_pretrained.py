@@ -21,7 +21,8 @@ from harness.backbones.small import Small
 from harness.errors import UserError
 from harness.store import Store
 from harness.study.plan import Plan
-from harness.training.trial import TrialSpec, run_trial
+from harness.training.spec import TrialSpec
+from harness.training.trial import run_trial
 from tests.backbones.test_esanet import rgbd
 from tests.conftest import MakeJob, MakeStudy
 

@@ -19,7 +19,8 @@ from harness.store import Json, Store, file_sha256
 from harness.study.config import load_study
 from harness.study.plan import Plan, PlannedTrial
 from harness.training.loop import Trainer
-from harness.training.trial import Outcome, run_trial
+from harness.training.spec import Outcome
+from harness.training.trial import run_trial
 from methods.mmanet import MMANet
 from methods.sf_md import SFMD
 

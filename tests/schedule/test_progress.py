@@ -11,7 +11,7 @@ from rich.console import Console
 from harness.schedule.progress import LiveProgress, PlainProgress, ProgressView
 from harness.study.config import load_study
 from harness.study.plan import Plan, PlannedTrial
-from harness.training.trial import Outcome
+from harness.training.spec import Outcome
 
 
 @pytest.fixture

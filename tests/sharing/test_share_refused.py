@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from harness.store import Store
-from harness.training.trial import spec_id
+from harness.training.spec import spec_id
 from tests.support.archives import Files, contents, edited, forged, make_source, refusal, trial_in
 
 Change = Callable[[Files], None]

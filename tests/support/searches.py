@@ -10,7 +10,7 @@ from harness.search.feed import Feed
 from harness.search.plan import SearchPlan
 from harness.study.config import ResourcesConfig, load_study
 from harness.study.plan import Plan, PlannedTrial
-from harness.training.trial import Outcome
+from harness.training.spec import Outcome
 
 TINY = (
     "dataset.limit=40",

@@ -31,7 +31,7 @@ from harness.tracking.mlflow.facts import (
     milliseconds,
 )
 from harness.tracking.mlflow.views import PLACE, difference, on
-from harness.training.trial import TrialSpec
+from harness.training.spec import TrialSpec
 
 COLOURS = (
     *(
