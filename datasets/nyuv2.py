@@ -21,9 +21,10 @@ from datasets._tables import digest, spread
 from harness.data.augmentation import HsvJitter, ScaleCropFlip
 from harness.data.class_weights import median_frequency
 from harness.data.prepared import Prepared, Table, Unreadable, opened, prepare
-from harness.dataset import SPLITS, VOID, Augmentation, Dataset, DataSpec, Modality, Progress, Split
+from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError, shown
 from harness.protocol.hyperparameters import Range
+from harness.protocol.label_maps import VOID
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 DEPTH_MEAN, DEPTH_STD = 2841.94941272766, 1417.2594281672277

@@ -21,9 +21,7 @@ from torch import Tensor
 from harness.data.augmentation import Geometry, HsvJitter, Mode, resize
 from harness.errors import UserError
 from harness.protocol.hyperparameters import Range, Value, resolve
-
-VOID = 255
-"""The target of pixels that have no class."""
+from harness.protocol.label_maps import VOID
 
 TASKS = ("classification", "anti_spoofing", "segmentation")
 SPLITS = ("train", "val", "test")

@@ -29,11 +29,12 @@ from harness.reporting.sections.runs import runs
 from harness.search.journal import is_over, with_winners
 from harness.search.plan import search_plan
 from harness.search.results import search_problems
+from harness.search.stored_plan import plan_of
 from harness.store import Store, write_atomically
 from harness.study.config import DEFAULT_STUDY
 from harness.study.merged_plan import load_studies
 from harness.study.plan import Plan
-from harness.study.recorded_data import Recorded, plan_of
+from harness.study.recorded_data import Recorded
 from harness.tracking.mlflow.tracker import Tracker
 
 WATCH_SECONDS, RELOAD_SECONDS = 5.0, 10

@@ -65,10 +65,10 @@ def _taken(settings: Sequence[str], key: str) -> tuple[str | None, list[str]]:
 
 
 def _export(path: Path, settings: Sequence[str], bare: bool) -> int:
+    from harness.search.stored_plan import plan_of
     from harness.sharing.export import export
     from harness.store import Store, file_sha256
     from harness.study.merged_plan import load_studies
-    from harness.study.recorded_data import plan_of
 
     by, settings = _taken(settings, "by")
     studies = load_studies(settings)

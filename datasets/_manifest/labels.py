@@ -14,10 +14,10 @@ from datasets._manifest.csv_file import Row, Sheet, rows_named
 from datasets._manifest.formats import Size, label_map, nearest
 from datasets._manifest.headers import Scan
 from harness.data.prepared import Item, Unreadable
-from harness.dataset import VOID
 from harness.errors import UserError, shown
 from harness.errors import nearest as nearest_name
 from harness.protocol.hyperparameters import Value
+from harness.protocol.label_maps import VOID
 
 ATTACK = ("attack", "spoof")
 LIVE = ("live", "bonafide", "bona fide", "bona_fide", "genuine")

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.dataset import VOID
 from harness.errors import UserError
+from harness.protocol.label_maps import VOID
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

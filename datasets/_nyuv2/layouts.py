@@ -17,8 +17,8 @@ from datasets._nyuv2.labels import without_offset
 from datasets._nyuv2.split import check_ids, read_ids
 from harness.data.images import read_image
 from harness.data.prepared import Unreadable
-from harness.dataset import VOID
 from harness.errors import UserError, shown
+from harness.protocol.label_maps import VOID
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Size = tuple[int, int]

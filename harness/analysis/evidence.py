@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from harness.dataset import DataSpec, Split
+from harness.protocol.cells import Cell, as_json, score_cells
 from harness.protocol.combinations import Combination
 from harness.protocol.metrics import Metric, metric, secondary
 from harness.store import Json, TrialDirectory, file_sha256
-from harness.training.evaluation import Cell, as_json, score_cells
 
 SPLITS = ("val", "test")
 """The splits whose evidence is kept: that of the selected weights."""

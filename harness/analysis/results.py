@@ -15,10 +15,10 @@ import pandas as pd
 
 from harness.analysis.evidence import different_cells, secondary_cells
 from harness.dataset import DataSpec
+from harness.protocol.cells import as_json
 from harness.protocol.metrics import Metric, metric
 from harness.store import Json, Store, TrialDirectory, canonical_json, read_json
 from harness.study.plan import Plan, PlannedTrial
-from harness.training.evaluation import as_json
 
 SPLITS = ("val", "test", "test_last_epoch")
 Block = tuple[Metric, str, Mapping[str, Json]]

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from harness.conformance.synthetic import require
-from harness.dataset import SPLITS, TASKS, VOID, Dataset, DataSpec, Split
+from harness.dataset import SPLITS, TASKS, Dataset, DataSpec, Split
+from harness.protocol.label_maps import VOID
 from harness.protocol.metrics import TASK_METRICS, metric
 
 CHECKS: dict[str, Callable[[Dataset], None]] = {}

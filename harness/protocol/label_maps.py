@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.dataset import VOID
+VOID = 255
+"""The target of pixels that have no class."""
 
 
 def with_sides(logits: Tensor, sides: tuple[Tensor, ...]) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.dataset import VOID
+from harness.protocol.label_maps import VOID
 
 BINS = 15
 """Bins of equal width over the confidence, [i/15, (i+1)/15); the last one holds 1 too."""

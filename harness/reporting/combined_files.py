@@ -24,10 +24,10 @@ from harness.reporting.latex import latex
 from harness.reporting.markdown import markdown
 from harness.reporting.sections.comparison import HEATMAP
 from harness.search.results import search_problems
+from harness.search.stored_plan import plan_of
 from harness.store import Store
 from harness.study.config import Study
 from harness.study.merged_plan import JOINED, Group, grouped
-from harness.study.recorded_data import plan_of
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 from harness.dataset import SPLITS, Dataset, DataSpec, Modality, Split
 from harness.errors import UserError
 from harness.registry import DATASETS
-from harness.search.journal import with_winners
 from harness.store import Json, Store, canonical_json, read_json, write_json
 from harness.study.config import Study
 from harness.study.plan import Plan, dataset_facts, open_dataset
@@ -99,7 +98,7 @@ def _tuples(body: Json) -> dict[str, Any]:
 # ---------------------------------------------------------------------- plans without data
 
 
-def plan_of(study: Study, store: Store) -> Plan:
+def plan_with_recorded_data(study: Study, store: Store) -> Plan:
     """A study's plan; without its data, with what the store recorded about them.
 
     UserError when the data are neither here nor recorded, or when several copies of them are
@@ -108,14 +107,14 @@ def plan_of(study: Study, store: Store) -> Plan:
     try:
         plan = Plan(study)
         plan.trials, plan.dataset.counts()
-        return with_winners(plan)
+        return plan
     except UserError:
         if _at_hand(open_dataset(study)):
             raise
         found = _candidates(study, store)
         if not found:
             raise
-        return with_winners(_planned(study, Recorded(_chosen(study, found))))
+        return _planned(study, Recorded(_chosen(study, found)))
 
 
 def _planned(study: Study, dataset: Dataset) -> Plan:

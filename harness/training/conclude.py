@@ -20,9 +20,10 @@ from torch import Tensor
 from harness.dataset import Dataset, Split
 from harness.errors import TrialFailure
 from harness.method import Method
+from harness.protocol.cells import as_json, score_cells
 from harness.protocol.metrics import metric
 from harness.store import PARTIAL, RECORD_FORMAT, Json, TrialDirectory, write_atomically, write_json
-from harness.training.evaluation import Stopwatch, as_json, gather, score_cells
+from harness.training.evaluation import Stopwatch, gather
 from harness.training.executed_code import environment
 from harness.training.loop import Fit
 from harness.training.recipe import EvaluationConfig

@@ -14,12 +14,13 @@ from torch import Tensor
 from harness.dataset import Split
 from harness.errors import TrialFailure
 from harness.method import EpochContext, Method, TrainBatch
+from harness.protocol.cells import Cell, mean_value, score_cells
 from harness.protocol.combinations import parse
 from harness.protocol.masks import draw_present, drop_modalities
 from harness.protocol.metrics import Metric
 from harness.protocol.schedules import epoch_at, learning_rate_factor, momentum_in
 from harness.protocol.seeds import Noise, Streams
-from harness.training.evaluation import Cell, mean_value, predict, score_cells
+from harness.training.evaluation import predict
 from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig
 
 

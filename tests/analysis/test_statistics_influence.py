@@ -12,9 +12,9 @@ from torch import Tensor
 from harness.analysis._influence import sample_values
 from harness.dataset import Split
 from harness.errors import UserError
+from harness.protocol.cells import score_cells
 from harness.protocol.combinations import lattice
 from harness.protocol.metrics import METRICS
-from harness.training.evaluation import score_cells
 
 LATTICE = lattice(["a", "b"])
 N = 40

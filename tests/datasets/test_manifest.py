@@ -14,8 +14,9 @@ from PIL import Image
 from scipy.io import wavfile
 
 from datasets.manifest import Manifest
-from harness.dataset import SPLITS, VOID, Split
+from harness.dataset import SPLITS, Split
 from harness.errors import UserError
+from harness.protocol.label_maps import VOID
 from harness.testing import check_dataset
 from tests.support.media import (
     array,

@@ -16,8 +16,9 @@ from scipy.io import savemat
 from datasets._nyuv2.labels import NAMES_13, NAMES_40
 from datasets._nyuv2.split import selection
 from datasets.nyuv2 import NYUv2
-from harness.dataset import SPLITS, VOID, Split
+from harness.dataset import SPLITS, Split
 from harness.errors import UserError
+from harness.protocol.label_maps import VOID
 from tests.support import nyuv2_copies as copies
 from tests.support.nyuv2_copies import SMALL, TEST, TRAIN, Content
 

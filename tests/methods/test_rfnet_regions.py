@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.backbones import MapShape
-from harness.dataset import VOID
 from harness.errors import UserError
+from harness.protocol.label_maps import VOID
 from methods._rfnet import RegionFusion, RegionMaps, grouping, norm_for, region_averages
 from methods.rfnet import RFNet, labels_for
 from methods.sf_md import SFMD

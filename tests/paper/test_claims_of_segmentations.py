@@ -10,7 +10,7 @@ from sklearn.metrics import jaccard_score
 
 from harness.analysis import robustness, statistics
 from harness.analysis.results import Results, read
-from harness.dataset import VOID
+from harness.protocol.label_maps import VOID
 from harness.store import Store
 from harness.study.config import load_study
 from harness.study.plan import Plan

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from harness.dataset import Split
 from harness.errors import TrialFailure
+from harness.protocol.cells import score_cells
 from harness.protocol.combinations import lattice
 from harness.protocol.metrics import (
     METRICS,
@@ -33,7 +34,6 @@ from harness.protocol.metrics import (
     secondary,
     tpr_at_fpr,
 )
-from harness.training.evaluation import score_cells
 
 
 def from_counts(

@@ -18,9 +18,11 @@ from torch.nn import functional as F
 from harness.analysis.evidence import stored_evidence
 from harness.analysis.results import verify
 from harness.backbones.small import Small
-from harness.dataset import VOID, Split
+from harness.dataset import Split
 from harness.errors import TrialFailure
 from harness.method import EpochContext, Method
+from harness.protocol.cells import score_cells
+from harness.protocol.label_maps import VOID
 from harness.protocol.metrics import metric
 from harness.protocol.seeds import Streams
 from harness.protocol.segmentation import confusion, counted, histogram, resized
@@ -29,7 +31,7 @@ from harness.report import write_report
 from harness.store import Store
 from harness.study.config import load_study
 from harness.study.plan import Plan, PlannedTrial
-from harness.training.evaluation import NotSeparable, gather, predict, score_cells
+from harness.training.evaluation import NotSeparable, gather, predict
 from harness.training.loop import EpochReport
 from harness.training.trial import run_trial
 from methods.sf_md import SFMD

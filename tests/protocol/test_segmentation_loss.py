@@ -15,8 +15,8 @@ import harness.data.class_weights
 from harness.backbones.esanet import ESANet
 from harness.conformance.synthetic import synthetic_spec
 from harness.data.class_weights import median_frequency
-from harness.dataset import VOID, DataSpec
-from harness.protocol.label_maps import chunk, labels_at, pixel_loss, sides_of, with_sides
+from harness.dataset import DataSpec
+from harness.protocol.label_maps import VOID, chunk, labels_at, pixel_loss, sides_of, with_sides
 from methods.esanet_md import ESANetMD
 
 WEIGHTS = (0.5, 2.0, 1.0, 4.0)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.data.augmentation import HsvJitter, ResizedCropFlip, RotateCropFlip, ScaleCropFlip
-from harness.dataset import VOID, Augmentation, Modality, Split
+from harness.dataset import Augmentation, Modality, Split
+from harness.protocol.label_maps import VOID
 
 RGB = Modality("rgb", (3, 12, 12), mean=(127.5, 100.0, 80.0), std=(128.0, 64.0, 32.0))
 DEPTH = Modality("depth", (1, 12, 12), mean=(10.0,), std=(4.0,), interpolation="nearest")

@@ -17,11 +17,12 @@ from harness.analysis.results import read
 from harness.cli import guarded
 from harness.errors import UserError
 from harness.reporting.sections.background import ABSENT_DATA
+from harness.search.stored_plan import plan_of
 from harness.sharing.export import as_yaml, resolved
 from harness.store import Store, file_sha256, write_atomically, write_json
 from harness.study.config import load_study, study_files
 from harness.study.plan import Plan, data_needed
-from harness.study.recorded_data import Recorded, described, plan_of, remember, spec_of
+from harness.study.recorded_data import Recorded, described, remember, spec_of
 from harness.training.trial import run_trial
 from tests.support.archives import contents
 from tests.support.handmade import ladder, planned, write_trial

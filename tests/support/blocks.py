@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from harness.conformance.synthetic import synthetic_spec, synthetic_split
-from harness.dataset import VOID, Dataset, DataSpec, Split
+from harness.dataset import Dataset, DataSpec, Split
+from harness.protocol.label_maps import VOID
 
 SIZES = {"train": 24, "val": 6, "test": 7}
 FRAME = 3

@@ -19,19 +19,12 @@ from harness.backbones.small import Small
 from harness.conformance.synthetic import synthetic_spec, synthetic_split
 from harness.dataset import Split
 from harness.method import Method
+from harness.protocol.cells import as_json, mean_value, score_cells
 from harness.protocol.metrics import metric
 from harness.protocol.seeds import Streams
 from harness.registry import METHODS
 from harness.store import Store
-from harness.training.evaluation import (
-    NotSeparable,
-    Stopwatch,
-    as_json,
-    gather,
-    mean_value,
-    predict,
-    score_cells,
-)
+from harness.training.evaluation import NotSeparable, Stopwatch, gather, predict
 from harness.training.trial import run_trial
 from tests.conftest import MakeJob
 from tests.support import broken_methods as broken
