@@ -1,4 +1,4 @@
-"""What code a trial executes, and on what it ran."""
+"""What code a trial executes, and on what it ran; both stand in its record."""
 
 from __future__ import annotations
 
@@ -13,23 +13,20 @@ from pathlib import Path
 
 from harness import PROJECT
 
-EXECUTED = (
-    *("training/loop", "training/evaluation", "protocol/masks", "protocol/seeds"),
-    *("protocol/metrics", "protocol/segmentation", "method", "protocol/schedules"),
-    *("protocol/combinations", "dataset", "data/augmentation", "protocol/label_maps"),
-)
-LOCAL_PACKAGES = ("methods", "datasets", "harness.backbones")
+PACKAGES = ("harness", "methods", "datasets")
+
+COMPUTE_NOTHING = ("harness/errors.py", "harness/store.py")
+"""Sentences for users, and files on disk: no result depends on how they are written."""
 
 
 def code_hash(*classes: type) -> str:
-    """A hash of the modules that a trial executes: the harness' share, the given classes' files and
-    the local files they import.
+    """A hash of the code that a trial of these classes executes.
 
-    Comments, docstrings and layout do not count.
+    That is everything in this folder, the classes' own files, and what these import inside the
+    project, however indirectly. Comments, docstrings and layout do not count.
     """
-    files = {PROJECT / "harness" / f"{name}.py" for name in EXECUTED}
-    for cls in classes:
-        files |= _with_local_imports(Path(inspect.getfile(cls)))
+    own = (PROJECT / "harness" / "training").glob("*.py")
+    files = _with_local_imports(*own, *(Path(inspect.getfile(cls)) for cls in classes))
     sha = hashlib.sha256()
     # By contents too: two files of one name must not be ordered by chance.
     for name, source in sorted((path.name, source_hash(path)) for path in files):
@@ -62,27 +59,31 @@ def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFun
     )
 
 
-def _with_local_imports(path: Path) -> set[Path]:
-    found, queue = set[Path](), [path]
+def _with_local_imports(*paths: Path) -> set[Path]:
+    """The files, and those that they import inside the project, directly or through others."""
+    kept, queue = set[Path](), list(paths)
     while queue:
         current = queue.pop()
-        if current not in found:
-            found.add(current)
+        if current not in kept:
+            kept.add(current)
             queue.extend(_local_imports(current, current.stat().st_mtime_ns))
-    return found
+    return kept
 
 
 @cache
 def _local_imports(path: Path, _modified: int) -> list[Path]:
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    modules = {
-        module
-        for node in nodes
-        for module in _imported(node, path)
-        if module.startswith(LOCAL_PACKAGES)
-    }
-    files = [PROJECT / f"{module.replace('.', '/')}.py" for module in modules]
-    return [file for file in files if file.is_file()]
+    modules = {module for node in nodes for module in _imported(node, path)}
+    files = [_file_of(module) for module in modules if module.partition(".")[0] in PACKAGES]
+    ignored = [PROJECT / name for name in COMPUTE_NOTHING]
+    return [file for file in files if file is not None and file not in ignored]
+
+
+def _file_of(module: str) -> Path | None:
+    """The project's file of a module or package; None for a name inside of one."""
+    place = PROJECT.joinpath(*module.split("."))
+    candidates = [place.with_suffix(".py"), place / "__init__.py"]
+    return next((file for file in candidates if file.is_file()), None)
 
 
 def _imported(node: ast.AST, path: Path) -> list[str]:

@@ -106,12 +106,25 @@ def edited_hash(
         "methods/dmrnet.py",
         "methods/_blocks.py",
         "harness/training/loop.py",
+        "harness/training/trial.py",
         "harness/protocol/masks.py",
+        "harness/data/augmentation.py",
+        "harness/backbones/__init__.py",
         "harness/training/evaluation.py",
     ],
 )
 def test_a_trials_hash_follows_what_it_executes(project: Path, file: str) -> None:
     before, after = edited_hash(project, file, "\nEXTRA = 1\n")
+    assert before != after
+
+
+def test_a_new_helper_that_the_loop_calls_makes_trials_stale_when_it_changes(
+    project: Path,
+) -> None:
+    loop = project / "harness" / "training" / "loop.py"
+    (project / "harness" / "protocol" / "momentum.py").write_text("MOMENTUM = 0.9\n")
+    loop.write_text(f"{loop.read_text()}\nfrom harness.protocol.momentum import MOMENTUM\n")
+    before, after = edited_hash(project, "harness/protocol/momentum.py", "\nEXTRA = 1\n")
     assert before != after
 
 
@@ -123,7 +136,14 @@ def test_a_trials_hash_ignores_comments_in_what_it_executes(project: Path, file:
 
 @pytest.mark.parametrize(
     "file",
-    ["methods/hemis.py", "harness/store.py", "harness/study/config.py", "datasets/digits.py"],
+    [
+        "methods/hemis.py",
+        "harness/store.py",
+        "harness/study/config.py",
+        "harness/schedule/ray.py",
+        "harness/analysis/statistics.py",
+        "datasets/digits.py",
+    ],
 )
 def test_a_trials_hash_ignores_what_it_does_not_execute(project: Path, file: str) -> None:
     before, after = edited_hash(project, file, "\nEXTRA = 1\n")
