@@ -14,9 +14,10 @@ from harness.conformance import dataset_checks as _dataset_checks
 from harness.conformance import method_checks as _method_checks
 from harness.conformance import training_checks as _training_checks
 from harness.conformance.synthetic import (
-    CHECKS,
     LABEL_SIDE,
+    REGISTERED,
     Case,
+    Check,
     Factory,
     Violation,
     synthetic_spec,
@@ -28,8 +29,13 @@ from harness.protocol.hyperparameters import Value
 
 __all__ = ["ConformanceError", "check_dataset", "check_method"]
 
-# Importing them fills CHECKS, in this order.
-_FILES = (_method_checks, _training_checks)
+CHECKS: dict[str, Check] = {
+    name: check
+    for file in (_method_checks, _training_checks)
+    for name, check in REGISTERED.items()
+    if check.__module__ == file.__name__
+}
+"""The checks of a method in the order in which they run, whichever file was imported first."""
 
 
 class ConformanceError(AssertionError):

@@ -1,4 +1,4 @@
-"""The checks that every dataset must pass, in the order in which they run; see _method_checks.py
+"""The checks that every dataset must pass, in the order in which they run; see method_checks.py
 for the form.
 """
 
@@ -12,7 +12,7 @@ import torch
 from harness.conformance.synthetic import require
 from harness.dataset import SPLITS, TASKS, Dataset, DataSpec, Split
 from harness.protocol.label_maps import VOID
-from harness.protocol.metrics import TASK_METRICS, metric
+from harness.protocol.metrics import metric
 
 CHECKS: dict[str, Callable[[Dataset], None]] = {}
 
@@ -32,7 +32,7 @@ def description(dataset: Dataset) -> None:
     require(spec.task in TASKS, f"the task '{spec.task}' is not one of {', '.join(TASKS)}")
     primary = metric(spec.metric)
     require(
-        primary.name in TASK_METRICS[spec.task],
+        primary.task == spec.task,
         f"the metric '{primary.name}' is not one of {spec.task}",
     )
     require(

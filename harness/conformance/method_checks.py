@@ -3,7 +3,7 @@ files.
 
 A check is one function of a :class:`~harness.conformance.synthetic.Case`: it calls ``require`` (or
 raises), and its docstring is the contract's sentence that the user is shown. A new check is one new
-function under ``@check``, here or in _training_checks.py.
+function under ``@check``, here or in training_checks.py.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from harness.dataset import DataSpec, Modality, Split
 from harness.method import EpochContext, Losses, Method, Output, TrainBatch
 from harness.protocol.combinations import lattice
 from harness.protocol.hyperparameters import Value
-from harness.protocol.metrics import TASK_METRICS
+from harness.protocol.metrics import of_task
 from harness.protocol.seeds import Noise, Streams
 from harness.registry import METHODS
 
@@ -33,7 +33,7 @@ RATE = 0.02
 
 Factory = Callable[[DataSpec], Backbone]
 Check = Callable[["Case"], None]
-CHECKS: dict[str, Check] = {}
+REGISTERED: dict[str, Check] = {}
 
 
 class Violation(Exception):
@@ -48,7 +48,7 @@ def require(condition: bool, sentence: str) -> None:
 
 def check(function: Check) -> Check:
     """Register a check under its function's name."""
-    CHECKS[function.__name__] = function
+    REGISTERED[function.__name__] = function
     return function
 
 
@@ -70,7 +70,7 @@ def synthetic_spec(
         task=task,
         modalities=tuple(Modality(f"m{v}", shape) for v, shape in enumerate(shapes)),
         classes=tuple(f"c{k}" for k in range(classes)),
-        metric=TASK_METRICS[task][0],
+        metric=of_task(task)[0].name,
         aligned=aligned or task == "segmentation",
         synthetic=True,
     )

@@ -1,4 +1,4 @@
-"""What training a method must be like; see _method_checks.py."""
+"""What training a method must be like; see method_checks.py."""
 
 from __future__ import annotations
 

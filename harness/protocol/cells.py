@@ -86,8 +86,7 @@ def _value(
 ) -> float:
     if not len(scores):
         return float("nan")
-    compute = metric.compute if metric.fit is None or tuning is None else metric.fit(*tuning)
-    return compute(scores, target)
+    return metric.fitted(tuning).compute(scores, target)
 
 
 def mean_value(cells: Mapping[str, Cell]) -> float:

@@ -85,14 +85,14 @@ def some(names: Sequence[str], last: str = "and") -> str:
 
 def with_unit(value: float, metric: Metric) -> str:
     """A value with its unit where it has one."""
-    return f"{number(value, metric)} %" if metric.unit == "%" else number(value, metric)
+    return f"{number(value, metric)} %" if metric.percent else number(value, metric)
 
 
 def size(value: float, metric: Metric) -> str:
     """The size of a difference, one digit more than values have."""
     if math.isnan(value):
         return ABSENT
-    return f"{abs(value):.2f}" if metric.unit == "%" else f"{abs(value):.4f}"
+    return f"{abs(value):.{metric.decimals + 1}f}"
 
 
 def signed(value: float, metric: Metric) -> str:

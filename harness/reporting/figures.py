@@ -131,7 +131,7 @@ def forest(found: Sequence[Against], other: str, metric: Metric) -> str:
         )
     axes.set_yticks(range(len(found)), [one.label for one in found], parse_math=False)
     axes.set_ylim(len(found) - 0.5, -0.5)
-    unit = "percentage points" if metric.unit == "%" else metric.name
+    unit = "percentage points" if metric.percent else metric.name
     axes.set_xlabel(
         f"minus {other}, {unit}; filled: significant", color=INK, fontsize=SMALL, parse_math=False
     )

@@ -46,7 +46,7 @@ def number(value: float, metric: Metric) -> str:
     """
     if math.isnan(value):
         return ABSENT
-    return f"{value:.1f}" if metric.unit == "%" else f"{value:.3f}"
+    return f"{value:.{metric.decimals}f}"
 
 
 def shown(summary: Summary, planned: int, metric: Metric) -> Shown:

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.conformance.synthetic import CHECKS, Case, synthetic_spec
+from harness.conformance.synthetic import Case, synthetic_spec
 from harness.errors import UserError
 from harness.method import Method
-from harness.testing import ConformanceError, _narrow, check_method, run_check
+from harness.testing import CHECKS, ConformanceError, _narrow, check_method, run_check
 from methods.sf_md import SFMD
 from tests.support import broken_methods as broken
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from harness.conformance.synthetic import CHECKS, Case
+from harness.conformance.synthetic import Case
 from harness.conformance.training_checks import _trainer
 from harness.method import EpochContext
 from harness.protocol.hyperparameters import Value
 from harness.registry import METHODS
-from harness.testing import run_check
+from harness.testing import CHECKS, run_check
 from harness.training.loop import EpochReport
 from methods.dmrnet import DMRNet
 from methods.ogm_md import OGMMD

@@ -21,17 +21,13 @@ from harness.dataset import Split
 from harness.errors import TrialFailure
 from harness.protocol.cells import score_cells
 from harness.protocol.combinations import lattice
-from harness.protocol.metrics import (
-    METRICS,
-    Undefined,
+from harness.protocol.metrics import METRICS, Undefined, collapsed, metric, secondary
+from harness.protocol.metrics.anti_spoofing import (
     acer,
     acer_val_threshold,
     apcer,
     bpcer,
-    collapsed,
-    metric,
     min_acer_threshold,
-    secondary,
     tpr_at_fpr,
 )
 

@@ -13,7 +13,7 @@ import torch
 
 from harness.backbones.small import Small
 from harness.paper.channel_distance import channel_distance
-from harness.protocol.metrics import acer
+from harness.protocol.metrics.anti_spoofing import acer
 from harness.store import Store
 from harness.study.config import load_study
 from harness.study.plan import Plan

@@ -281,7 +281,7 @@ def marked_difference(one: Against | None, metric: Metric) -> str:
 def _difference_notes(findings: Findings) -> Bullets:
     units = (
         "percentage points"
-        if findings.comparison.metric.unit == "%"
+        if findings.comparison.metric.percent
         else f"units of {findings.comparison.metric.name}"
     )
     return bullets(
