@@ -25,7 +25,8 @@ from PIL import Image
 from harness.report import mirror_report, write_report
 from harness.store import Store
 from harness.study.plan import Plan
-from harness.tracking.mlflow.tracker import LOCAL, MLflowTracker
+from harness.tracking.mlflow.addresses import LOCAL
+from harness.tracking.mlflow.tracker import MLflowTracker
 from tests.support.browser import chromium
 from tests.support.handmade import ladder, planned, write_trial
 

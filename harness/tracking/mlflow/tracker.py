@@ -18,12 +18,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from harness.reporting.document import Document, Link
+from harness.reporting.document import Document
 from harness.reporting.findings import Findings
-from harness.reporting.sections.runs import Address, TrackedRuns
+from harness.reporting.sections.runs import TrackedRuns
 from harness.store import exclusive, read_json, write_json
 from harness.study.plan import Plan, PlannedTrial
-from harness.tracking.mlflow.addresses import Addresses
+from harness.tracking.mlflow.addresses import LOCAL, Addresses
 from harness.tracking.mlflow.artifacts import TABLES, log_dataset, log_report, log_trial
 from harness.tracking.mlflow.comparison import mirror_comparison
 from harness.tracking.mlflow.database import (
@@ -43,15 +43,6 @@ from harness.tracking.mlflow.trial_facts import TrialFacts, milliseconds, read_f
 from harness.tracking.tracker import Tracker, TrackingError
 
 LONGEST_REASON = 300
-LOCAL = "http://127.0.0.1:5000"
-"""Where the UI of a database is opened, unless it is told otherwise."""
-
-OPENED = (
-    "The UI is opened by `mlflow ui --backend-store-uri sqlite:///OUTPUT/mlflow.db`, with the "
-    "study's output folder in OUTPUT; an address below is what follows the server's "
-    f"(`{LOCAL}/`)."
-)
-
 LAYOUT = "2"
 """What a complete mirror holds; databases that an older version filled are filled up."""
 
@@ -139,20 +130,8 @@ class MLflowTracker(Tracker):
 
     def runs(self) -> TrackedRuns | None:
         """The runs' addresses: links to a server; for a database what follows the server's."""
-        where, server = self.addresses(), self.server
-        if where is None:
-            return None
-
-        def address(run: str) -> Address:
-            page = where.run(run)
-            return page if server is None else Link(run, f"{server.rstrip('/')}/{page}")
-
-        return TrackedRuns(
-            "MLflow",
-            OPENED if server is None else f"On {server}.",
-            {label: address(run) for label, run in where.rows.items()},
-            {trial: address(run) for trial, run in where.trials.items()},
-        )
+        where = self.addresses()
+        return where.tracked(self.server) if where is not None else None
 
     def how_to_open(self) -> list[str]:
         """The command that opens the UI, and the page that answers the study's question."""
