@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets._synthetic import MARKER, mark
-from harness.cli import DONE, flags, guarded
-from harness.errors import UserError, unknown
+from harness.cli import flags, guarded
+from harness.errors import DONE, UserError, unknown
 
 HELP = """usage: python -m datasets.sample NAME DIR [seed=0]
 

@@ -1,4 +1,4 @@
-"""What the three commands share: arguments, help, exit codes and one-sentence errors."""
+"""What the commands share: arguments, help and one-sentence errors."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from harness.errors import UserError
-
-DONE, SOME_FAILED, BAD_CONFIGURATION, INTERRUPTED = 0, 1, 2, 130
+from harness.errors import BAD_CONFIGURATION, DONE, INTERRUPTED, UserError
 
 
 def one_thread() -> None:
-    """Before torch is imported: one thread per process, for speed on small batches and for the same
-    bits everywhere.
+    """One thread per process, set before torch is imported.
+
+    It is faster on small batches, and gives the same bits everywhere.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -1,9 +1,11 @@
-"""Mistakes that a user can mend, and the sentences that say how."""
+"""Mistakes that a user can mend, the sentences that say how, and the exit codes of commands."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+DONE, SOME_FAILED, BAD_CONFIGURATION, INTERRUPTED = 0, 1, 2, 130
 
 MANY = 25
 SHOWN = 3

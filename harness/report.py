@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.analysis.results import Results, dataset_name, read, verify
-from harness.cli import DONE, SOME_FAILED, flags, guarded
-from harness.errors import UserError
+from harness.analysis.results import Results, read, verify
+from harness.cli import flags, guarded
+from harness.errors import DONE, SOME_FAILED, UserError
 from harness.reporting.console import show
 from harness.reporting.contents import contents
-from harness.reporting.document import Document, Section
+from harness.reporting.document import Document
 from harness.reporting.findings import Findings, find
 from harness.reporting.heatmap import heatmap
 from harness.reporting.html import html
@@ -25,7 +25,7 @@ from harness.reporting.latex import latex
 from harness.reporting.markdown import markdown
 from harness.reporting.sections.background import ABSENT_DATA
 from harness.reporting.sections.comparison import HEATMAP
-from harness.reporting.sections.runs import runs
+from harness.reporting.sections.runs import TrackedRuns, runs
 from harness.search.journal import is_over, with_winners
 from harness.search.plan import search_plan
 from harness.search.results import search_problems
@@ -35,7 +35,9 @@ from harness.study.config import DEFAULT_STUDY
 from harness.study.merged_plan import load_studies
 from harness.study.plan import Plan
 from harness.study.recorded_data import Recorded
-from harness.tracking.mlflow.tracker import Tracker
+from harness.tracking.mirror import mirror
+from harness.tracking.registry import tracked_runs, tracker_of
+from harness.tracking.tracker import Tracker
 
 WATCH_SECONDS, RELOAD_SECONDS = 5.0, 10
 
@@ -93,13 +95,18 @@ class ReportFiles:
 
 
 def write_report(
-    plan: Plan, store: Store, arguments: Sequence[str] = (), refresh: int | None = None
+    plan: Plan,
+    store: Store,
+    arguments: Sequence[str] = (),
+    tracked: TrackedRuns | None = None,
+    refresh: int | None = None,
 ) -> ReportFiles:
     """Check the store and write the report in all its forms; the same store gives the same bytes.
 
-    With ``refresh`` the page loads itself again after so many seconds.
+    ``tracked`` is where the runs are. With ``refresh`` the page loads itself again after so many
+    seconds.
     """
-    return _write_files(*find_all(plan, store), arguments, refresh)
+    return _write_files(*find_all(plan, store), arguments, tracked, refresh)
 
 
 def find_all(plan: Plan, store: Store) -> tuple[Findings, list[str]]:
@@ -108,10 +115,15 @@ def find_all(plan: Plan, store: Store) -> tuple[Findings, list[str]]:
 
 
 def _write_files(
-    findings: Findings, problems: list[str], arguments: Sequence[str], refresh: int | None = None
+    findings: Findings,
+    problems: list[str],
+    arguments: Sequence[str],
+    tracked: TrackedRuns | None,
+    refresh: int | None = None,
 ) -> ReportFiles:
     results, folder = findings.results, findings.results.plan.study.folder
-    document = contents(findings, problems, arguments, *_tracked(results))
+    links = [runs(results, tracked)] if tracked is not None else []
+    document = contents(findings, problems, arguments, *links)
     return ReportFiles(
         markdown=write(folder / "report.md", markdown(document).encode()),
         csv=write(
@@ -127,55 +139,25 @@ def _write_files(
     )
 
 
-def _tracked(results: Results) -> list[Section]:
-    """Where the study's runs are in MLflow, where this machine has mirrored it."""
-    tracker = Tracker(results.plan.study, results.plan)
-    where = tracker.addresses() if results.plan.study.tracking.enabled else None
-    return [runs(results, where, tracker.server)] if where is not None else []
-
-
 def write(path: Path, content: bytes) -> Path:
     """Write one file of a report, whole or not at all."""
     write_atomically(path, lambda stream: stream.write(content))
     return path
 
 
-def publish(
-    plan: Plan, store: Store, arguments: Sequence[str] = (), tracker: Tracker | None = None
-) -> list[str]:
-    """Write the report, print the table and, if asked, mirror the study to MLflow; one sentence per
-    failed or damaged trial.
+def mirror_report(tracker: Tracker, files: ReportFiles, arguments: Sequence[str] = ()) -> None:
+    """Mirror the whole study, with its report written again; TrackingError if that is refused."""
 
-    A tracking server that cannot be reached is a warning: the report is there all the same.
-    """
-    files = _write_and_show(plan, store, arguments)
-    if tracker is not None:
-        try:
-            mirror(tracker, files, arguments)
-        except UserError as error:
-            print(f"warning: {error}", file=sys.stderr)
-    return files.wrong
+    def again(tracked: TrackedRuns | None) -> tuple[list[Path], Document]:
+        written = _write_files(files.findings, files.problems, arguments, tracked)
+        return written.paths, written.document
+
+    mirror(tracker, files.findings, files.problems, again)
 
 
-def mirror(tracker: Tracker, files: ReportFiles, arguments: Sequence[str] = ()) -> None:
-    """Replay all trials to MLflow, then the comparison, then the report, which now names the runs;
-    UserError if MLflow refuses.
-    """
-    plan, results = tracker.plan, files.results
-    for planned in [*plan.stages, *plan.trials]:
-        tracker.mirror_trial(planned)
-    tracker.mirror_comparison(files.findings, files.problems)
-    files = _write_files(files.findings, files.problems, arguments)
-    tags = {"dataset": dataset_name(plan.spec), "trials": f"{len(results.finished)} of {plan.size}"}
-    tracker.mirror_study(
-        files.paths, {"trials_finished": len(results.finished)}, tags, files.document
-    )
-    print(f"compare in the browser: {tracker.command()}", flush=True)
-    print(f"then open: {tracker.page()}", flush=True)
-
-
-def _write_and_show(plan: Plan, store: Store, arguments: Sequence[str]) -> ReportFiles:
-    files = write_report(plan, store, arguments)
+def write_and_show(plan: Plan, store: Store, arguments: Sequence[str]) -> ReportFiles:
+    """Write the report and print its table, where its files are, and what is damaged."""
+    files = write_report(plan, store, arguments, tracked_runs(plan))
     show(files.findings, f"{plan.study.output}/store")
     if isinstance(plan.dataset, Recorded):
         print(f"note: {ABSENT_DATA}")
@@ -193,7 +175,11 @@ def watch(
     follow(
         [plan],
         store,
-        lambda: write_report(with_winners(plan), store, arguments, refresh=RELOAD_SECONDS).html,
+        lambda: (
+            write_report(
+                with_winners(plan), store, arguments, tracked_runs(plan), RELOAD_SECONDS
+            ).html
+        ),
         seconds,
     )
 
@@ -253,9 +239,9 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(
             f"study '{study.name}' has no finished trial below {study.output}; run it first: {command}"
         )
-    files = _write_and_show(plan, store, settings)
+    files = write_and_show(plan, store, settings)
     if "--track" in options:
-        mirror(Tracker(study, plan), files, settings)
+        mirror_report(tracker_of(plan), files, settings)
     return SOME_FAILED if files.wrong else DONE
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from harness.cli import DONE, flags, guarded, one_thread, settings_help
+from harness.cli import flags, guarded, one_thread, settings_help
+from harness.errors import DONE
 
 one_thread()
 
 HELP = """usage: python -m harness.run [study=NAME] [key=value ...] [--dry-run] [--help]
 
-Runs every trial of a study that its store does not hold yet, mirrors the store to MLflow and writes the report.
-No study means study=quickstart. `python -m harness.show studies` lists them. --dry-run prints the plan and stops.
+Runs every trial of a study that its store does not hold yet, mirrors the store to MLflow and \
+writes the report.
+No study means study=quickstart. `python -m harness.show studies` lists them. --dry-run prints the \
+plan and stops.
 
 exit codes: 0 all done, 1 some trials failed, 2 bad configuration, 130 interrupted
 
@@ -29,8 +32,10 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{HELP}\n{settings_help()}")
         return DONE
     # Imported here, so that --help is quick.
-    from harness.schedule.driver import Session, describe
+    from harness.schedule.driver import describe
     from harness.search.journal import with_winners
+    from harness.search.results import progress_lines
+    from harness.session import Session
     from harness.store import Store
     from harness.study.config import load_study
     from harness.study.plan import Plan
@@ -39,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     plan = with_winners(Plan(study))
     store = Store.below(study.output)
     states = plan.states(store)
-    print(describe(plan, states), flush=True)
+    print(describe(plan, states, progress_lines(plan)), flush=True)
     if "--dry-run" in options:
         return DONE
     return Session(plan, store, settings).run(states)

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.cli import DONE, SOME_FAILED, flags, guarded, one_thread
-from harness.errors import UserError, unknown
+from harness.cli import flags, guarded, one_thread
+from harness.errors import DONE, SOME_FAILED, UserError, unknown
 
 one_thread()
 

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.cli import DONE, flags, guarded, one_thread
-from harness.errors import UserError, unknown
+from harness.cli import flags, guarded, one_thread
+from harness.errors import DONE, UserError, unknown
 
 if TYPE_CHECKING:
     from harness.method import Method

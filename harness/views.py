@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from harness.analysis.results import Finished, Results, Summary, read
-from harness.cli import DONE, flags, guarded
+from harness.cli import flags, guarded
 from harness.dataset import Split
-from harness.errors import UserError
+from harness.errors import DONE, UserError
 from harness.method import Method
 from harness.paper.channel_distance import channel_distance
 from harness.paper.published_numbers import AVERAGE

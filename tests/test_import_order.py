@@ -37,6 +37,7 @@ ORDER = (
     ("harness.deploy",),
     ("harness.sharing",),
     ("harness.tracking",),
+    ("harness.session",),
     ("harness.cli",),
     ("harness.run", "harness.show", "harness.report", "harness.share", "harness.views"),
     ("datasets.sample",),

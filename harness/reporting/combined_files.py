@@ -12,8 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.analysis.results import read, verify
-from harness.cli import DONE, SOME_FAILED
-from harness.errors import UserError
+from harness.errors import DONE, SOME_FAILED, UserError
 from harness.report import RELOAD_SECONDS, follow, short, write
 from harness.reporting.combined import Part, numbered, together
 from harness.reporting.console import show

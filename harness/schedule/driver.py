@@ -1,230 +1,187 @@
-"""One execution of a study by one driver: what is to do, doing it, tracking it, reporting it."""
+"""The driver of a study: prepares its data, runs what is to be run, and shows how far it is.
+
+It knows trials, the store and executors, and nothing of searches, reports or trackers: who else
+wants to hear of trials is a companion that harness/session.py hands in.
+"""
 
 from __future__ import annotations
 
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 
-from harness.analysis.results import read
-from harness.cli import DONE, INTERRUPTED, SOME_FAILED
-from harness.report import publish
-from harness.schedule import executor, feed_executor
-from harness.schedule.progress import ProgressView, preparation_view, progress_view
-from harness.search.feed import Feed
-from harness.search.journal import is_over, told, with_winners
-from harness.search.plan import SearchPlan, search_plan
-from harness.search.results import find_searches, outcome_lines
-from harness.store import Store, only_holder, write_json
+from harness.dataset import Dataset
+from harness.schedule.executor import Observer, TrialSource
+from harness.schedule.progress import preparation_view, progress_view
+from harness.schedule.registry import executor_of
+from harness.store import Store, write_json
 from harness.study.plan import Plan, PlannedTrial
 from harness.study.recorded_data import remember
-from harness.tracking.mlflow.tracker import BackgroundTracker, Tracker
 from harness.training.spec import Outcome
-from harness.views import measure_all, unmeasured
+
+Companion = Callable[[Callable[[str], None]], AbstractContextManager[Observer]]
+"""Observes trials beside the progress view while the context is open.
+
+It is called with a function that says one sentence without disturbing the view.
+"""
 
 
-def describe(plan: Plan, states: dict[str, str]) -> str:
-    """What there is to do: trials by state, combinations, resources."""
-    study, spec = plan.study, plan.spec
-    found = Counter(states.values())
-    todo = plan.to_run(states)
-    resources = study.resources
-    where = (
-        "in this process"
-        if study.executor == "local"
-        else f"Ray, {resources.address or 'this machine'}"
-    )
-    synthetic = " (synthetic)" if spec.synthetic else ""
-    trials = f"{plan.size} trials" + (
-        f" and {len(plan.stages)} that they need" if plan.stages else ""
-    )
-    counts = ", ".join(f"{name} {n}" for name, n in plan.dataset.counts().items())
-    before = (
-        f" ({sum(states[t.id] in {'started', 'validated'} for t in todo)} of them started before)"
-    )
-    return "\n".join(
-        [
-            f"study {study.name}: {len(plan.rows)} rows, {len(study.seeds)} seeds, {trials} on {spec.name}{synthetic}",
-            f"  data: {counts}; {spec.task}, {len(spec.classes)} classes; metric: {spec.metric}",
-            f"  modalities: {', '.join(f'{m.name} ' + 'x'.join(map(str, m.shape)) for m in spec.modalities)}",
-            f"  rows: {', '.join(row.label for row in plan.rows)}; seeds: {', '.join(map(str, study.seeds))}",
-            f"  combinations: {', '.join(c.name for c in plan.combinations)}",
-            f"  trials: {found['done']} done, {found['stale']} stale, {found['failed']} failed, {len(todo)} to run"
-            + (before if found["started"] or found["validated"] else ""),
-            *_search_lines(plan),
-            f"  executor: {where}; {resources.cpus_per_trial:g} CPU and {resources.gpus_per_trial:g} GPU per trial",
-            f"  output: {study.folder}",
-        ]
-    )
+class Stopped(Exception):
+    """The user stopped the work, and has been told how to go on; finished epochs are kept."""
 
 
-def _search_lines(plan: Plan) -> list[str]:
-    """The search: what, how many points and seeds, how far it is."""
-    search = search_plan(plan)
-    if search is None:
-        return []
-    over = sum(min(len(points), subject.points) for subject, points in told(search).items())
-    head, *rest = search.lines
-    points = sum(subject.points for subject in search.subjects)
-    return [
-        f"  search: {head}",
-        *(f"          {line}" for line in rest),
-        f"          points: {over} of {points} are told",
-    ]
-
-
-class Session:
-    """One execution of a study by one driver."""
+class Driver:
+    """Executes trials of one study; its methods raise Stopped when the user presses Ctrl-C."""
 
     def __init__(self, plan: Plan, store: Store, arguments: Sequence[str]) -> None:
-        self.plan, self.store, self.arguments = plan, store, arguments
-        self.tracker = Tracker(plan.study, plan) if plan.study.tracking.enabled else None
-        self.prepared = False
+        self.study, self.store, self.arguments = plan.study, store, arguments
+        self.metric = plan.spec.metric
+        self.executor = executor_of(plan.study)
+        self._prepared = False
 
-    def run(self, states: dict[str, str]) -> int:
-        """Execute, track and report; the exit code."""
-        study = self.plan.study
-        with only_holder(
-            study.folder / "lock", f"study '{study.name}' is being run by another process"
-        ):
-            if self._searches():
-                if not self._search():
-                    return INTERRUPTED
-                states = self.plan.states(self.store)
-            self._write_plan()
-            remember(self.store, self.plan.dataset)
-            todo = self._to_run(states)
-            if todo and not (self._prepared() and self._execute(todo)):
-                return INTERRUPTED
-            if self.tracker is not None and self.tracker.up_to_date():
-                self.tracker = None
-            if study.views:
-                self._measure_views()
-            failed = publish(self.plan, self.store, self.arguments, self.tracker)
-            return SOME_FAILED if failed else DONE
-
-    def _searches(self) -> bool:
-        """Whether the study has a search that is not over, or of which ``rerun`` may ask for more."""
-        search = search_plan(self.plan)
-        return search is not None and (self.plan.study.rerun is not None or not is_over(search))
-
-    def _search(self) -> bool:
-        """Search, and go on with the rows that it found; False when the user stopped it."""
-        study, search = self.plan.study, SearchPlan(Plan(self.plan.study))
-        feed = Feed(search, study.rerun)
-        if not feed.over:
-            if not self._prepared():
-                return False
-            run = feed_executor(study.executor)
-            if not self._watched(
-                feed.remaining, lambda watch: run(feed, study.resources, study.folder, watch), None
-            ):
-                return False
-        for sentence in outcome_lines(find_searches(search.plan, self.store)):
-            print(f"search: {sentence}", flush=True)
-        self.plan = with_winners(search.plan)
-        self.tracker = Tracker(study, self.plan) if study.tracking.enabled else None
-        return True
-
-    def _prepared(self) -> bool:
-        """Let the dataset decode what trials read, and say what it found; False when the user
-        stopped it.
-        """
-        if self.prepared:
-            return True
+    def prepare(self, dataset: Dataset) -> None:
+        """Let the dataset decode what trials read, once, and print what it found."""
+        if self._prepared:
+            return
         try:
             with preparation_view() as progress:
-                found = self.plan.dataset.prepare(progress)
+                sentences = dataset.prepare(progress)
         except KeyboardInterrupt:
             print(self._how_to_go_on(), flush=True)
-            return False
-        for sentence in found:
+            raise Stopped from None
+        for sentence in sentences:
             print(f"data: {sentence}", flush=True)
-        self.prepared = True
-        return True
+        self._prepared = True
 
-    def _measure_views(self) -> None:
-        results = read(self.plan, self.store)
-        if unmeasured(results) and self._prepared():
-            measure_all(results, lambda text: print(text, flush=True))
+    def run_plan(
+        self, plan: Plan, states: Mapping[str, str], companions: Sequence[Companion] = ()
+    ) -> None:
+        """Write down the plan and run its trials that the store does not hold yet.
 
-    def _to_run(self, states: dict[str, str]) -> list[PlannedTrial]:
-        """The trials to run, what they replace set aside."""
-        todo = self.plan.to_run(states)
+        ``states`` are the plan's; failed and stale trials that run again are set aside before.
+        """
+        self._write_plan(plan)
+        remember(self.store, plan.dataset)
+        todo = plan.to_run(states)
         for trial in todo:
             if states[trial.id] in {"failed", "stale"}:
                 self.store.set_aside(trial.id)
-        return todo
+        if todo:
+            self.prepare(plan.dataset)
+            self._watched(len(todo), lambda observer: self.executor.run(todo, observer), companions)
 
-    def _write_plan(self) -> None:
+    def run_source(self, source: TrialSource, trials: int) -> None:
+        """Run what a source hands out, about so many trials."""
+        self._watched(trials, lambda observer: self.executor.run_source(source, observer), ())
+
+    def _write_plan(self, plan: Plan) -> None:
         trials = [
-            {"trial_id": t.id, "label": t.row.label, "seed": t.seed}
-            for t in [*self.plan.stages, *self.plan.trials]
+            {"trial_id": trial.id, "label": trial.row.label, "seed": trial.seed}
+            for trial in [*plan.stages, *plan.trials]
         ]
-        write_json(
-            self.plan.study.folder / "plan.json", {"study": self.plan.study.name, "trials": trials}
-        )
-
-    def _execute(self, todo: list[PlannedTrial]) -> bool:
-        """Run the trials; False when the user stopped it."""
-        study = self.plan.study
-        run = executor(study.executor)
-        return self._watched(
-            len(todo), lambda watch: run(todo, study.resources, study.folder, watch), self.tracker
-        )
+        path = self.study.folder / "plan.json"
+        write_json(path, {"study": self.study.name, "trials": trials})
 
     def _watched(
-        self, trials: int, work: Callable[[Watch], list[Outcome]], tracker: Tracker | None
-    ) -> bool:
-        """Do the work and show how far it is; False when the user stopped it."""
+        self,
+        trials: int,
+        work: Callable[[Observer], list[Outcome]],
+        companions: Sequence[Companion],
+    ) -> None:
+        """Do the work, show how far it is, and print what it took."""
         started = time.monotonic()
-        with progress_view(trials, self.plan.study.train.epochs, self.plan.spec.metric) as view:
-            background = BackgroundTracker(tracker, view.note) if tracker is not None else None
+        with (
+            progress_view(trials, self.study.train.epochs, self.metric) as view,
+            ExitStack() as stack,
+        ):
+            others = [stack.enter_context(companion(view.note)) for companion in companions]
             try:
-                outcomes = work(Watch(view, background))
+                outcomes = work(Observers([view, *others]))
             except KeyboardInterrupt:
                 view.note(self._how_to_go_on())
-                return False
-            finally:
-                wall = time.monotonic() - started
-                if background is not None and not background.close():
-                    self.tracker = None
+                raise Stopped from None
+            wall = time.monotonic() - started
         print(_overhead(wall, outcomes), flush=True)
-        return True
 
     def _how_to_go_on(self) -> str:
         command = shlex.join(["python", "-m", "harness.run", *self.arguments])
-        return f"interrupted; finished trials and the last epoch of running ones are kept. To go on: {command}"
+        return (
+            "interrupted; finished trials and the last epoch of running ones are kept. "
+            f"To go on: {command}"
+        )
 
 
-@dataclass
-class Watch:
-    """Passes what happens on to the view and to the tracker."""
+class Observers:
+    """Passes what happens on to several observers, in their order."""
 
-    view: ProgressView
-    tracker: BackgroundTracker | None
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self.observers = observers
 
     def started(self, trial: PlannedTrial) -> None:
-        self.view.started(trial)
+        for observer in self.observers:
+            observer.started(trial)
 
     def epoch(self, trial: PlannedTrial, epoch: int, epochs: int, value: float) -> None:
-        self.view.epoch(trial, epoch, epochs, value)
-        if self.tracker is not None:
-            self.tracker.trial_changed(trial)
+        for observer in self.observers:
+            observer.epoch(trial, epoch, epochs, value)
 
     def interrupted(self, trial: PlannedTrial, reason: str) -> None:
-        self.view.interrupted(trial, reason)
+        for observer in self.observers:
+            observer.interrupted(trial, reason)
 
     def finished(self, trial: PlannedTrial, outcome: Outcome) -> None:
-        self.view.finished(trial, outcome)
-        if self.tracker is not None:
-            self.tracker.trial_finished(trial)
+        for observer in self.observers:
+            observer.finished(trial, outcome)
 
 
-def _overhead(wall: float, outcomes: list[Outcome]) -> str:
+def describe(plan: Plan, states: Mapping[str, str], search: Sequence[str] = ()) -> str:
+    """What there is to do: trials by state, combinations, resources; ``search``: lines about it."""
+    study, spec = plan.study, plan.spec
+    synthetic = " (synthetic)" if spec.synthetic else ""
+    counts = ", ".join(f"{name} {n}" for name, n in plan.dataset.counts().items())
+    modalities = ", ".join(f"{m.name} {'x'.join(map(str, m.shape))}" for m in spec.modalities)
+    rows, seeds = ", ".join(row.label for row in plan.rows), ", ".join(map(str, study.seeds))
+    cpus, gpus = study.resources.cpus_per_trial, study.resources.gpus_per_trial
+    lines = [
+        f"study {study.name}: {len(plan.rows)} rows, {len(study.seeds)} seeds, "
+        f"{_trials(plan)} on {spec.name}{synthetic}",
+        f"  data: {counts}; {spec.task}, {len(spec.classes)} classes; metric: {spec.metric}",
+        f"  modalities: {modalities}",
+        f"  rows: {rows}; seeds: {seeds}",
+        f"  combinations: {', '.join(c.name for c in plan.combinations)}",
+        f"  trials: {_states(plan, states)}",
+        *search,
+        f"  executor: {executor_of(study).where}; {cpus:g} CPU and {gpus:g} GPU per trial",
+        f"  output: {study.folder}",
+    ]
+    return "\n".join(lines)
+
+
+def _trials(plan: Plan) -> str:
+    needed = f" and {len(plan.stages)} that they need" if plan.stages else ""
+    return f"{plan.size} trials{needed}"
+
+
+def _states(plan: Plan, states: Mapping[str, str]) -> str:
+    """How many trials are in which state, and how many of those to run were started before."""
+    count, todo = Counter(states.values()), plan.to_run(states)
+    text = (
+        f"{count['done']} done, {count['stale']} stale, {count['failed']} failed, "
+        f"{len(todo)} to run"
+    )
+    if not (count["started"] or count["validated"]):
+        return text
+    before = sum(states[trial.id] in {"started", "validated"} for trial in todo)
+    return f"{text} ({before} of them started before)"
+
+
+def _overhead(wall: float, outcomes: Sequence[Outcome]) -> str:
     """Wall time against the trials' own time."""
     own = sum(outcome.seconds for outcome in outcomes)
     ratio = f" ({own / wall:.2f} trials at work on average)" if wall > 0 else ""
-    return f"executed {len(outcomes)} trials: {wall:.1f} s wall time, {own:.1f} s in the trials themselves{ratio}"
+    return (
+        f"executed {len(outcomes)} trials: {wall:.1f} s wall time, "
+        f"{own:.1f} s in the trials themselves{ratio}"
+    )

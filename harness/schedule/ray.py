@@ -1,5 +1,4 @@
-"""Ray Tune as the scheduler, and nothing more: a list of trials, their resources, retries of dead
-workers.
+"""Executor ``ray``: Ray Tune, for a list of trials, their resources and retries of dead workers.
 
 Resume, ids, results and progress are ours: the store decides what is left to run, so Ray's own
 experiment state is thrown away.
@@ -22,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.schedule import Observer, waves, without_blocked
+from harness.schedule.executor import Executor, Observer, TrialSource, waves, without_blocked
+from harness.schedule.ray_source import SourceObserver, payload, searcher
 from harness.store import Store
 from harness.study.config import ResourcesConfig
 from harness.study.plan import PlannedTrial
@@ -44,20 +44,41 @@ TEMPORARY = "harness-ray"
 KNOCK_SECONDS = 10.0
 
 
-def run_all(
-    trials: Sequence[PlannedTrial], resources: ResourcesConfig, folder: Path, observer: Observer
-) -> list[Outcome]:
-    """Run every trial on a Ray cluster; UserError when it cannot be reached or can never hold a
-    trial.
+class RayExecutor(Executor):
+    """Runs trials on a Ray cluster, with Tune's placement and retries.
+
+    UserError when the cluster cannot be reached or can never hold a trial.
     """
-    with cluster(resources, folder) as storage:
-        outcomes: list[Outcome] = []
-        for number, wave in enumerate(waves(trials)):
-            runnable, failed = without_blocked(wave, observer)
-            outcomes += failed + (
-                _tune(runnable, resources, storage / str(number), observer) if runnable else []
-            )
-        return outcomes
+
+    @property
+    def where(self) -> str:
+        """The cluster."""
+        return f"Ray, {self.resources.address or 'this machine'}"
+
+    def run(self, trials: Sequence[PlannedTrial], observer: Observer) -> list[Outcome]:
+        """Run each wave of the list as one grid of Tune, which queues all its trials at once."""
+        with cluster(self.resources, self.folder) as storage:
+            outcomes: list[Outcome] = []
+            for number, wave in enumerate(waves(trials)):
+                runnable, blocked = without_blocked(wave, observer)
+                outcomes += blocked
+                if runnable:
+                    outcomes += _run_grid(runnable, self.resources, storage / str(number), observer)
+            return outcomes
+
+    def run_source(self, source: TrialSource, observer: Observer) -> list[Outcome]:
+        """Run what the source hands out, whenever Tune has room for a trial."""
+        with cluster(self.resources, self.folder) as storage:
+            handed: dict[str, PlannedTrial] = {}
+            callback = listener(handed, SourceObserver(observer, source))
+            algorithm = searcher(source, observer, handed, callback, self.resources)
+            # How many trials there will be is the source's business; -1 is Tune's word for that.
+            how = {"search_alg": algorithm, "num_samples": -1}
+            tuner(self.resources, storage / "search", callback, {}, **how).fit()
+            if not source.over:
+                # Tune answers Ctrl-C by stopping its trials and returning as if it were over.
+                raise KeyboardInterrupt
+            return list(callback.outcomes.values())
 
 
 def _trainable(config: dict[str, Any]) -> None:
@@ -74,7 +95,7 @@ def _trainable(config: dict[str, Any]) -> None:
     tune.report({"outcome": asdict(outcome)})
 
 
-def _tune(
+def _run_grid(
     trials: Sequence[PlannedTrial], resources: ResourcesConfig, storage: Path, observer: Observer
 ) -> list[Outcome]:
     from ray import tune
@@ -117,12 +138,6 @@ def tuner(
             failure_config=tune.FailureConfig(max_failures=resources.retries),
         ),
     )
-
-
-def payload(trial: PlannedTrial) -> dict[str, str]:
-    """A trial as a worker gets it."""
-    # As text, so that Tune finds nothing in it to resolve as a search space.
-    return {"id": trial.id, "job": json.dumps(asdict(trial.job))}
 
 
 def _trial_name(trial: Any) -> str:
@@ -242,8 +257,9 @@ def _remote(address: str, folder: Path) -> Iterator[Path]:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"no Ray cluster answers at resources.address={address} ({str(error).splitlines()[0]}); if one is running there, give "
-            "every node and this driver the same RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+            f"no Ray cluster answers at resources.address={address} "
+            f"({str(error).splitlines()[0]}); if one is running there, give every node and this "
+            "driver the same RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
         ) from error
     storage = folder / "ray"
     try:
@@ -281,7 +297,8 @@ def _check_capacity(resources: ResourcesConfig) -> None:
         largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
         if wanted > largest:
             raise UserError(
-                f"resources.{key}_per_trial={wanted:g}, and no machine of the cluster has more than {largest:g} {kind}s; lower it"
+                f"resources.{key}_per_trial={wanted:g}, and no machine of the cluster has more "
+                f"than {largest:g} {kind}s; lower it"
             )
 
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.schedule import Observer, unmet
+from harness.schedule.executor import Observer, record_blocked, unmet
 from harness.search.journal import (
     REASON,
     SEEDS,
@@ -33,7 +32,6 @@ from harness.search.plan import SearchPlan, Subject
 from harness.store import Store
 from harness.study.plan import PlannedTrial
 from harness.study.search_space import Point
-from harness.training.trial import record_failure
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
@@ -173,7 +171,7 @@ def _note(asked: Trial, name: str, value: Any) -> None:
         asked.set_user_attr(name, value)
 
 
-class Feed:
+class SearchFeed:
     """Hands the trials of all searched rows to a scheduler, and asks for more as they end."""
 
     def __init__(self, search: SearchPlan, rerun: str | None = None) -> None:
@@ -215,10 +213,7 @@ class Feed:
             if not reason:
                 self._running.add(trial.id)
                 return trial
-            outcome = record_failure(
-                Store(Path(trial.job.store)).trial(trial.id), trial.job, reason
-            )
-            observer.finished(trial, outcome)
+            record_blocked(trial, reason, observer)
             self.ended(trial)
             return self.next(observer)
         return None

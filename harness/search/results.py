@@ -221,3 +221,18 @@ def outcome_lines(found: Sequence[RowFound]) -> list[str]:
             f"{label}: the best of {len(one.points)} points is {name}, val {one.metric.name} {best.mean:.4g}{lost}"
         )
     return lines
+
+
+def progress_lines(plan: Plan) -> list[str]:
+    """What is searched, and how many points are over, for the description of a study."""
+    search = search_plan(plan)
+    if search is None:
+        return []
+    over = sum(min(len(points), subject.points) for subject, points in told(search).items())
+    head, *rest = search.lines
+    points = sum(subject.points for subject in search.subjects)
+    return [
+        f"  search: {head}",
+        *(f"          {line}" for line in rest),
+        f"          points: {over} of {points} are told",
+    ]

@@ -1,1 +1,1 @@
-"""The store mirrored to a tracker, by the driver alone."""
+"""The store mirrored to a tracker, by the driver alone: the interface, and MLflow behind it."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.analysis.results import read
 from harness.method import TrainBatch
-from harness.schedule.local import run_all
+from harness.schedule.local import LocalExecutor
 from harness.store import Store
 from harness.study.config import load_study
 from harness.study.plan import Plan
@@ -45,7 +45,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
         tmp_path_factory.mktemp("dedicated"), "dedicated", "seeds=[0,1]", "train.epochs=6"
     )
     seen = Silent()
-    run_all(plan.to_run(plan.states(store)), plan.study.resources, plan.study.folder, seen)
+    LocalExecutor(plan.study.resources, plan.study.folder).run(
+        plan.to_run(plan.states(store)), seen
+    )
     assert {outcome.status for outcome in seen.outcomes.values()} == {"done"}
     return plan, store
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.errors import UserError
 from harness.method import TrainBatch
-from harness.schedule.local import run_all
+from harness.schedule.local import LocalExecutor
 from harness.store import Json, Store, file_sha256
 from harness.study.config import load_study
 from harness.study.plan import Plan, PlannedTrial
@@ -59,7 +59,9 @@ def planned(output: Path, methods: str, *arguments: str) -> tuple[Plan, Store]:
 
 def execute(plan: Plan, store: Store) -> Silent:
     seen = Silent()
-    run_all(plan.to_run(plan.states(store)), plan.study.resources, plan.study.folder, seen)
+    LocalExecutor(plan.study.resources, plan.study.folder).run(
+        plan.to_run(plan.states(store)), seen
+    )
     return seen
 
 

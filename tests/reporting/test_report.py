@@ -32,15 +32,16 @@ from harness.errors import UserError
 from harness.protocol.combinations import lattice
 from harness.protocol.metrics import METRICS
 from harness.report import main as report_main
-from harness.report import publish, write_report
+from harness.report import write_report
 from harness.reporting.console import plain_lines, show
 from harness.reporting.contents import contents
 from harness.reporting.findings import find
 from harness.reporting.heatmap import draw, ink_on, shade
 from harness.reporting.markdown import markdown
+from harness.session import publish
 from harness.store import Store, write_json
 from harness.study.plan import Plan
-from harness.tracking.mlflow.tracker import Tracker
+from harness.tracking.mlflow.tracker import MLflowTracker
 from harness.training.trial import run_trial
 from tests.support.handmade import ENVIRONMENT, NAMES, N, ladder, planned, trial_of, write_trial
 
@@ -564,7 +565,7 @@ def test_a_dead_tracking_server_is_a_warning_at_the_end_of_a_run(
     )
     trial = store.trial(write_trial(plan, store, "sf_md", 0, ladder(30)).id)
     trial.save_history([{"step": 0, "time": 1.0e9, "values": {"val/accuracy_mean": 50.0}}])
-    assert publish(plan, store, tracker=Tracker(plan.study, plan)) == []
+    assert publish(plan, store, tracker=MLflowTracker(plan)) == []
     assert capsys.readouterr().err.startswith("warning: ")
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from harness.dataset import Dataset
 from harness.errors import UserError
-from harness.schedule.driver import Session
 from harness.search.journal import studies, told, winners, with_winners
 from harness.search.plan import SearchPlan
+from harness.session import Session
 from harness.store import Store
 from harness.study.config import load_study
 from harness.study.plan import Plan, PlannedTrial

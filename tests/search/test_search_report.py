@@ -16,10 +16,10 @@ from harness.analysis.results import read
 from harness.report import write_report
 from harness.reporting.findings import find
 from harness.reporting.sections.search import search
-from harness.schedule.driver import Session
 from harness.search.journal import with_winners
 from harness.search.plan import SearchPlan
 from harness.search.results import find_searches, noise, search_problems
+from harness.session import Session
 from harness.store import Store
 from harness.study.merged_plan import MergedPlan
 from harness.study.plan import Plan

@@ -13,9 +13,9 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from harness.schedule.driver import Session
 from harness.search.journal import sample, studies, winners
 from harness.search.plan import SearchPlan
+from harness.session import Session
 from harness.store import Store
 from harness.study.search_space import Axis
 from tests.support.searches import GRID, LEARNED, VARIED, MakePlan, done, search_below

@@ -10,7 +10,7 @@ import pytest
 
 from datasets.samples import nyuv2 as sample
 from harness.registry import METHODS
-from harness.schedule.driver import Session
+from harness.session import Session
 from harness.store import Store
 from harness.study.config import load_study
 from harness.study.plan import Plan

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.schedule.local import run_feed
-from harness.search.feed import Feed
+from harness.schedule.local import LocalExecutor
+from harness.search.feed import SearchFeed
 from harness.search.plan import SearchPlan
 from harness.study.config import ResourcesConfig, load_study
 from harness.study.plan import Plan, PlannedTrial
@@ -84,5 +84,6 @@ class Silent:
 def done(search: SearchPlan, rerun: str | None = None) -> list[str]:
     """Search to the end; the names of the trials that were run."""
     watch = Silent()
-    run_feed(Feed(search, rerun), ResourcesConfig(), search.plan.study.folder, watch)
+    executor = LocalExecutor(ResourcesConfig(), search.plan.study.folder)
+    executor.run_source(SearchFeed(search, rerun), watch)
     return watch.names

@@ -18,7 +18,7 @@ from harness.protocol.combinations import lattice
 from harness.study.config import load_study
 from harness.study.plan import Plan, PlannedTrial
 from harness.tracking.mlflow.database import connect
-from harness.tracking.mlflow.tracker import Tracker
+from harness.tracking.mlflow.tracker import MLflowTracker
 from harness.training.trial import run_trial
 
 TINY = "methods: [sf_md]\ndataset: {name: digits, limit: 60}\ntrain: {epochs: 2, batch_size: 4}\n"
@@ -34,7 +34,7 @@ class Mirror:
         self.output = output
         self.study = load_study(self.arguments)
         self.plan = Plan(self.study)
-        self.tracker = Tracker(self.study, self.plan)
+        self.tracker = MLflowTracker(self.plan)
         self.store = self.tracker.store
 
     @property

@@ -22,10 +22,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.report import mirror, write_report
+from harness.report import mirror_report, write_report
 from harness.store import Store
 from harness.study.plan import Plan
-from harness.tracking.mlflow.tracker import LOCAL, Tracker
+from harness.tracking.mlflow.addresses import LOCAL
+from harness.tracking.mlflow.tracker import MLflowTracker
 from tests.support.browser import chromium
 from tests.support.handmade import ladder, planned, write_trial
 
@@ -46,7 +47,7 @@ class Shown:
     """A server that shows one mirrored study."""
 
     plan: Plan
-    tracker: Tracker
+    tracker: MLflowTracker
     address: str
 
     @property
@@ -81,8 +82,8 @@ def browser() -> Iterator[Any]:
 def shown(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     output = tmp_path_factory.mktemp("ui")
     plan, store = finished(output)
-    tracker = Tracker(plan.study, plan)
-    mirror(tracker, write_report(plan, store))
+    tracker = MLflowTracker(plan)
+    mirror_report(tracker, write_report(plan, store))
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
     command = shlex.split(tracker.command())

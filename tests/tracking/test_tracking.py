@@ -11,7 +11,7 @@ import pytest
 
 from harness import PROJECT
 from harness.protocol import metrics
-from harness.tracking.mlflow.facts import final_metrics, finite, flattened, legal_name
+from harness.tracking.mlflow.trial_facts import final_metrics, finite, flattened, legal_name
 
 
 def test_a_zero_byte_database_was_moved_aside(mirrored: Any) -> None:

@@ -130,7 +130,7 @@ def test_on_a_server_the_report_links_to_runs(mirrored: Any) -> None:
     results = read(mirrored.plan, mirrored.store)
     trial = mirrored.plan.trials[0]
     where = Addresses("7", "s", {"sf_md": "aaa"}, {trial.id: "bbb"})
-    document = Document("t", "d", (runs(results, where, "http://host:5000/"),))
+    document = Document("t", "d", (runs(results, where.tracked("http://host:5000/")),))
     page = html(document)
     assert re.findall(r'<a href="(http[^"]*)">(\w+)</a>', page) == [
         ("http://host:5000/#/experiments/7/runs/aaa", "aaa"),

@@ -19,12 +19,13 @@ from urllib.request import urlopen
 
 import pytest
 
-from harness.report import mirror, write_report
+from harness.report import mirror_report, write_report
 from harness.study.plan import PlannedTrial
-from harness.tracking.mlflow.tracker import BackgroundTracker, Tracker
+from harness.tracking.background import BackgroundTracker
+from harness.tracking.mlflow.tracker import MLflowTracker
 
 
-class Counting(Tracker):
+class Counting(MLflowTracker):
     """A tracker that also notes what it was asked for, and when."""
 
     def mirror_trial(self, trial: PlannedTrial) -> None:
@@ -61,7 +62,7 @@ def test_repeated_requests_are_merged_and_finished_trials_go_first(
     monkeypatch.setattr(BackgroundTracker, "interval", 2.0)
     pair = study("background", "seeds=[0,1]")
     pair.train()
-    tracker = Counting(pair.study, pair.plan)
+    tracker = Counting(pair.plan)
     background = BackgroundTracker(tracker, refuse)
     first, second = pair.plan.trials
     background.trial_changed(first)
@@ -160,7 +161,7 @@ def test_a_real_server_shows_the_same_and_opens_with_the_command(
         served.train()
         for _ in range(2):
             served.mirror()
-            mirror(served.tracker, write_report(served.plan, served.store))
+            mirror_report(served.tracker, write_report(served.plan, served.store))
         for trial in served.plan.trials:
             here, there = mirrored.run(trial), served.run(trial)
             assert there.data.params == here.data.params

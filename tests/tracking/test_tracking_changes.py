@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from harness import PROJECT
-from harness.tracking.mlflow.tracker import Tracker, TrackingError
+from harness.tracking.mlflow.tracker import MLflowTracker
+from harness.tracking.tracker import TrackingError
 from harness.training.trial import record_failure, run_trial
 
 EXPLODING = """
@@ -39,13 +40,13 @@ import os, signal, sys
 from harness.tracking.mlflow import runs as tracking_runs
 from harness.study.config import load_study
 from harness.study.plan import Plan
-from harness.tracking.mlflow.tracker import Tracker
+from harness.tracking.mlflow.tracker import MLflowTracker
 
 write = tracking_runs.write_json
 tracking_runs.write_json = lambda path, value: os.kill(os.getpid(), signal.SIGKILL) if value["epochs"] else write(path, value)
 study = load_study(sys.argv[1:])
 plan = Plan(study)
-Tracker(study, plan).mirror_trial(plan.trials[0])
+MLflowTracker(plan).mirror_trial(plan.trials[0])
 """
 
 
@@ -286,7 +287,4 @@ def test_a_users_file_that_is_no_mlflow_database_is_refused_in_one_sentence(
 
 def test_the_command_that_opens_a_server(study: Any) -> None:
     secret = study("server", "tracking.uri=https://me:secret@host:5000")
-    assert (
-        Tracker(secret.study, secret.plan).command()
-        == "python -m webbrowser 'https://me:***@host:5000'"
-    )
+    assert MLflowTracker(secret.plan).command() == "python -m webbrowser 'https://me:***@host:5000'"

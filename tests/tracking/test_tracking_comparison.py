@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from harness.protocol.combinations import lattice
-from harness.report import ReportFiles, mirror, write_report
-from harness.tracking.mlflow import views as tracking_views
-from harness.tracking.mlflow.facts import final_curves, final_metrics
+from harness.report import ReportFiles, mirror_report, write_report
+from harness.tracking.mlflow import saved_views as tracking_views
 from harness.tracking.mlflow.runs import _set_tags, remove_other_rows
-from harness.tracking.mlflow.views import LONGEST, views
+from harness.tracking.mlflow.saved_views import LONGEST, saved_views
+from harness.tracking.mlflow.trial_facts import final_curves, final_metrics
 
 KEYS = [combination.key for combination in lattice(("thumb", "spectrum", "profile"))]
 METHODS, SEEDS = ("sf_md", "dmrnet"), (0, 1)
@@ -31,7 +31,7 @@ RUN_PAGE = re.compile(r"#/experiments/(\d+)/runs/([0-9a-f]{32})")
 def compare(study: Any) -> ReportFiles:
     """What a finished run of a study does at its end."""
     files = write_report(study.plan, study.store)
-    mirror(study.tracker, files)
+    mirror_report(study.tracker, files)
     return files
 
 
@@ -254,7 +254,7 @@ def test_columns_have_names_that_mlflow_accepts() -> None:
         doctest.testmod(tracking_views).attempted == 2
         and doctest.testmod(tracking_views).failed == 0
     )
-    (view, *_) = views("accuracy", True, ["RGB (left).depth"], None)
+    (view, *_) = saved_views("accuracy", True, ["RGB (left).depth"], None)
     assert "tags.`on RGB _left_.depth`" in view.columns and "`minus_baseline" not in " ".join(
         view.columns
     )
@@ -265,7 +265,7 @@ def test_views_of_many_combinations_still_fit_a_tag(modalities: int) -> None:
     keys = [
         combination.key for combination in lattice([f"modality_{at}" for at in range(modalities)])
     ]
-    for view in views("accuracy", True, keys, "sf_md"):
+    for view in saved_views("accuracy", True, keys, "sf_md"):
         text = view.tag(0)
         assert len(text) <= LONGEST
         assert json.loads(json.loads(text)["state"])["selectedColumns"]
@@ -285,7 +285,7 @@ def test_comparing_again_adds_nothing_and_keeps_every_run(
     if lost == "offsets":
         for offset in (compared.study.folder / "tracking").glob("*/*.json"):
             offset.unlink()
-    mirror(
+    mirror_report(
         study("compared", f"methods=[{','.join(METHODS)}]", "seeds=[0,1]").tracker,
         compared.files_of_report,
     )

@@ -13,7 +13,7 @@ from harness.reporting.text import shown
 from harness.tracking.mlflow.addresses import Addresses
 from harness.tracking.mlflow.artifacts import log_dataset
 from harness.tracking.mlflow.notes import NOTE, experiment_note, row_note, study_note
-from harness.tracking.mlflow.rows import read_rows
+from harness.tracking.mlflow.row_facts import read_rows
 from harness.tracking.mlflow.runs import (
     find_study,
     mirror_row_run,
@@ -22,7 +22,7 @@ from harness.tracking.mlflow.runs import (
     set_experiment_tags,
     set_note,
 )
-from harness.tracking.mlflow.views import TAG, views
+from harness.tracking.mlflow.saved_views import TAG, saved_views
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Without it MLflow asks, and opens the experiment as one of language models, which have no runs to
@@ -75,7 +75,7 @@ def _experiment_tags(
     results = findings.results
     plan, metric = results.plan, results.metric
     keys = [combination.key for combination in plan.combinations]
-    saved = views(metric.name, metric.higher_is_better, keys, findings.baseline)
+    saved = saved_views(metric.name, metric.higher_is_better, keys, findings.baseline)
     # The list of views shows the newest first.
     listed = {f"{TAG}{view.key}": view.tag(ended - place) for place, view in enumerate(saved)}
     facts = {

@@ -16,8 +16,8 @@ from harness.reporting.text import legend, main_grid, metric_sentence, number, s
 from harness.store import Json
 from harness.study.plan import PlannedTrial
 from harness.tracking.mlflow.addresses import Addresses
-from harness.tracking.mlflow.facts import test_values
-from harness.tracking.mlflow.views import DIFFERENCES, METHODS, TRIALS
+from harness.tracking.mlflow.saved_views import DIFFERENCES, METHODS, TRIALS
+from harness.tracking.mlflow.trial_facts import test_values
 
 NOTE = "mlflow.note.content"
 """The tag of an experiment or run that MLflow shows as its description, in Markdown."""

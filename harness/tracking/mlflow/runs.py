@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.store import Json, read_json, write_json
-from harness.tracking.mlflow.facts import TAGS_THAT_COME_AND_GO, TrialFacts, finite, milliseconds
-from harness.tracking.mlflow.rows import RowFacts
+from harness.tracking.mlflow.row_facts import RowFacts
+from harness.tracking.mlflow.trial_facts import (
+    TAGS_THAT_COME_AND_GO,
+    TrialFacts,
+    finite,
+    milliseconds,
+)
 
 POINTS_PER_CALL, TAGS_PER_CALL = 1000, 100
 PARENT = "mlflow.parentRunId"

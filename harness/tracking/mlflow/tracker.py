@@ -11,22 +11,19 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
 from harness.reporting.document import Document
 from harness.reporting.findings import Findings
-from harness.store import Store, exclusive, read_json, write_json
-from harness.study.config import Study
+from harness.reporting.sections.runs import TrackedRuns
+from harness.store import exclusive, read_json, write_json
 from harness.study.plan import Plan, PlannedTrial
-from harness.tracking.mlflow.addresses import Addresses
+from harness.tracking.mlflow.addresses import LOCAL, Addresses
 from harness.tracking.mlflow.artifacts import TABLES, log_dataset, log_report, log_trial
 from harness.tracking.mlflow.comparison import mirror_comparison
 from harness.tracking.mlflow.database import (
@@ -38,36 +35,24 @@ from harness.tracking.mlflow.database import (
     sqlite_uri,
     without_password,
 )
-from harness.tracking.mlflow.facts import TrialFacts, milliseconds, read_facts
 from harness.tracking.mlflow.notes import NOTE, trial_note
-from harness.tracking.mlflow.rows import COLOUR, colour
+from harness.tracking.mlflow.row_facts import COLOUR, colour
 from harness.tracking.mlflow.runs import find_experiment, mirror_study_run, mirror_trial_run
-from harness.tracking.mlflow.views import METHODS
+from harness.tracking.mlflow.saved_views import METHODS
+from harness.tracking.mlflow.trial_facts import TrialFacts, milliseconds, read_facts
+from harness.tracking.tracker import Tracker, TrackingError
 
 LONGEST_REASON = 300
-LOCAL = "http://127.0.0.1:5000"
-"""Where the UI of a database is opened, unless it is told otherwise."""
-
 LAYOUT = "2"
 """What a complete mirror holds; databases that an older version filled are filled up."""
 
 
-class TrackingError(UserError):
-    """MLflow could not be reached or refused: one sentence with the reason and the way to replay;
-    the store is untouched.
-    """
+class MLflowTracker(Tracker):
+    """Mirrors one study to MLflow, from any thread or process of this machine."""
 
-
-class Tracker:
-    """Mirrors one study; its methods raise TrackingError and may be called from any thread or
-    process of this machine.
-    """
-
-    def __init__(self, study: Study, plan: Plan) -> None:
-        self.study = study
-        self.plan = plan
-        self.store = Store.below(study.output)
-        self._output = Path(study.output).resolve()
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self._output = Path(plan.study.output).resolve()
         self._opened: tuple[Any, str] | None = None
 
     @property
@@ -112,14 +97,11 @@ class Tracker:
                 client, experiment, facts, self._folder / f"{trial.id}.json", self._complete, finish
             )
 
-    def mirror_comparison(self, findings: Findings, problems: Sequence[str] = ()) -> Addresses:
-        """Bring the rows' runs (tag ``kind=row``), what stands above them and the saved views up to
-        the findings.
-        """
+    def mirror_comparison(self, findings: Findings, problems: Sequence[str] = ()) -> None:
+        """Bring the rows' runs (tag ``kind=row``), descriptions and saved views up to the findings."""
         with self._connected() as (client, experiment):
             where = mirror_comparison(client, experiment, findings, problems, self._ended)
         write_json(self._folder / "runs.json", asdict(where))
-        return where
 
     def mirror_study(
         self,
@@ -146,6 +128,15 @@ class Tracker:
         found = read_json(self._folder / "runs.json")
         return Addresses(**found) if found is not None else None
 
+    def runs(self) -> TrackedRuns | None:
+        """The runs' addresses: links to a server; for a database what follows the server's."""
+        where = self.addresses()
+        return where.tracked(self.server) if where is not None else None
+
+    def how_to_open(self) -> list[str]:
+        """The command that opens the UI, and the page that answers the study's question."""
+        return [f"compare in the browser: {self.command()}", f"then open: {self.page()}"]
+
     def up_to_date(self) -> bool:
         """Whether the whole study, as the store has it now, was mirrored before; asks the disk, not
         MLflow.
@@ -155,8 +146,10 @@ class Tracker:
     def explain(self, error: Exception) -> str:
         """One sentence: what is wrong with tracking, that nothing is lost, and how to replay."""
         return (
-            f"MLflow at {without_password(self.uri)} is not up to date ({_reason(error)}); the results are safe in the store, "
-            f"and `python -m harness.report study={self.study.name} --track` (with this run's other arguments) mirrors them later"
+            f"MLflow at {without_password(self.uri)} is not up to date ({_reason(error)}); "
+            "the results are safe in the store, and "
+            f"`python -m harness.report study={self.study.name} --track` "
+            "(with this run's other arguments) mirrors them later"
         )
 
     def _finish(self, client: Any, trial: PlannedTrial, facts: TrialFacts, run: Any) -> None:
@@ -229,90 +222,6 @@ class Tracker:
         # folder.
         location = (artifacts / self.study.name).as_uri() if is_database(self.uri) else None
         return client, find_experiment(client, self.study.name, location)
-
-
-class BackgroundTracker:
-    """Mirrors trials in one daemon thread, so that a slow or dead server never delays scheduling.
-
-    After the first error it warns once (``warn`` is called from that thread) and stays silent for
-    the rest of the run.
-    """
-
-    interval = 10.0
-
-    def __init__(self, tracker: Tracker, warn: Callable[[str], None]) -> None:
-        self._tracker = tracker
-        self._warn = warn
-        self._due: dict[str, tuple[float, PlannedTrial]] = {}
-        self._mirrored: dict[str, float] = {}
-        self._wake = threading.Condition()
-        self._closing = self._broken = False
-        self._thread: threading.Thread | None = None
-
-    def trial_changed(self, trial: PlannedTrial) -> None:
-        """A running trial has something new: mirror it, at most every ``interval`` seconds."""
-        self._request(trial, self._mirrored.get(trial.id, -self.interval) + self.interval)
-
-    def trial_finished(self, trial: PlannedTrial) -> None:
-        """A trial is done or failed: mirror it at once."""
-        self._request(trial, 0.0)
-
-    def close(self, timeout: float = 60.0) -> bool:
-        """Mirror what is waiting and stop; False when something was not mirrored within ``timeout``
-        seconds. Never raises.
-        """
-        with self._wake:
-            self._closing = True
-            self._wake.notify_all()
-        if self._thread is not None:
-            self._thread.join(timeout)
-            if self._thread.is_alive():
-                self._give_up(
-                    self._tracker.explain(TimeoutError(f"not finished after {timeout:g} s"))
-                )
-        return not self._broken
-
-    def _request(self, trial: PlannedTrial, due: float) -> None:
-        with self._wake:
-            if self._broken or self._closing:
-                return
-            waiting = self._due.get(trial.id)
-            self._due[trial.id] = (min(due, waiting[0]) if waiting else due, trial)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
-                self._thread.start()
-            self._wake.notify_all()
-
-    def _work(self) -> None:
-        while (trial := self._next()) is not None:
-            try:
-                self._tracker.mirror_trial(trial)
-            except Exception as error:  # whatever it is, the trials go on
-                self._give_up(
-                    str(error) if isinstance(error, TrackingError) else self._tracker.explain(error)
-                )
-            self._mirrored[trial.id] = time.monotonic()
-
-    def _next(self) -> PlannedTrial | None:
-        """The trial that has waited longest; blocks until one is due, and returns None at the end."""
-        with self._wake:
-            while not self._broken:
-                first = min(self._due, key=lambda trial_id: self._due[trial_id][0], default=None)
-                if first is None and self._closing:
-                    return None
-                wait = None if first is None else self._due[first][0] - time.monotonic()
-                if first is not None and wait is not None and (wait <= 0 or self._closing):
-                    return self._due.pop(first)[1]
-                self._wake.wait(wait)
-        return None
-
-    def _give_up(self, sentence: str) -> None:
-        with self._wake:
-            again, self._broken = self._broken, True
-            self._due.clear()
-        if not again:
-            with suppress(Exception):
-                self._warn(sentence)
 
 
 def _reason(error: Exception) -> str:

@@ -22,7 +22,8 @@ from harness.reporting.sections.comparison import marked_difference, ranks
 from harness.reporting.text import devices, shown
 from harness.study.plan import Plan
 from harness.study.rows import Row
-from harness.tracking.mlflow.facts import (
+from harness.tracking.mlflow.saved_views import PLACE, difference, on
+from harness.tracking.mlflow.trial_facts import (
     TAGS_THAT_COME_AND_GO,
     Curve,
     by_present_name,
@@ -30,7 +31,6 @@ from harness.tracking.mlflow.facts import (
     flattened,
     milliseconds,
 )
-from harness.tracking.mlflow.views import PLACE, difference, on
 from harness.training.spec import TrialSpec
 
 COLOURS = (

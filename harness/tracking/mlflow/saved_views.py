@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.store import Json
-from harness.tracking.mlflow.facts import by_present_name, legal_name
+from harness.tracking.mlflow.trial_facts import by_present_name, legal_name
 
 TAG = "mlflow.sharedViewState."
 PLACE, MINUS = "place_by_average", "minus_baseline/average"
@@ -29,7 +29,7 @@ combinations apart.
 
 
 @dataclass(frozen=True)
-class View:
+class SavedView:
     """A saved view: ``columns`` in their order, ``charts`` of a section each (title, cards)."""
 
     key: str
@@ -52,7 +52,7 @@ class View:
         )
         return text if len(text) <= LONGEST else self._smaller().tag(created)
 
-    def _smaller(self) -> View:
+    def _smaller(self) -> SavedView:
         """Without the section that has most charts, or with half as many columns where there is
         none.
         """
@@ -102,16 +102,16 @@ class View:
         }
 
 
-def views(
+def saved_views(
     metric: str, higher_is_better: bool, combinations: Sequence[str], baseline: str | None
-) -> list[View]:
+) -> list[SavedView]:
     """The views of a study: its methods, their differences from the baseline, its single trials."""
     headline = [f"test/{metric}_{which}" for which in ("mean", "worst", "full")]
     cells = [legal_name(f"test/{metric}/{name}") for name in combinations]
     minus = ["verdict", "minus_baseline"] if baseline is not None else []
     texts = ["average", "worst_case", "rank", "ties", *minus, *map(on, combinations)]
     found = [
-        View(
+        SavedView(
             METHODS,
             "Methods, mean over seeds",
             "tags.kind = 'row'",
@@ -120,7 +120,7 @@ def views(
             columns=_tags(texts),
             charts=_charts(metric, headline, cells, baseline is not None),
         ),
-        View(
+        SavedView(
             TRIALS,
             "Single trials",
             "tags.kind = 'trial'",
@@ -138,9 +138,9 @@ def views(
     return found
 
 
-def _differences(combinations: Sequence[str], baseline: str, ascending: bool) -> View:
+def _differences(combinations: Sequence[str], baseline: str, ascending: bool) -> SavedView:
     names = ("average", "worst", *combinations)
-    return View(
+    return SavedView(
         DIFFERENCES,
         f"Each combination, minus {baseline}",
         "tags.kind = 'row'",

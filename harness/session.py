@@ -1,0 +1,101 @@
+"""One execution of a study: search, train what is missing, measure, report, mirror.
+
+harness/run.py calls it. The driver runs the trials; what comes before and after them is composed
+here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from harness.analysis.results import read
+from harness.errors import DONE, INTERRUPTED, SOME_FAILED, UserError
+from harness.report import mirror_report, write_and_show
+from harness.schedule.driver import Driver, Stopped
+from harness.search.feed import SearchFeed
+from harness.search.journal import is_over, with_winners
+from harness.search.plan import SearchPlan, search_plan
+from harness.search.results import find_searches, outcome_lines
+from harness.store import Store, only_holder
+from harness.study.plan import Plan
+from harness.tracking.background import BackgroundTracker
+from harness.tracking.registry import tracker_of
+from harness.tracking.tracker import Tracker
+from harness.views import measure_all, unmeasured
+
+
+class Session:
+    """One execution of a study by one process."""
+
+    def __init__(self, plan: Plan, store: Store, arguments: Sequence[str]) -> None:
+        self.plan, self.store, self.arguments = plan, store, arguments
+        self.driver = Driver(plan, store, arguments)
+
+    def run(self, states: Mapping[str, str]) -> int:
+        """Do what is left of the study, whose trials have these states; the exit code."""
+        study = self.plan.study
+        with only_holder(
+            study.folder / "lock", f"study '{study.name}' is being run by another process"
+        ):
+            try:
+                if self._searches():
+                    self._search()
+                    states = self.plan.states(self.store)
+                tracker = self._train(states)
+                if study.views:
+                    self._measure_views()
+            except Stopped:
+                return INTERRUPTED
+            failed = publish(self.plan, self.store, self.arguments, tracker)
+            return SOME_FAILED if failed else DONE
+
+    def _searches(self) -> bool:
+        """Whether the study has a search that is not over, or of which ``rerun`` may ask for more."""
+        search = search_plan(self.plan)
+        return search is not None and (self.plan.study.rerun is not None or not is_over(search))
+
+    def _search(self) -> None:
+        """Search, and go on with the rows that it found."""
+        search = SearchPlan(Plan(self.plan.study))
+        feed = SearchFeed(search, self.plan.study.rerun)
+        if not feed.over:
+            self.driver.prepare(self.plan.dataset)
+            self.driver.run_source(feed, feed.remaining)
+        for sentence in outcome_lines(find_searches(search.plan, self.store)):
+            print(f"search: {sentence}", flush=True)
+        self.plan = with_winners(search.plan)
+
+    def _train(self, states: Mapping[str, str]) -> Tracker | None:
+        """Run the trials that are left; the tracker that the study is still to be mirrored to."""
+        if not self.plan.study.tracking.enabled:
+            self.driver.run_plan(self.plan, states)
+            return None
+        tracker = tracker_of(self.plan)
+        background = BackgroundTracker(tracker)
+        self.driver.run_plan(self.plan, states, [background.beside])
+        return None if background.broken or tracker.up_to_date() else tracker
+
+    def _measure_views(self) -> None:
+        """Measure the representations of finished trials, where they are not there yet."""
+        results = read(self.plan, self.store)
+        if unmeasured(results):
+            self.driver.prepare(self.plan.dataset)
+            measure_all(results, lambda text: print(text, flush=True))
+
+
+def publish(
+    plan: Plan, store: Store, arguments: Sequence[str] = (), tracker: Tracker | None = None
+) -> list[str]:
+    """Write the report, print the table and, if asked, mirror the study.
+
+    Returns one sentence per failed or damaged trial. A tracker that cannot be reached is a warning:
+    the report is there all the same.
+    """
+    files = write_and_show(plan, store, arguments)
+    if tracker is not None:
+        try:
+            mirror_report(tracker, files, arguments)
+        except UserError as error:
+            print(f"warning: {error}", file=sys.stderr)
+    return files.wrong

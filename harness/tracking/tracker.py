@@ -1,0 +1,79 @@
+"""What a tracker is: it mirrors what the store and the report say to where users compare runs.
+
+A tracker implements ``Tracker`` in a folder or file of its own (tracking/mlflow/) and is listed in
+tracking/registry.py. harness/session.py and harness/report.py call it, through tracking/mirror.py
+and tracking/background.py.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.reporting.document import Document
+from harness.reporting.findings import Findings
+from harness.reporting.sections.runs import TrackedRuns
+from harness.store import Store
+from harness.study.plan import Plan, PlannedTrial
+
+
+class TrackingError(UserError):
+    """A tracker could not be reached or refused: one sentence with the reason and the way to
+    replay; the store is untouched.
+    """
+
+
+class Tracker(ABC):
+    """Mirrors one study; methods that mirror raise TrackingError and may be called from any thread.
+
+    The store and the report are the truth: each method brings the tracker up to them and may be
+    called again at any time.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.study = plan.study
+        self.store = Store.below(plan.study.output)
+
+    @abstractmethod
+    def mirror_trial(self, trial: PlannedTrial) -> None:
+        """What the store knows of a trial: settings, epochs, and once it is done its record.
+
+        Its weights too, where the study's ``tracking.weights`` asks for them. A trial that has
+        neither finished an epoch nor failed is nothing to mirror.
+        """
+
+    @abstractmethod
+    def mirror_comparison(self, findings: Findings, problems: Sequence[str] = ()) -> None:
+        """What the findings say about each row; ``problems``: one sentence per damaged trial."""
+
+    @abstractmethod
+    def mirror_study(
+        self,
+        artifacts: Sequence[Path],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        document: Document | None = None,
+    ) -> None:
+        """The study's own page: its report files, what they say, a few numbers and texts."""
+
+    @abstractmethod
+    def explain(self, error: Exception) -> str:
+        """One sentence: what is wrong, that nothing is lost, and how to replay."""
+
+    def runs(self) -> TrackedRuns | None:
+        """Where rows and trials are, for the report; None where it cannot lead there.
+
+        Asks the disk alone, since a report is also written when the tracker is away.
+        """
+        return None
+
+    def how_to_open(self) -> list[str]:
+        """Lines for the console: how a user looks at what was mirrored."""
+        return []
+
+    def up_to_date(self) -> bool:
+        """Whether all that the store has now was mirrored before; asks the disk alone."""
+        return False
