@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.analysis.results import read
 from harness.errors import DONE, INTERRUPTED, SOME_FAILED, UserError
+from harness.paper.representations import measure_all, unmeasured
 from harness.report import mirror_report, write_and_show
 from harness.schedule.driver import Driver, Stopped
 from harness.search.feed import SearchFeed
@@ -22,7 +23,6 @@ from harness.study.plan import Plan
 from harness.tracking.background import BackgroundTracker
 from harness.tracking.registry import tracker_of
 from harness.tracking.tracker import Tracker
-from harness.views import measure_all, unmeasured
 
 
 class Session:

@@ -19,8 +19,8 @@ from scipy import stats
 from harness.analysis.results import Results
 from harness.analysis.statistics import AVERAGE, Difference
 from harness.paper.published_numbers import published
+from harness.paper.representations import DISTANCE, SIGMA2
 from harness.study.rows import Row
-from harness.views import DISTANCE, SIGMA2
 
 YES, NO, PARTLY, OPEN, UNASKED = "yes", "no", "partly", "not told", "not asked"
 STOCHASTIC = ("dmrnet", "sf_dmr")
@@ -54,7 +54,7 @@ def claims(
 
     Args:
         results: of the study.
-        views: ``harness.views.views_table`` of it; empty where nothing was measured.
+        views: ``representation_table`` of it; empty where nothing was measured.
         differences: ``harness.analysis.statistics.differences`` of it.
         blind: the metric of a model that sees nothing.
     """

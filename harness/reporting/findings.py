@@ -30,8 +30,9 @@ from harness.analysis.statistics import (
 from harness.paper import published_numbers as reference
 from harness.paper.claims import Claim, claims
 from harness.paper.published_numbers import Beside, Interval
+from harness.paper.representation_tables import histograms, mean_variances, representation_table
+from harness.paper.representations import Array
 from harness.search.results import RowFound, find_searches
-from harness.views import Array, histograms, mean_variances, views_table
 
 SUMMARIES = (AVERAGE, WORST)
 
@@ -141,7 +142,7 @@ def find(results: Results) -> Findings:
     samples = row_samples(results)
     found = differences(results, rows=samples)
     rankings, unranked = _rankings(results, found)
-    viewed, seen = views_table(results), views(results)
+    viewed, seen = representation_table(results), views(results)
     combinations, higher = results.plan.combinations, results.metric.higher_is_better
     return Findings(
         results=results,

@@ -13,6 +13,8 @@ import yaml
 
 from harness.analysis.evidence import SPLITS, different_cells
 from harness.errors import TrialFailure
+from harness.paper.representations import FILE as VIEWS
+from harness.paper.representations import stored_statistics
 from harness.protocol.combinations import lattice
 from harness.sharing.archive import refused
 from harness.sharing.export import DATASET_KEYS, RECORDS, STUDY_KEYS, finished
@@ -27,8 +29,6 @@ from harness.store import (
 )
 from harness.study.recorded_data import FOLDER, description_name, spec_of
 from harness.training.spec import spec_id
-from harness.views import FILE as VIEWS
-from harness.views import stored
 
 UNREADABLE = (
     *(KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, AssertionError),
@@ -131,7 +131,7 @@ def _shapeless(trial: TrialDirectory, record: Json) -> str:
     ):
         wrong.append("metrics.jsonl")
     if (trial / VIEWS).is_file():
-        stored(trial, record)
+        stored_statistics(trial, record)
     return f"has no usable {', '.join(wrong)}" if wrong else ""
 
 

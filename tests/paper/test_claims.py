@@ -14,7 +14,8 @@ from harness.analysis.results import Results, read
 from harness.analysis.statistics import differences
 from harness.paper import claims
 from harness.paper.claims import NO, OPEN, PARTLY, UNASKED, YES
-from harness.views import COLUMNS, DISTANCE, SIGMA2
+from harness.paper.representation_tables import COLUMNS
+from harness.paper.representations import DISTANCE, SIGMA2
 from tests.support.handmade import NAMES, N, ladder, planned, write_trial
 
 SEEDS = (0, 1, 2)

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from harness import run, views
+from harness.paper import representation_tables, representations
 from harness.analysis.results import read
 from harness.backbones.small import Small
 from harness.errors import UserError
@@ -40,7 +41,7 @@ def naive_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def test_the_variance_of_each_combination_by_a_loop_over_samples() -> None:
     model = model_of().eval()
-    found = views.measure(model, SPLIT, 4, CPU).variance
+    found = representations.measure(model, SPLIT, 4, CPU).variance
     for combination in COMBINATIONS:
         mask = torch.tensor([combination.mask])
         alone = [
@@ -54,7 +55,7 @@ def test_the_variance_of_each_combination_by_a_loop_over_samples() -> None:
 
 def test_the_distance_of_each_ordered_pair_by_loops() -> None:
     model = model_of().eval()
-    found = views.measure(model, SPLIT, 5, CPU)
+    found = representations.measure(model, SPLIT, 5, CPU)
     with torch.no_grad():
         maps = {
             name: model.encode(name, x)[-1].double().numpy() for name, x in SPLIT.inputs.items()
@@ -65,7 +66,7 @@ def test_the_distance_of_each_ordered_pair_by_loops() -> None:
         entries = np.array([naive_distance(a, b) for a, b in zip(first, second, strict=True)])
         assert mean == pytest.approx(entries.mean(), rel=1e-5)
         # Entries on the border of two bins may fall on either side in float32.
-        expected, _ = np.histogram(entries, bins=views.BINS, range=(0, 2))
+        expected, _ = np.histogram(entries, bins=representations.BINS, range=(0, 2))
         assert (
             found.histogram[of].sum() == entries.size
             and np.abs(found.histogram[of] - expected).sum() <= 4
@@ -78,18 +79,18 @@ def test_samples_without_a_modality_are_left_out_whatever_stands_in_their_place(
     inputs = {**SPLIT.inputs, "m1": SPLIT.inputs["m1"].clone()}
     inputs["m1"][::2] = torch.nan
     model = model_of()
-    found = views.measure(model, replace(SPLIT, inputs=inputs, available=has), 4, CPU)
-    whole = views.measure(model, SPLIT.select(torch.arange(1, len(SPLIT), 2)), 4, CPU)
+    found = representations.measure(model, replace(SPLIT, inputs=inputs, available=has), 4, CPU)
+    whole = representations.measure(model, SPLIT.select(torch.arange(1, len(SPLIT), 2)), 4, CPU)
     for name in ("m1", "m0+m1", "m0+m1+m2"):
         assert found.variance[name] == pytest.approx(whole.variance[name], rel=1e-6)
     assert found.distance["m0|m1"] == pytest.approx(whole.distance["m0|m1"], rel=1e-6)
     assert found.distance["m0|m2"] == pytest.approx(
-        views.measure(model, SPLIT, 4, CPU).distance["m0|m2"], rel=1e-6
+        representations.measure(model, SPLIT, 4, CPU).distance["m0|m2"], rel=1e-6
     )
 
 
 def test_a_method_without_a_distribution_has_distances_alone() -> None:
-    found = views.measure(SFMD(Small(SPEC, {"width": 8})), SPLIT, 4, CPU)
+    found = representations.measure(SFMD(Small(SPEC, {"width": 8})), SPLIT, 4, CPU)
     assert found.variance == {} and len(found.distance) == 6
 
 
@@ -118,7 +119,7 @@ def test_the_command_measures_each_trial_once_and_keeps_it(
     folder = Path(shutil.copytree(output, tmp_path / "runs"))
     assert views.main(settings(folder)) == 0
     first = pd.read_csv(folder / "quickstart" / "views.csv")
-    assert tuple(first.columns) == views.COLUMNS
+    assert tuple(first.columns) == representation_tables.COLUMNS
     assert first.groupby(["label", "view"])["value"].size().to_dict() == {
         ("dmrnet", "distance"): 12,
         ("dmrnet", "sigma2"): 14,
@@ -134,7 +135,7 @@ def test_the_mined_set_is_the_one_the_report_names(output: Path, tmp_path: Path)
     folder = Path(shutil.copytree(output, tmp_path / "runs"))
     views.main(settings(folder))
     results = read(Plan(load_study(settings(folder))), Store.below(folder))
-    table = views.views_table(results)
+    table = representation_tables.representation_table(results)
     for done in results.of("dmrnet"):
         of_trial = table[(table["trial_id"] == done.trial.id) & (table["view"] == "sigma2")]
         hard = of_trial[of_trial["mined"].eq(True)]
@@ -143,7 +144,7 @@ def test_the_mined_set_is_the_one_the_report_names(output: Path, tmp_path: Path)
             hard["mined_variance"].min()
             >= of_trial[of_trial["mined"].eq(False)]["mined_variance"].max()
         )
-    means = views.mean_variances(views.views_table(results))
+    means = representation_tables.mean_variances(representation_tables.representation_table(results))
     values = [
         table[(table["label"] == "dmrnet") & (table["view"] == "sigma2") & (table["seed"] == s)][
             "value"
@@ -162,9 +163,9 @@ def test_views_of_other_weights_or_a_broken_file_are_none(output: Path, tmp_path
     results = read(Plan(load_study(settings(folder))), Store.below(folder))
     done = results.finished[0]
     trial = results.store.trial(done.trial.id)
-    assert views.stored(trial, done.record) is None
-    found = views.view_trial(done, results.store)
-    again = views.stored(trial, done.record)
+    assert representations.stored_statistics(trial, done.record) is None
+    found = representations.measured(done, results.store)
+    again = representations.stored_statistics(trial, done.record)
     assert again is not None and (again.variance, again.distance) == (
         found.variance,
         found.distance,
@@ -172,9 +173,9 @@ def test_views_of_other_weights_or_a_broken_file_are_none(output: Path, tmp_path
     other = done.record | {
         "files": done.record["files"] | {"weights.pt": {"bytes": 1, "sha256": "0"}}
     }
-    assert views.stored(trial, other) is None
-    (trial / views.FILE).write_bytes(b"PK\x03\x04 half a file")
-    assert views.stored(trial, done.record) is None
+    assert representations.stored_statistics(trial, other) is None
+    (trial / representations.FILE).write_bytes(b"PK\x03\x04 half a file")
+    assert representations.stored_statistics(trial, done.record) is None
 
 
 def test_nothing_to_measure_is_one_sentence(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.paper.representations import BINS, DISTANCE, SIGMA2, SPLIT, Array
 from harness.reporting.document import (
     Facts,
     Figure,
@@ -24,7 +25,6 @@ from harness.reporting.document import (
 from harness.reporting.figures import bars, curves
 from harness.reporting.findings import Findings
 from harness.reporting.text import ABSENT
-from harness.views import BINS, DISTANCE, SIGMA2, SPLIT, Array
 
 MINED = "*"
 COARSE = 50

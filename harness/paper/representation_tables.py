@@ -1,0 +1,96 @@
+"""Stored measurements of representations as tables: no data and no models are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from harness.analysis.results import Finished, Results, Summary
+from harness.paper.published_numbers import AVERAGE
+from harness.paper.representations import (
+    DISTANCE,
+    SIGMA2,
+    Array,
+    finished_models,
+    stored_statistics,
+)
+from harness.store import Json
+
+COLUMNS = ("label", "seed", "trial_id", "view", "of", "value", "mined", "mined_variance")
+
+
+def mined(history: Sequence[Json]) -> dict[str, tuple[bool, float]]:
+    """Combination key (``a.b``) -> whether it was hard at the end, and its variance d_j (Eq. 10)
+    when hard ones were mined.
+
+    NaN for a combination that was not seen before; empty for methods that do not mine.
+    """
+    last = history[-1]["values"] if history else {}
+    prefix = "method/hard/"
+    keys = [name.removeprefix(prefix) for name in last if name.startswith(prefix)]
+    return {
+        key: (bool(last[f"{prefix}{key}"]), float(last.get(f"method/sigma2/{key}", "nan")))
+        for key in keys
+    }
+
+
+def representation_table(results: Results) -> pd.DataFrame:
+    """One line per trial, view and combination or pair, from what is stored, with the columns
+    ``COLUMNS``; no data needed.
+    """
+    return pd.DataFrame(
+        [line for done in finished_models(results) for line in _lines(results, done)],
+        columns=list(COLUMNS),
+    )
+
+
+def _lines(results: Results, done: Finished) -> list[tuple[object, ...]]:
+    trial = results.store.trial(done.trial.id)
+    statistics = stored_statistics(trial, done.record)
+    if statistics is None:
+        return []
+    hard = mined(trial.history())
+    who = (done.trial.row.label, done.trial.seed, done.trial.id)
+    variances = [
+        (*who, SIGMA2, of, v, *hard.get(of.replace("+", "."), (None, None)))
+        for of, v in statistics.variance.items()
+    ]
+    return [
+        *variances,
+        *((*who, DISTANCE, of, v, None, None) for of, v in statistics.distance.items()),
+    ]
+
+
+def histograms(results: Results) -> dict[str, Array]:
+    """Label -> share of the inter-channel distances in each of ``BINS`` bins over [0, 2] (Figure
+    1), of all pairs and seeds.
+    """
+    sums: dict[str, Array] = {}
+    for done in finished_models(results):
+        statistics = stored_statistics(results.store.trial(done.trial.id), done.record)
+        for counts in statistics.histogram.values() if statistics is not None else ():
+            sums[done.trial.row.label] = sums.get(done.trial.row.label, 0) + counts
+    return {label: counts / counts.sum() for label, counts in sums.items()}
+
+
+def mean_variances(table: pd.DataFrame) -> dict[tuple[str, str, str], Summary]:
+    """(``sigma2``, label, combination or ``average``) -> over seeds, from ``representation_table``; one
+    published table has them.
+    """
+    chosen = table[table["view"] == SIGMA2]
+    cells = {
+        (str(label), str(of)): group
+        for (label, of), group in chosen.groupby(["label", "of"])["value"]
+    }
+    average = {
+        str(label): group.groupby("seed")["value"].mean()
+        for label, group in chosen.groupby("label")
+    }
+    found = {(SIGMA2, label, of): _summary(values) for (label, of), values in cells.items()}
+    return found | {(SIGMA2, label, AVERAGE): _summary(values) for label, values in average.items()}
+
+
+def _summary(values: pd.Series[Any]) -> Summary:
+    return Summary(float(values.mean()), float(values.std(ddof=1)), len(values), 0)
