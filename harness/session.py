@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from harness.analysis.results import read
 from harness.errors import DONE, INTERRUPTED, SOME_FAILED, UserError
 from harness.paper.representations import measure_all, unmeasured
-from harness.report import mirror_report, write_and_show
+from harness.reporting.publish import make_report, show_report
 from harness.schedule.driver import Driver, Stopped
 from harness.search.feed import SearchFeed
 from harness.search.journal import is_over, with_winners
@@ -21,7 +21,8 @@ from harness.search.results import find_searches, outcome_lines
 from harness.store import Store, only_holder
 from harness.study.plan import Plan
 from harness.tracking.background import BackgroundTracker
-from harness.tracking.registry import tracker_of
+from harness.tracking.mirror import mirror
+from harness.tracking.registry import tracked_runs, tracker_of
 from harness.tracking.tracker import Tracker
 
 
@@ -92,10 +93,11 @@ def publish(
     Returns one sentence per failed or damaged trial. A tracker that cannot be reached is a warning:
     the report is there all the same.
     """
-    files = write_and_show(plan, store, arguments)
+    report = make_report([plan], store, arguments, tracked_runs(plan)).write()
+    show_report(report)
     if tracker is not None:
         try:
-            mirror_report(tracker, files, arguments)
+            mirror(tracker, report)
         except UserError as error:
             print(f"warning: {error}", file=sys.stderr)
-    return files.wrong
+    return report.wrong

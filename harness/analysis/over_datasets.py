@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 from scipy.stats import rankdata
 
+from harness.analysis.findings import Findings, RowDifference
 from harness.analysis.results import dataset_name
 from harness.analysis.statistics import AVERAGE, datasets_needed, rank_test
 from harness.protocol.metrics import Metric
-from harness.reporting.findings import Against, Findings
 
 FEWEST = 2
 
 
 @dataclass(frozen=True)
-class Gap(Against):
+class Gap(RowDifference):
     """A gap on one dataset; ``label`` names both, ``row`` the row."""
 
     row: str

@@ -33,8 +33,8 @@ __all__ = [
     "COVERAGES",
     "PROBABILITIES",
     "Reliability",
+    "RowRobustness",
     "Step",
-    "View",
     "blind_value",
     "by_present",
     "expectation",
@@ -43,9 +43,9 @@ __all__ = [
     "hurting",
     "pareto",
     "reliability",
+    "row_robustness",
     "shapley",
     "steps",
-    "views",
 ]
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -79,7 +79,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class View:
+class RowRobustness:
     """One row, means over its seeds. ``expectation`` has a value for each of ``PROBABILITIES``;
     ``shapley`` one per modality.
     """
@@ -108,7 +108,7 @@ class View:
         return sum(step.hurt for step in self.steps) / taken if taken else math.nan
 
 
-def views(results: Results, split: str = "test") -> dict[str, View]:
+def row_robustness(results: Results, split: str = "test") -> dict[str, RowRobustness]:
     """The view of every row with a seed for which all its trials are there, by label."""
     table, metric = results.table, results.metric
     combinations, blind = results.plan.combinations, _blind(results, split)
@@ -131,11 +131,11 @@ def views(results: Results, split: str = "test") -> dict[str, View]:
 
 def _view(
     label: str, values: Array, combinations: Sequence[Combination], metric: Metric, blind: float
-) -> View:
+) -> RowRobustness:
     there = values[:, ~np.isnan(values).any(0)]
     worst = there.min(1) if metric.higher_is_better else there.max(1)
     mean = values.mean(0)
-    return View(
+    return RowRobustness(
         label=label,
         seeds=len(values),
         mean=float(there.mean()),

@@ -382,4 +382,4 @@ def _span(low: float, high: float) -> str:
 
 
 def _unmeasured(results: Results) -> str:
-    return f"nothing was measured: python -m harness.views study={results.plan.study.name}"
+    return f"nothing was measured: python -m harness.views {results.plan.arguments}"

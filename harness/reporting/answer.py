@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from harness.analysis.findings import Findings
 from harness.analysis.statistics import AVERAGE, Difference, Ranking
 from harness.protocol.metrics import Metric
-from harness.reporting.findings import Findings
 from harness.reporting.sections.origins import mixtures
 from harness.reporting.text import ABSENT, number
 

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.analysis.findings import Findings
 from harness.analysis.results import Results
 from harness.analysis.statistics import AVERAGE
 from harness.reporting.answer import answer, size
-from harness.reporting.findings import Findings
 from harness.reporting.sections.comparison import ranks
 from harness.reporting.text import (
     Grid,

@@ -1,56 +1,96 @@
-"""What stands in a report, in which order: the answer first, the evidence next, the way to repeat
-it last.
-"""
+"""What stands in a report, and in which order: answer, evidence, the way to repeat it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from harness.analysis.over_datasets import across
 from harness.analysis.results import dataset_name
-from harness.reporting.document import Document, Section
-from harness.reporting.findings import Findings
-from harness.reporting.sections import background, origins, search
-from harness.reporting.sections import comparison as comparing
-from harness.reporting.sections import published_numbers as published
-from harness.reporting.sections import representations as inside
-from harness.reporting.sections import robustness as robust
-from harness.reporting.sections import store_state as status
+from harness.reporting.document import Document, Group, Section
+from harness.reporting.sections import (
+    background,
+    comparison,
+    origins,
+    over_datasets,
+    published_numbers,
+    representations,
+    robustness,
+    runs,
+    search,
+    store_state,
+    study_groups,
+)
+from harness.reporting.study_group import StudyGroup
+from harness.study.merged_plan import described_together
+
+SECTIONS: tuple[Callable[[StudyGroup], Section | None], ...] = (
+    lambda of: comparison.answering(of.findings, of.problems),
+    lambda of: comparison.ranking(of.findings),
+    lambda of: comparison.result(of.findings),
+    lambda of: comparison.differences(of.findings),
+    lambda of: robustness.robustness(of.findings),
+    lambda of: representations.representations(of.findings, of.paper),
+    lambda of: published_numbers.published(of.findings, of.paper),
+    lambda of: representations.claims(of.findings, of.paper),
+    lambda of: search.search(of.findings, of.searches),
+    lambda of: robustness.cost(of.findings),
+    lambda of: background.methods(of.results),
+    lambda of: background.data(of.results),
+    lambda of: background.protocol(of.results),
+    lambda of: store_state.last_epoch(of.results, of.findings.comparison),
+    lambda of: store_state.remarks(of.results),
+    lambda of: store_state.collapsed(of.results),
+    lambda of: store_state.holes(of.results),
+    lambda of: store_state.damaged(of.results, of.problems),
+    lambda of: background.machines(of.results),
+    lambda of: origins.origins(of.results),
+    lambda of: store_state.seeds(of.results),
+    lambda of: runs.runs(of.results, of.tracked),
+)
+"""The sections about a group of studies, in order; None is left out. A new one is a line here."""
 
 
 def contents(
-    findings: Findings, problems: Sequence[str], arguments: Sequence[str], *more: Section
+    name: str,
+    groups: Sequence[StudyGroup],
+    arguments: Sequence[str] = (),
+    empty: Sequence[str] = (),
 ) -> Document:
-    """The report; ``problems`` are what harness.analysis.results.verify found, ``arguments`` those
-    of the command line.
+    """The report of one study, or of several.
 
-    ``more`` are sections that stand before the last.
+    Args:
+        name: of the report, which is that of its folder.
+        groups: the studies; rows are ranked within a group only.
+        arguments: those of the command line.
+        empty: names of studies that have no finished trial.
     """
-    results = findings.results
-    study = results.plan.study
-    sections = (
-        comparing.answering(findings, problems),
-        comparing.ranking(findings),
-        comparing.result(findings),
-        comparing.differences(findings),
-        robust.robustness(findings),
-        inside.representations(findings),
-        published.published(findings),
-        inside.claims(findings),
-        search.search(findings),
-        robust.cost(findings),
-        background.methods(results),
-        background.data(results),
-        background.protocol(results),
-        status.last_epoch(results, findings.comparison),
-        status.remarks(results),
-        status.collapsed(results),
-        status.holes(results),
-        status.damaged(results, problems),
-        background.machines(results),
-        *origins.origins(results),
-        status.seeds(results),
-        *more,
-        background.reproduce(results, arguments),
-    )
-    title = f"{study.name} on {dataset_name(results.plan.spec)}"
-    return Document(title, study.description or "The study has no description.", sections)
+    last = background.reproduce(name, arguments)
+    if len(groups) > 1:
+        plans = [plan.study for group in groups for plan in group.plans]
+        own = [
+            Group(number, group.name).place(section)
+            for number, group in enumerate(groups, 1)
+            for section in _sections(group)
+        ]
+        return Document(name, described_together(plans), (*_overview(groups, empty), *own, last))
+    (group,) = groups
+    first, *others = _sections(group)
+    merged = [study_groups.studies(groups, empty)] if len(group.plans) > 1 or empty else []
+    title = f"{name} on {dataset_name(group.plan.spec)}"
+    description = group.plan.study.description or "The study has no description."
+    return Document(title, description, (first, *merged, *others, last))
+
+
+def _sections(group: StudyGroup) -> list[Section]:
+    sections = (section(group) for section in SECTIONS)
+    return [section for section in sections if section is not None]
+
+
+def _overview(groups: Sequence[StudyGroup], empty: Sequence[str]) -> list[Section]:
+    """What stands before the groups' own sections."""
+    return [
+        study_groups.answers(groups),
+        study_groups.studies(groups, empty),
+        study_groups.groups_apart(groups),
+        over_datasets.over_datasets(across([group.findings for group in groups])),
+    ]

@@ -5,8 +5,8 @@ once; files differ in form only.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 FOLDERS = re.compile(r"(?<![\w./~…#])/(?:[^\s/:'\"]+/)+")
 """The folders of an absolute path, as they may stand in the reason of a failed trial or in an
@@ -67,16 +67,28 @@ class Table:
     paper: bool = False
 
 
+Drawing = Callable[[str], str]
+"""A prefix for the names inside a drawing, which must differ within a page, to its SVG."""
+
+
 @dataclass(frozen=True)
 class Figure:
-    """A drawing as SVG, for formats that can hold it; ``file`` is the picture beside the report for
-    those that cannot.
+    """A drawing, for formats that can hold one.
+
+    ``file`` is the picture beside the report for those that cannot. ``prefix`` begins all names
+    inside the drawing.
     """
 
     name: str
-    svg: str
+    drawing: Drawing
     text: str
     file: str | None = None
+    prefix: str = ""
+
+    @property
+    def svg(self) -> str:
+        """The drawing as an ``svg`` element."""
+        return self.drawing(self.prefix)
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,38 @@ class Document:
         """All tables, in order."""
         for section in self.sections:
             yield from (block for block in section.blocks if isinstance(block, Table))
+
+
+@dataclass(frozen=True)
+class Group:
+    """The place of a group of studies in a report of several groups, counted from 1."""
+
+    number: int
+    name: str
+
+    def place(self, section: Section) -> Section:
+        """The section, told from those of other groups by title, captions, figures and files."""
+        title = f"Group {self.number}, {self.name}: {section.title}"
+        return Section(title, tuple(self._place(block) for block in section.blocks))
+
+    def _place(self, block: Block) -> Block:
+        match block:
+            case Table() if block.caption:
+                return replace(block, caption=f"{self.name}: {block.caption}")
+            case Figure():
+                file = self.file(block.file) if block.file else None
+                return replace(block, prefix=f"g{self.number}-", file=file)
+            case _:
+                return block
+
+    def file(self, name: str) -> str:
+        """The name of a group's file: the first group keeps it.
+
+        >>> Group(1, "a").file("heatmap.png"), Group(2, "b").file("heatmap.png")
+        ('heatmap.png', 'heatmap-2.png')
+        """
+        stem, _, suffix = name.rpartition(".")
+        return name if self.number == 1 else f"{stem}-{self.number}.{suffix}"
 
 
 def section(title: str, *blocks: Block | None) -> Section:

@@ -8,6 +8,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from statistics import median
 from typing import Any, TypeVar
 from warnings import catch_warnings, filterwarnings
@@ -18,9 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from harness.analysis.findings import RowDifference
 from harness.analysis.results import Results
 from harness.protocol.metrics import Metric
-from harness.reporting.findings import Against
+from harness.reporting.document import Drawing
 from harness.reporting.heatmap import INK, PALE, Colour, heatmap_figure, ink_on, shade
 
 SETTINGS = {"svg.hashsalt": "report", "svg.fonttype": "none"}
@@ -40,12 +42,12 @@ Key = TypeVar("Key")
 Lines = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
-def heatmap_svg(results: Results) -> str:
+def heatmap_drawing(results: Results) -> Drawing:
     """Methods x combinations."""
-    return _svg(heatmap_figure(results), "heatmap")
+    return _drawing(heatmap_figure(results), "heatmap")
 
 
-def curves(name: str, lines: Lines, x: str, y: str, whole: bool = False) -> str:
+def curves(name: str, lines: Lines, x: str, y: str, whole: bool = False) -> Drawing:
     """One line per row: label -> (x values, y values); ``whole`` numbers on the x axis only."""
     figure, axes = _axes(HEIGHT)
     if whole:
@@ -69,12 +71,12 @@ def curves(name: str, lines: Lines, x: str, y: str, whole: bool = False) -> str:
             frameon=False,
             labelcolor=INK,
         )
-    return _svg(figure, name)
+    return _drawing(figure, name)
 
 
 def scatter(
     name: str, points: Mapping[str, tuple[float, float]], front: Sequence[str], x: str, y: str
-) -> str:
+) -> Drawing:
     """Points with their labels, cost on a logarithmic scale, and the line through a Pareto front."""
     figure, axes = _axes(HEIGHT)
     axes.set_xscale("log")
@@ -91,12 +93,12 @@ def scatter(
     axes.legend(
         loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=SMALL, frameon=False, labelcolor=INK
     )
-    return _svg(figure, name)
+    return _drawing(figure, name)
 
 
 def bars(
     name: str, names: Sequence[str], groups: Mapping[str, Sequence[tuple[float, bool]]], y: str
-) -> str:
+) -> Drawing:
     """Groups of bars: label -> (height, whether it is hatched) for each name on the x axis."""
     figure, axes = _axes(HEIGHT)
     width = 0.8 / max(len(groups), 1)
@@ -112,10 +114,10 @@ def bars(
     axes.legend(
         loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=SMALL, frameon=False, labelcolor=INK
     )
-    return _svg(figure, name)
+    return _drawing(figure, name)
 
 
-def forest(found: Sequence[Against], other: str, metric: Metric) -> str:
+def forest(found: Sequence[RowDifference], other: str, metric: Metric) -> Drawing:
     """Differences with their intervals, one row each; filled where significant."""
     figure, axes = _axes(1.0 + LINE * len(found), left=0.3, right=0.97)
     axes.axvline(0, color=PALE, linewidth=1.2)
@@ -135,14 +137,14 @@ def forest(found: Sequence[Against], other: str, metric: Metric) -> str:
     axes.set_xlabel(
         f"minus {other}, {unit}; filled: significant", color=INK, fontsize=SMALL, parse_math=False
     )
-    return _svg(figure, "forest")
+    return _drawing(figure, "forest")
 
 
 Told = tuple[Sequence[float], Sequence[float]]
 """The value of each point of a search (NaN: it failed), and the best so far."""
 
 
-def search_curve(found: Mapping[str, Told], y: str, higher: bool) -> str:
+def search_curve(found: Mapping[str, Told], y: str, higher: bool) -> Drawing:
     """Per row of a search each point as a dot, in the order of their numbers, and the best so far
     as a line.
 
@@ -180,7 +182,7 @@ def search_curve(found: Mapping[str, Told], y: str, higher: bool) -> str:
     axes.legend(
         loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=SMALL, frameon=False, labelcolor=INK
     )
-    return _svg(figure, "search")
+    return _drawing(figure, "search")
 
 
 def grid_surface(
@@ -188,7 +190,7 @@ def grid_surface(
     cells: Mapping[tuple[str, str], tuple[float, str]],
     axes_names: tuple[str, str],
     higher: bool,
-) -> str:
+) -> Drawing:
     """A value and its text for each pair of values of two hyperparameters; brighter is better, far
     worse than most is darkest.
     """
@@ -218,7 +220,7 @@ def grid_surface(
     axes.spines[:].set_visible(False)
     axes.set_ylabel(axes_names[0], color=INK, fontsize=SMALL, parse_math=False)
     axes.set_xlabel(axes_names[1], color=INK, fontsize=SMALL, parse_math=False)
-    return _svg(figure, name)
+    return _drawing(figure, name)
 
 
 def point_surface(
@@ -227,7 +229,7 @@ def point_surface(
     names: tuple[str, str],
     logs: tuple[bool, bool],
     higher: bool,
-) -> str:
+) -> Drawing:
     """Points (x, y, value) of two hyperparameters with an order; brighter is better, the best one
     has a ring.
     """
@@ -242,7 +244,7 @@ def point_surface(
         axes.scatter([x], [y], color=[colours[at]], s=110, edgecolor=edge, linewidth=width)
     axes.set_xlabel(names[0], color=INK, fontsize=SMALL, parse_math=False)
     axes.set_ylabel(names[1], color=INK, fontsize=SMALL, parse_math=False)
-    return _svg(figure, name)
+    return _drawing(figure, name)
 
 
 def _floor(values: Sequence[float], higher: bool) -> float:
@@ -293,10 +295,12 @@ def _plain(label: str) -> str:
     return f"\u200b{text}" if text.startswith("_") else text
 
 
-def _svg(figure: Any, name: str) -> str:
-    """The figure as an ``svg`` element whose names start with ``name``, so that several can lie in
-    one page.
-    """
+def _drawing(figure: Any, name: str) -> Drawing:
+    """The figure as a drawing whose names start with ``name``, and are the same each time."""
+    return cache(partial(_svg, figure, name))
+
+
+def _svg(figure: Any, name: str, prefix: str) -> str:
     buffer = io.StringIO()
     with rc_context(SETTINGS), catch_warnings():
         # Text stays text: whoever reads the page has the letters that this machine's fonts lack.
@@ -305,8 +309,8 @@ def _svg(figure: Any, name: str) -> str:
             buffer, format="svg", facecolor="none", bbox_inches="tight", metadata=NOTHING
         )
     text = buffer.getvalue()
-    text = re.sub(r'\bid="', f'id="{name}-', text[text.index("<svg") :])
-    text = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", text)
+    text = re.sub(r'\bid="', f'id="{prefix}{name}-', text[text.index("<svg") :])
+    text = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}{name}-", text)
     for ink, variable in THEME.items():
         text = text.replace(ink, variable)
     return text

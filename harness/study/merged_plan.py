@@ -28,12 +28,19 @@ Key = tuple[str, str, str, str]
 """What makes two rows one: method, variant, hyperparameters, and the hash of a file method."""
 
 
+def study_words(arguments: Sequence[str]) -> list[str]:
+    """The names or files in the last ``study=a,b`` of a command line; none without one."""
+    given = [argument.partition("=")[2] for argument in arguments if argument.startswith("study=")]
+    if not given or Path(given[-1]).is_file():
+        return given[-1:]
+    return given[-1].split(SEPARATOR)
+
+
 def load_studies(arguments: Sequence[str]) -> list[Study]:
     """The studies that ``study=a,b key=value ...`` describes, the other arguments given to each;
     without a comma, one study.
     """
-    given = [argument.partition("=")[2] for argument in arguments if argument.startswith("study=")]
-    names = given[-1].split(SEPARATOR) if given and not Path(given[-1]).is_file() else given[-1:]
+    names = study_words(arguments)
     others = [argument for argument in arguments if not argument.startswith("study=")]
     studies = (
         [load_study([f"study={name}", *others]) for name in names]
@@ -43,7 +50,7 @@ def load_studies(arguments: Sequence[str]) -> list[Study]:
     for name, count in Counter(study.name for study in studies).items():
         if count > 1:
             raise UserError(
-                f"study={given[-1]} names {count} studies that are called '{name}'; name each once, or rename a file"
+                f"study={SEPARATOR.join(names)} names {count} studies that are called '{name}'; name each once, or rename a file"
             )
     return studies
 

@@ -70,6 +70,12 @@ class Plan:
         return self.dataset.spec
 
     @property
+    def arguments(self) -> str:
+        """``study=NAME``, as commands are given it; of a merged plan, that of each of its studies."""
+        first, *others = (member.study.name for member in self.members)
+        return f"study={first}" + (f" (and study={', '.join(others)})" if others else "")
+
+    @property
     def combinations(self) -> tuple[Combination, ...]:
         """The dataset's 2^V - 1 combinations."""
         return lattice(self.spec.names)

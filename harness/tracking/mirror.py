@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-
 from harness.analysis.results import dataset_name
-from harness.reporting.document import Document
-from harness.reporting.findings import Findings
-from harness.reporting.sections.runs import TrackedRuns
+from harness.reporting.write import Report
 from harness.tracking.registry import tracked_runs
 from harness.tracking.tracker import Tracker
 
-WriteReport = Callable[[TrackedRuns | None], tuple[Sequence[Path], Document]]
-"""Writes the report with the section that leads to the runs; its files, and what they say."""
 
-
-def mirror(
-    tracker: Tracker, findings: Findings, problems: Sequence[str], write: WriteReport
-) -> None:
-    """Mirror all trials, then the comparison, then the report, which is written again between.
+def mirror(tracker: Tracker, report: Report) -> None:
+    """Mirror all trials, then the comparison, then the report of this one study, written again.
 
     Prints how to look at it. TrackingError when the tracker refuses.
     """
-    plan, results = tracker.plan, findings.results
+    (group,) = report.groups
+    plan, results = tracker.plan, group.results
     for planned in [*plan.stages, *plan.trials]:
         tracker.mirror_trial(planned)
-    tracker.mirror_comparison(findings, problems)
+    tracker.mirror_comparison(group.findings, group.problems)
     # Only now is it known where the runs are.
-    paths, document = write(tracked_runs(plan))
+    again = report.tracked(tracked_runs(plan)).write()
     finished = len(results.finished)
     tags = {"dataset": dataset_name(plan.spec), "trials": f"{finished} of {plan.size}"}
-    tracker.mirror_study(paths, {"trials_finished": finished}, tags, document)
+    tracker.mirror_study(again.paths, {"trials_finished": finished}, tags, again.document)
     for line in tracker.how_to_open():
         print(line, flush=True)

@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.analysis.findings import Findings
 from harness.errors import UserError
 from harness.reporting.document import Document
-from harness.reporting.findings import Findings
 from harness.reporting.sections.runs import TrackedRuns
 from harness.store import Store
 from harness.study.plan import Plan, PlannedTrial

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from harness.reporting.combined import over_datasets
 from scipy import stats
 
+from harness.analysis.findings import Findings, analyse
 from harness.analysis.over_datasets import Across, across
 from harness.analysis.results import read
 from harness.analysis.statistics import datasets_needed
 from harness.protocol.metrics import METRICS
-from harness.reporting.combined import over_datasets
-from harness.reporting.findings import Findings, find
 from harness.study.recorded_data import Recorded, described
 from tests.support.handmade import ladder, planned, write_trial
 
@@ -33,7 +33,7 @@ def parted(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     for label in ("sf_md", "hemis"):
         for seed in (0, 1, 2):
             write_trial(plan, store, label, seed, ladder(STARTS[label][seed]))
-    return find(read(plan, store))
+    return analyse(read(plan, store))
 
 
 def on(found: Findings, name: str, metric: str = "accuracy") -> Findings:

@@ -179,7 +179,7 @@ def test_views_of_counted_predictions(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "methods=[sf_md,hemis]", "seeds=[0,1]")
     for seed, start in ((0, 12), (1, 18)):
         write_trial(plan, store, "sf_md", seed, ladder(start))
-    found = views.views(read(plan, store))
+    found = views.row_robustness(read(plan, store))
     assert list(found) == ["sf_md"]
     view = found["sf_md"]
     cell = [100 * (15 + step) / N for step in LADDER]

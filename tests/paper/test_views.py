@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from harness import run, views
-from harness.paper import representation_tables, representations
 from harness.analysis.results import read
 from harness.backbones.small import Small
 from harness.errors import UserError
+from harness.paper import representation_tables, representations
 from harness.store import Store
 from harness.study.config import load_study
 from harness.study.plan import Plan
@@ -144,7 +144,9 @@ def test_the_mined_set_is_the_one_the_report_names(output: Path, tmp_path: Path)
             hard["mined_variance"].min()
             >= of_trial[of_trial["mined"].eq(False)]["mined_variance"].max()
         )
-    means = representation_tables.mean_variances(representation_tables.representation_table(results))
+    means = representation_tables.mean_variances(
+        representation_tables.representation_table(results)
+    )
     values = [
         table[(table["label"] == "dmrnet") & (table["view"] == "sigma2") & (table["seed"] == s)][
             "value"

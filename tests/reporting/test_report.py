@@ -26,6 +26,7 @@ from rich.console import Console
 
 from datasets.digits import Digits
 from harness import PROJECT
+from harness.analysis.findings import analyse
 from harness.analysis.results import comparison, long_table, read, verify
 from harness.cli import guarded
 from harness.errors import UserError
@@ -35,7 +36,6 @@ from harness.report import main as report_main
 from harness.report import write_report
 from harness.reporting.console import plain_lines, show
 from harness.reporting.contents import contents
-from harness.reporting.findings import find
 from harness.reporting.heatmap import draw, ink_on, shade
 from harness.reporting.markdown import markdown
 from harness.session import publish
@@ -93,7 +93,7 @@ def section(text: str, title: str) -> str:
 def test_plain_table_shows_every_number_and_its_marks(study: tuple[Plan, Store]) -> None:
     plan, store = study
     zeros = int((plan.dataset.load("test").target == 0).sum())
-    text = "\n".join(plain_lines(find(read(plan, store)), "runs/store"))
+    text = "\n".join(plain_lines(analyse(read(plan, store)), "runs/store"))
     table = {line.split()[0]: re.split(r" {2,}", line) for line in text.splitlines()[2:7]}
     assert table["method"] == ["method", *NAMES, "average", "worst"]
     # sf_md: 50, 55, ... 80 % and 60, 65, ... 90 %; the standard deviation of two values 10 apart is
@@ -132,7 +132,7 @@ def test_plain_table_shows_every_number_and_its_marks(study: tuple[Plan, Store])
 def test_marks_are_explained_only_where_they_stand(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "seeds=[4]", "methods=[sf_md]")
     write_trial(plan, store, "sf_md", 4, ladder(30))
-    text = "\n".join(plain_lines(find(read(plan, store)), "x"))
+    text = "\n".join(plain_lines(analyse(read(plan, store)), "x"))
     assert "one seed (4): no spread can be given" in text
     assert not set("±†‡§") & set(text) and "(k/" not in text and "not in the table" not in text
 
@@ -141,14 +141,14 @@ def test_checkpoint_rule_names_the_first_selectable_epoch(tmp_path: Path) -> Non
     plan, store = planned(tmp_path, "train.first_selectable=31", "train.epochs=100", "seeds=[0]")
     write_trial(plan, store, "sf_md", 0, ladder(30))
     assert "from epoch 31 (counted from 0) on" in "\n".join(
-        plain_lines(find(read(plan, store)), "x")
+        plain_lines(analyse(read(plan, store)), "x")
     )
 
 
 def test_rich_table_fits_a_narrow_terminal_and_loses_nothing(study: tuple[Plan, Store]) -> None:
     plan, store = study
     console = Console(file=io.StringIO(), force_terminal=True, width=60, color_system=None)
-    show(find(read(plan, store)), "runs/store", console)
+    show(analyse(read(plan, store)), "runs/store", console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     table = [line for line in text.splitlines() if line.startswith(("│", "┃"))]
     assert table and max(map(len, table)) <= 60
@@ -291,7 +291,7 @@ def test_equal_remarks_of_several_seeds_are_said_once(tmp_path: Path) -> None:
         write_trial(
             plan, store, "dmrnet", seed, ladder(30), remarks=["HCR never ran"] if seed != 1 else []
         )
-    text = markdown(contents(find(read(plan, store)), [], []))
+    text = markdown(contents(analyse(read(plan, store)), [], []))
     assert section(text, "Remarks of the trained models") == "- dmrnet, seeds 0, 2: HCR never ran"
 
 
@@ -363,7 +363,7 @@ def test_synthetic_stands_beside_the_name_everywhere(
     assert text.startswith("# quickstart on digits (synthetic)\n")
     for title in ("Data", "Result"):
         assert "digits (synthetic)" in section(text, title)
-    assert plain_lines(find(read(plan, store)), "x")[0].startswith(
+    assert plain_lines(analyse(read(plan, store)), "x")[0].startswith(
         "quickstart: digits (synthetic), accuracy"
     )
 
@@ -376,7 +376,9 @@ def test_reproduction_hides_folders_and_quotes_the_rest(study: tuple[Plan, Store
         "study=quickstart",
         "tracking.uri=http://x/y",
     ]
-    text = section(markdown(contents(find(read(plan, store)), [], arguments)), "How to reproduce")
+    text = section(
+        markdown(contents(analyse(read(plan, store)), [], arguments)), "How to reproduce"
+    )
     assert text.splitlines()[1] == (
         "python -m harness.run study=quickstart 'methods=[sf_md,…/my_method.py]' dataset.root=YOUR_COPY"
     )
@@ -385,7 +387,7 @@ def test_reproduction_hides_folders_and_quotes_the_rest(study: tuple[Plan, Store
 def test_pipes_in_labels_do_not_break_the_table(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "methods=[{method: sf_md, label: 'a|b'}]", "seeds=[0]")
     write_trial(plan, store, "a|b", 0, ladder(30))
-    assert "| a\\|b   | 50.0" in markdown(contents(find(read(plan, store)), [], []))
+    assert "| a\\|b   | 50.0" in markdown(contents(analyse(read(plan, store)), [], []))
 
 
 # ---------------------------------------------------------------------- heat map

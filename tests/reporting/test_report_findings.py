@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from harness.analysis.findings import Findings, analyse
 from harness.analysis.results import read
 from harness.analysis.statistics import AVERAGE
 from harness.paper import published_numbers as reference
@@ -23,7 +24,6 @@ from harness.reporting.answer import answer, caveats, listed, separation
 from harness.reporting.console import plain_lines, show
 from harness.reporting.contents import contents
 from harness.reporting.document import Bullets, Paragraph, Section, Strong, Table
-from harness.reporting.findings import Findings, find
 from harness.reporting.sections.comparison import differences, p_value, ranking, result
 from harness.reporting.sections.published_numbers import published
 from harness.reporting.sections.representations import claims
@@ -61,7 +61,7 @@ def written(
 
 
 def findings_of(tmp_path: Path, starts: Starts, seeds: Sequence[int] = SEEDS) -> Findings:
-    return find(read(*written(tmp_path, starts, seeds)))
+    return analyse(read(*written(tmp_path, starts, seeds)))
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_one_seed_names_what_the_first_is_not_told_apart_from(tmp_path: Path) ->
     write_trial(plan, store, "dmrnet", 0, ladder(6))
     assert (
         "(65.0 %), not told apart from hemis on these test samples."
-        in answer(find(read(plan, store)))[0]
+        in answer(analyse(read(plan, store)))[0]
     )
 
 
@@ -190,7 +190,7 @@ def test_a_table_with_holes_is_not_ranked(tmp_path: Path) -> None:
     for seed in SEEDS:
         write_trial(plan, store, "sf_md", seed, ladder(30))
     write_trial(plan, store, "hemis", 0, ladder(33))
-    found = find(read(plan, store))
+    found = analyse(read(plan, store))
     first, second = answer(found)
     assert first.startswith(
         "No ranking: a table with holes is not ranked; missing: hemis seed 1 (not run yet), hemis seed 2"
@@ -320,7 +320,7 @@ def test_robustness_tables_of_counted_predictions(tmp_path: Path) -> None:
     # The ladder never falls from a combination to a larger one.
     assert only_table(section, "Monotonicity").rows[0][1:3] == ("0 of 9", "0 %")
     shapley = [number(cell) for cell in only_table(section, "Shapley").rows[0][1:]]
-    assert sum(shapley) == pytest.approx(80 - found.views["sf_md"].blind, abs=0.016)
+    assert sum(shapley) == pytest.approx(80 - found.robustness["sf_md"].blind, abs=0.016)
     # Adding spectrum instead of thumb is worth 5 alone and 5 in each pair: their Shapley values
     # differ by the same.
     assert shapley[1] - shapley[0] == pytest.approx(5, abs=0.011) and shapley[2] - shapley[
@@ -335,7 +335,7 @@ def test_a_step_that_hurts_is_shown_with_its_loss(tmp_path: Path) -> None:
     for seed in SEEDS:
         # thumb 50 of 60, spectrum 30, and together 30: adding spectrum to thumb loses 20 of 60.
         write_trial(plan, store, "sf_md", seed, [50, 30, 50, 30, 54, 54, 57])
-    row = only_table(robustness(find(read(plan, store))), "Monotonicity").rows[0]
+    row = only_table(robustness(analyse(read(plan, store))), "Monotonicity").rows[0]
     assert row == ("sf_md", "1 of 9", "11 %", "1 of 9", "+spectrum to thumb", "−33.33")
 
 
@@ -387,14 +387,16 @@ def test_published_within_our_interval(tmp_path: Path, monkeypatch: pytest.Monke
     cells = reference.load(tmp_path / "paper.csv")
     real = reference.published
     monkeypatch.setattr(reference, "published", lambda table, dataset: real(table, dataset, cells))
-    found = find(read(*written(tmp_path, {"sf_md": 30, "hemis": 33}, SEEDS, "published_table=1")))
+    found = analyse(
+        read(*written(tmp_path, {"sf_md": 30, "hemis": 33}, SEEDS, "published_table=1"))
+    )
     assert [one.within for one in found.published] == [True, False, False]
     assert found.published[0].interval == pytest.approx((low, high), abs=1e-6)
     assert any("does not say over how many runs" in line for line in found.reservations)
 
 
 def test_a_paper_without_values_for_these_data(tmp_path: Path) -> None:
-    found = find(read(*written(tmp_path, {"sf_md": 30}, SEEDS, "published_table=1")))
+    found = analyse(read(*written(tmp_path, {"sf_md": 30}, SEEDS, "published_table=1")))
     (block,) = published(found).blocks
     assert block == Paragraph("Table 1 of the paper has no values for digits.")
     found.results.plan.study.published_table = None

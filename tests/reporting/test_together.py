@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from harness.reporting.combined_files import write_together
 
 from harness import report
+from harness.analysis.findings import Findings, analyse
 from harness.analysis.results import read
 from harness.analysis.statistics import AVERAGE
 from harness.cli import guarded
 from harness.errors import UserError
 from harness.reporting.answer import answer
-from harness.reporting.combined_files import write_together
-from harness.reporting.findings import Findings, find
 from harness.store import Store
 from harness.study.config import load_study
 from harness.study.merged_plan import MergedPlan, grouped, load_studies, unlike
@@ -164,7 +164,7 @@ def merged_findings(folder: Path, *texts: str) -> Findings:
     files = [study_file(folder, name, text) for name, text in zip("ab", texts, strict=True)]
     plans = [filled(file, folder / "runs")[0] for file in files]
     (group,) = grouped(plans)
-    return find(read(group.plan, Store.below(folder / "runs")))
+    return analyse(read(group.plan, Store.below(folder / "runs")))
 
 
 def test_rows_are_compared_on_the_seeds_that_both_have(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from harness.analysis.findings import analyse
 from harness.analysis.results import read
 from harness.report import write_report
-from harness.reporting.findings import find
 from harness.reporting.sections.search import search
 from harness.search.journal import with_winners
 from harness.search.plan import SearchPlan
@@ -143,7 +143,7 @@ def test_a_report_of_several_studies_tells_of_every_search(
 ) -> None:
     other = search_below(tmp_path, *GRID, "search.seeds=[7]")
     merged = MergedPlan([with_winners(reported.plan), replace_name(other.plan, "other")])
-    findings = find(read(merged, Store.below(reported.plan.study.output)))
+    findings = analyse(read(merged, Store.below(reported.plan.study.output)))
     assert [one.subject.row.label for one in findings.searches] == ["biased", "shaspec", "dmrnet"]
     shown = search(findings)
     text = str(shown)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from harness.analysis.findings import Findings
 from harness.reporting.document import Document
-from harness.reporting.findings import Findings
 from harness.reporting.sections.runs import TrackedRuns
 from harness.run import main
 from harness.study.plan import PlannedTrial

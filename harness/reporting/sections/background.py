@@ -13,6 +13,7 @@ from harness.analysis.results import Results, dataset_name
 from harness.reporting.document import Code, Facts, Section, bullets, section, table
 from harness.reporting.sections.origins import mixtures
 from harness.reporting.text import ABSENT, checkpoint_rule
+from harness.study.merged_plan import study_words
 from harness.study.recorded_data import Recorded
 from harness.study.rows import Row
 
@@ -117,14 +118,13 @@ def machines(results: Results) -> Section:
     )
 
 
-def reproduce(results: Results, arguments: Sequence[str]) -> Section:
-    """One command; arguments that only say where and how to run are left out."""
-    given = (
-        argument.removeprefix("study=") for argument in arguments if argument.startswith("study=")
-    )
-    return section(
-        "How to reproduce", Code(command(next(given, results.plan.study.name), arguments))
-    )
+def reproduce(name: str, arguments: Sequence[str]) -> Section:
+    """A command per study; arguments that only say where and how to run are left out.
+
+    Without ``study=`` in the arguments it is the study called ``name``.
+    """
+    words = study_words(arguments) or [name]
+    return section("How to reproduce", *(Code(command(word, arguments)) for word in words))
 
 
 def command(study: str, arguments: Sequence[str]) -> str:

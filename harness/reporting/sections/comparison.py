@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.analysis.findings import Findings, RowDifference
 from harness.analysis.results import Results
 from harness.analysis.statistics import AVERAGE, WORST, Difference, Place
 from harness.protocol.metrics import Metric
@@ -21,8 +22,7 @@ from harness.reporting.document import (
     section,
     table,
 )
-from harness.reporting.figures import forest, heatmap_svg
-from harness.reporting.findings import Against, Findings
+from harness.reporting.figures import forest, heatmap_drawing
 from harness.reporting.text import (
     ABSENT,
     Grid,
@@ -133,7 +133,7 @@ def result(findings: Findings) -> Section:
         "Result",
         grid_table(grid, findings.comparison.labels, findings.leader, sentence),
         bullets([*legend(results, findings.comparison), *_samples(results)]),
-        Figure("heatmap", heatmap_svg(results), sentence, HEATMAP),
+        Figure("heatmap", heatmap_drawing(results), sentence, HEATMAP),
     )
 
 
@@ -213,7 +213,7 @@ def _against(findings: Findings, other: str) -> Table | None:
     )
 
 
-def _difference(one: Against, metric: Metric) -> list[str]:
+def _difference(one: RowDifference, metric: Metric) -> list[str]:
     return [
         one.label,
         signed(one.value, metric),
@@ -225,7 +225,7 @@ def _difference(one: Against, metric: Metric) -> list[str]:
     ]
 
 
-def _verdict(one: Against) -> str:
+def _verdict(one: RowDifference) -> str:
     if not one.verdict:
         return "not told apart"
     return one.verdict if one.difference.estimate.seeds > 1 else f"{one.verdict} on these samples"
@@ -270,7 +270,7 @@ def _each(findings: Findings, other: str) -> Table | None:
     return table(["method", *names, "worst case"], rows, caption) if rows else None
 
 
-def marked_difference(one: Against | None, metric: Metric) -> str:
+def marked_difference(one: RowDifference | None, metric: Metric) -> str:
     """``+1.17 ▲``: with a mark where it is significant."""
     if one is None:
         return ABSENT

@@ -36,7 +36,7 @@ def mixtures(results: Results) -> list[str]:
     ]
 
 
-def origins(results: Results) -> list[Section]:
+def origins(results: Results) -> Section | None:
     """In which archives trials came; no section where all were made in this store."""
     found: dict[str, list[Finished]] = {}
     for done in results.finished:
@@ -47,16 +47,14 @@ def origins(results: Results) -> list[Section]:
                 f"{way[-1]['archive']} (sha256 {way[-1]['sha256'][:SHORT]}{by})", []
             ).append(done)
     if not found:
-        return []
+        return None
     lines = [f"{name}: {len(trials)} trials, of {_rows(trials)}" for name, trials in found.items()]
     own = len(results.finished) - sum(map(len, found.values()))
-    return [
-        section(
-            "Where trials come from",
-            Paragraph("Imported, by archive:"),
-            bullets([*lines, f"made in this store: {own}"]),
-        )
-    ]
+    return section(
+        "Where trials come from",
+        Paragraph("Imported, by archive:"),
+        bullets([*lines, f"made in this store: {own}"]),
+    )
 
 
 def _rows(trials: list[Finished]) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from harness.analysis.findings import Findings
+from harness.paper.findings import PaperFindings
 from harness.paper.published_numbers import AVERAGE, Beside
 from harness.protocol.metrics import METRICS
 from harness.reporting.answer import signed
 from harness.reporting.document import Paragraph, Section, Table, bullets, section, table
-from harness.reporting.findings import Findings
 from harness.reporting.text import ABSENT
 
 INSIDE = {True: "yes", False: "no", None: ABSENT}
@@ -24,9 +25,9 @@ HEADER = (
 )
 
 
-def published(findings: Findings) -> Section:
+def published(findings: Findings, paper: PaperFindings) -> Section:
     """The averages first, then every cell; none when no table of the paper is about this study."""
-    found, number_of = findings.published, findings.results.plan.study.published_table
+    found, number_of = paper.published, findings.results.plan.study.published_table
     if number_of is None:
         return section("Paper beside measured", Paragraph("The paper has no table for this study."))
     if not found:
@@ -38,7 +39,7 @@ def published(findings: Findings) -> Section:
     averages = [one for one in found if one.published.combination == AVERAGE]
     rows = [_row(one) for one in averages]
     lines = [
-        *findings.reservations,
+        *paper.reservations,
         "difference: measured minus published; within: whether the published value lies in the 95 % interval of our mean",
         *([f"our intervals: {findings.reserve}"] if findings.reserve else []),
         "published values are never ranked",

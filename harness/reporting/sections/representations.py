@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.analysis.findings import Findings
+from harness.paper.findings import PaperFindings
 from harness.paper.representations import BINS, DISTANCE, SIGMA2, SPLIT, Array
 from harness.reporting.document import (
     Facts,
@@ -23,7 +25,6 @@ from harness.reporting.document import (
     table,
 )
 from harness.reporting.figures import bars, curves
-from harness.reporting.findings import Findings
 from harness.reporting.text import ABSENT
 
 MINED = "*"
@@ -31,13 +32,13 @@ COARSE = 50
 """Bins of the drawn histogram; a sum of neighbours among those that are kept."""
 
 
-def representations(findings: Findings) -> Section:
+def representations(findings: Findings, paper: PaperFindings) -> Section:
     """Figure 3: variance of each combination, mined ones marked. Figure 1: distances between the
     channels of two modalities.
     """
-    if findings.viewed.empty:
-        name = findings.results.plan.study.name
-        text = f"Not measured: `python -m harness.views study={name}` does, and `views=true` lets the study do it when it has run."
+    if paper.measured.empty:
+        plan = findings.results.plan
+        text = f"Not measured: `python -m harness.views {plan.arguments}` does, and `views=true` lets the study do it when it has run."
         return section("Representations", Paragraph(text))
     notes = [
         f"measured on {SPLIT} with the selected weights, in evaluation mode; means ± standard deviations over seeds",
@@ -46,19 +47,19 @@ def representations(findings: Findings) -> Section:
     ]
     return section(
         "Representations",
-        _variances(findings),
-        _variance_figure(findings),
-        _distances(findings),
-        _distance_figure(findings.distances),
+        _variances(findings, paper),
+        _variance_figure(findings, paper),
+        _distances(paper),
+        _distance_figure(paper.distances),
         bullets(notes),
     )
 
 
-def claims(findings: Findings) -> Section:
+def claims(findings: Findings, paper: PaperFindings) -> Section:
     """Question, answer and evidence."""
     asked = [
         Facts(f"{claim.question} {claim.answer.capitalize()}.", claim.evidence)
-        for claim in findings.claims
+        for claim in paper.claims
     ]
     text = "Answers from this study's own trained models and data; they say nothing about the paper's data unless these are they."
     reserve = Paragraph(f"Every answer here: {findings.reserve}.") if findings.reserve else None
@@ -68,9 +69,9 @@ def claims(findings: Findings) -> Section:
 # ---------------------------------------------------------------------- values
 
 
-def _variances(findings: Findings) -> Table | None:
+def _variances(findings: Findings, paper: PaperFindings) -> Table | None:
     names = [combination.name for combination in findings.results.plan.combinations]
-    found = findings.viewed[findings.viewed["view"] == SIGMA2]
+    found = paper.measured[paper.measured["view"] == SIGMA2]
     rows = [
         [str(label), *_cells(group, names, True)]
         for label, group in found.groupby("label", sort=False)
@@ -82,8 +83,8 @@ def _variances(findings: Findings) -> Table | None:
     )
 
 
-def _distances(findings: Findings) -> Table | None:
-    found = findings.viewed[findings.viewed["view"] == DISTANCE]
+def _distances(paper: PaperFindings) -> Table | None:
+    found = paper.measured[paper.measured["view"] == DISTANCE]
     names = list(dict.fromkeys(found["of"]))
     rows = [
         [str(label), *_cells(group, names, False)]
@@ -118,9 +119,9 @@ def _mostly_mined(group: pd.DataFrame) -> bool:
 # ---------------------------------------------------------------------- figures
 
 
-def _variance_figure(findings: Findings) -> Figure | None:
+def _variance_figure(findings: Findings, paper: PaperFindings) -> Figure | None:
     names = [combination.name for combination in findings.results.plan.combinations]
-    found = findings.viewed[findings.viewed["view"] == SIGMA2]
+    found = paper.measured[paper.measured["view"] == SIGMA2]
     groups: dict[str, list[tuple[float, bool]]] = {}
     for label, group in found.groupby("label", sort=False):
         by_name = {
@@ -144,7 +145,7 @@ def _distance_figure(distances: Mapping[str, Array]) -> Figure | None:
         for label, counts in distances.items()
     }
     lines = {label: (centres, share) for label, share in shares.items()}
-    svg = curves(
+    drawing = curves(
         "distance",
         lines,
         "inter-channel distance",
@@ -152,7 +153,9 @@ def _distance_figure(distances: Mapping[str, Array]) -> Figure | None:
     )
     return (
         Figure(
-            "distance", svg, "Distribution of the inter-channel distances, all pairs of modalities"
+            "distance",
+            drawing,
+            "Distribution of the inter-channel distances, all pairs of modalities",
         )
         if lines
         else None

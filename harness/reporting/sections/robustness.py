@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+from harness.analysis.findings import Findings
 from harness.analysis.results import Finished, Results
-from harness.analysis.robustness import COVERAGES, PROBABILITIES, Reliability, View, pareto
+from harness.analysis.robustness import COVERAGES, PROBABILITIES, Reliability, RowRobustness, pareto
 from harness.analysis.statistics import Difference
 from harness.protocol.metrics import Metric
 from harness.reporting.answer import signed
 from harness.reporting.document import Figure, Section, Table, bullets, section, table
 from harness.reporting.figures import curves, scatter
-from harness.reporting.findings import Findings
 from harness.reporting.text import ABSENT, number
 
 CHANCES = (0.25, 0.75, 0.9)
@@ -27,7 +27,7 @@ def robustness(findings: Findings) -> Section:
     metric = findings.comparison.metric
     return section(
         "Robustness",
-        _summaries(findings.views, metric),
+        _summaries(findings.robustness, metric),
         _by_present(findings),
         _bernoulli(findings),
         _steps(findings),
@@ -40,7 +40,7 @@ def robustness(findings: Findings) -> Section:
 
 
 def _notes(findings: Findings) -> list[str]:
-    blind = next((view.blind for view in findings.views.values()), math.nan)
+    blind = next((view.blind for view in findings.robustness.values()), math.nan)
     metric = findings.comparison.metric
     direction = "" if metric.higher_is_better else "; negative ones help"
     return [
@@ -55,7 +55,7 @@ def _notes(findings: Findings) -> list[str]:
 # ---------------------------------------------------------------------- values
 
 
-def _summaries(views: Mapping[str, View], metric: Metric) -> Table:
+def _summaries(views: Mapping[str, RowRobustness], metric: Metric) -> Table:
     sizes = sorted({size for view in views.values() for size in view.by_present})
     header = [
         "method",
@@ -80,29 +80,29 @@ def _summaries(views: Mapping[str, View], metric: Metric) -> Table:
 def _by_present(findings: Findings) -> Figure:
     lines = {
         label: (list(view.by_present), list(view.by_present.values()))
-        for label, view in findings.views.items()
+        for label, view in findings.robustness.items()
     }
     metric = findings.comparison.metric
-    svg = curves(
+    drawing = curves(
         "present", lines, "modalities present", f"mean {metric.name} ({metric.unit})", whole=True
     )
-    return Figure("present", svg, f"Mean {metric.name} by the number of present modalities")
+    return Figure("present", drawing, f"Mean {metric.name} by the number of present modalities")
 
 
 def _bernoulli(findings: Findings) -> Figure:
     lines = {
         label: (PROBABILITIES.tolist(), list(view.expectation))
-        for label, view in findings.views.items()
+        for label, view in findings.robustness.items()
     }
     metric = findings.comparison.metric
-    svg = curves(
+    drawing = curves(
         "presence",
         lines,
         "chance that a modality is present",
         f"expected {metric.name} ({metric.unit})",
     )
     return Figure(
-        "presence", svg, f"Expected {metric.name} over the chance that each modality is present"
+        "presence", drawing, f"Expected {metric.name} over the chance that each modality is present"
     )
 
 
@@ -117,12 +117,12 @@ def _steps(findings: Findings) -> Table:
     ]
     rows = [
         _step_row(view, findings.hurting.get(label, []), findings.comparison.metric)
-        for label, view in findings.views.items()
+        for label, view in findings.robustness.items()
     ]
     return table(header, rows, "Monotonicity: one modality more, and the value is worse")
 
 
-def _step_row(view: View, tested: Sequence[Difference], metric: Metric) -> list[str]:
+def _step_row(view: RowRobustness, tested: Sequence[Difference], metric: Metric) -> list[str]:
     found = view.violations
     sure = sum(one.better == one.second for one in tested)
     share = ABSENT if math.isnan(view.hurt_share) else f"{100 * view.hurt_share:.0f} %"
@@ -145,7 +145,7 @@ def _shapley(findings: Findings) -> Table:
     metric = findings.comparison.metric
     rows = [
         [label, *(signed(view.shapley[name], metric) for name in modalities)]
-        for label, view in findings.views.items()
+        for label, view in findings.robustness.items()
     ]
     return table(
         ["method", *modalities],
@@ -211,10 +211,10 @@ def _risk(findings: Findings) -> Figure:
     for label, ones in findings.reliability.items():
         risks = [one.risk for one in ones.values()]
         lines[label] = (COVERAGES.tolist(), [sum(at) / len(at) for at in zip(*risks, strict=True)])
-    svg = curves(
+    drawing = curves(
         "risk", lines, "share of predictions kept, the most confident ones", "errors among them (%)"
     )
-    return Figure("risk", svg, "Risk over coverage, mean over the combinations")
+    return Figure("risk", drawing, "Risk over coverage, mean over the combinations")
 
 
 # ---------------------------------------------------------------------- cost
@@ -314,11 +314,11 @@ def _pareto(findings: Findings) -> Figure | None:
         return None
     metric = findings.comparison.metric
     front = pareto(points, metric.higher_is_better)
-    svg = scatter(
+    drawing = scatter(
         "pareto", points, front, "parameters at inference", f"average {metric.name} ({metric.unit})"
     )
     return Figure(
         "pareto",
-        svg,
+        drawing,
         f"Average {metric.name} over parameters at inference; the line joins the Pareto front",
     )

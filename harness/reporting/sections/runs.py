@@ -25,8 +25,10 @@ class TrackedRuns:
     trials: Mapping[str, Address]
 
 
-def runs(results: Results, tracked: TrackedRuns) -> Section:
-    """Where the runs of rows and trials are."""
+def runs(results: Results, tracked: TrackedRuns | None) -> Section | None:
+    """Where the runs of rows and trials are; no section where nothing is tracked."""
+    if tracked is None:
+        return None
     lines = [
         [row.label, "mean over seeds", tracked.rows[row.label]]
         for row in results.plan.rows

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from harness.analysis.findings import Findings
 from harness.protocol.metrics import Metric
 from harness.reporting.answer import signed, size
 from harness.reporting.document import (
@@ -22,7 +23,6 @@ from harness.reporting.document import (
     table,
 )
 from harness.reporting.figures import grid_surface, point_surface, search_curve
-from harness.reporting.findings import Findings
 from harness.reporting.sections.comparison import p_value
 from harness.reporting.text import ABSENT, number
 from harness.search.plan import JOURNAL, SEARCHED
@@ -35,25 +35,31 @@ NO_SEARCH = "This study searches no hyperparameters: each row has those listed w
 ELSEWHERE = f"The rows called {SEARCHED} have values that a search found; its journal and its trials on val are not here."
 
 
-def search(findings: Findings) -> Section:
+def search(findings: Findings, found: Sequence[RowFound]) -> Section:
     """How hyperparameters were found; a sentence for a study that searches none."""
-    found = findings.searches
     if not found:
         elsewhere = any(row.label.endswith(SEARCHED) for row in findings.results.plan.rows)
         return section(TITLE, Paragraph(ELSEWHERE if elsewhere else NO_SEARCH))
-    blocks: list[Block | None] = [bullets(_lines(findings)), _budgets(found), _on_test(findings)]
+    blocks: list[Block | None] = [
+        bullets(_lines(findings, found)),
+        _budgets(found),
+        _on_test(findings, found),
+    ]
     if any(one.points for one in found):
         blocks.append(_curve(found))
     for number_of, one in enumerate(found):
         blocks += _surface(one, number_of)
     blocks += [_importance(found), *(_points(one) for one in found if one.points)]
     return section(
-        TITLE, *blocks, Paragraph("Optuna's dashboard shows every point:"), _dashboard(findings)
+        TITLE,
+        *blocks,
+        Paragraph("Optuna's dashboard shows every point:"),
+        _dashboard(findings, found),
     )
 
 
-def _dashboard(findings: Findings) -> Code:
-    studies = dict.fromkeys(one.search.plan.study.name for one in findings.searches)
+def _dashboard(findings: Findings, found: Sequence[RowFound]) -> Code:
+    studies = dict.fromkeys(one.search.plan.study.name for one in found)
     output = findings.results.plan.study.output
     return Code("\n".join(f"optuna-dashboard {output}/{name}/{JOURNAL}" for name in studies))
 
@@ -61,8 +67,7 @@ def _dashboard(findings: Findings) -> Code:
 # ---------------------------------------------------------------------- sentences
 
 
-def _lines(findings: Findings) -> list[str]:
-    found = findings.searches
+def _lines(findings: Findings, found: Sequence[RowFound]) -> list[str]:
     metric, seeds = (
         found[0].metric,
         dict.fromkeys(", ".join(map(str, one.search.config.seeds)) for one in found),
@@ -202,10 +207,10 @@ def _budgets(found: Sequence[RowFound]) -> Table:
     )
 
 
-def _on_test(findings: Findings) -> Table | None:
+def _on_test(findings: Findings, found: Sequence[RowFound]) -> Table | None:
     """Each searched row against the row it was searched for, on seeds that the search has not seen."""
     metric, rows = findings.comparison.metric, []
-    for one in findings.searches:
+    for one in found:
         own, winner = one.subject.row.label, one.row
         pair = next((against for against in findings.against(own) if against.label == winner), None)
         if pair is None:
@@ -304,10 +309,10 @@ def _curve(found: Sequence[RowFound]) -> Figure:
         for one in found
         if one.points
     }
-    svg = search_curve(series, f"{metric.name} on val ({metric.unit})", metric.higher_is_better)
+    drawing = search_curve(series, f"{metric.name} on val ({metric.unit})", metric.higher_is_better)
     return Figure(
         "search",
-        svg,
+        drawing,
         "The search: every point, and the best so far; a triangle stands for a point beyond the scale",
     )
 
@@ -341,19 +346,19 @@ def _surface(one: RowFound, number_of: int) -> list[Block]:
     colours = "brighter is better, and the darkest stands for anything worse"
     if one.subject.listed:
         cells = _cells(one)
-        svg = grid_surface(name, cells, (axes[0].name, axes[1].name), higher)
-        return [Figure(name, svg, f"{text}; {colours}"), _surface_table(one, cells, text)]
+        drawing = grid_surface(name, cells, (axes[0].name, axes[1].name), higher)
+        return [Figure(name, drawing, f"{text}; {colours}"), _surface_table(one, cells, text)]
     if any(isinstance(value, str | bool) for value in one.subject.own.values()):
         return []
     dots = [
         (float(scored.point[axes[0].name]), float(scored.point[axes[1].name]), scored.mean)
         for scored in there
     ]
-    svg = point_surface(
+    drawing = point_surface(
         name, dots, (axes[0].name, axes[1].name), (axes[0].log, axes[1].log), higher
     )
     return [
-        Figure(name, svg, f"{title}: {one.metric.name} on val, the best with a ring; {colours}")
+        Figure(name, drawing, f"{title}: {one.metric.name} on val, the best with a ring; {colours}")
     ]
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.analysis.findings import Findings
 from harness.analysis.results import dataset_name
-from harness.reporting.findings import Findings
 from harness.reporting.text import shown
 from harness.tracking.mlflow.addresses import Addresses
 from harness.tracking.mlflow.artifacts import log_dataset

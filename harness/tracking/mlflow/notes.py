@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.analysis.findings import Findings
 from harness.analysis.statistics import AVERAGE
 from harness.protocol.metrics import metric
 from harness.reporting.answer import answer, caveats, signed, with_unit
 from harness.reporting.document import portable
-from harness.reporting.findings import Findings
 from harness.reporting.sections.comparison import ranking_notes, ranks
 from harness.reporting.text import legend, main_grid, metric_sentence, number, shown
 from harness.store import Json

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
+from harness.analysis.findings import Findings, RowDifference
 from harness.analysis.results import Finished, dataset_name
 from harness.analysis.statistics import AVERAGE, WORST
 from harness.reporting.answer import interval, signed
-from harness.reporting.findings import Against, Findings
 from harness.reporting.sections.comparison import marked_difference, ranks
 from harness.reporting.text import devices, shown
 from harness.study.plan import Plan
@@ -222,7 +222,7 @@ def _cells(findings: Findings, label: str) -> dict[str, str]:
     return found
 
 
-def _found(findings: Findings, summary: str) -> Mapping[str, Against]:
+def _found(findings: Findings, summary: str) -> Mapping[str, RowDifference]:
     """All rows against the baseline, by label."""
     return (
         {one.label: one for one in findings.against(findings.baseline, summary)}
@@ -300,7 +300,7 @@ def _curves(findings: Findings, trials: Sequence[Finished], row: Row) -> dict[st
     where a curve has no meaning.
     """
     name = findings.comparison.metric.name
-    view = findings.views.get(row.label)
+    view = findings.robustness.get(row.label)
     found = {by_present_name(name): sorted(view.by_present.items()) if view is not None else []}
     if not row.method_class.per_combination:
         found |= {curve: points for curve, points in _learning(findings, trials, name) if points}

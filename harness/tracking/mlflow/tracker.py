@@ -18,8 +18,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from harness.analysis.findings import Findings
 from harness.reporting.document import Document
-from harness.reporting.findings import Findings
 from harness.reporting.sections.runs import TrackedRuns
 from harness.store import exclusive, read_json, write_json
 from harness.study.plan import Plan, PlannedTrial

@@ -1,5 +1,6 @@
-"""Everything that a report says about a study's results, computed once from one reading of the
-store.
+"""What the numbers of a study say, computed once from one reading of the store.
+
+Reports and trackers show it; what a paper or a search adds is not in it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-import pandas as pd
-
 from harness.analysis.results import Comparison, Results
-from harness.analysis.robustness import Reliability, View, hurting, reliability, views
+from harness.analysis.robustness import (
+    Reliability,
+    RowRobustness,
+    hurting,
+    reliability,
+    row_robustness,
+)
 from harness.analysis.statistics import (
     AVERAGE,
     WORST,
@@ -23,22 +27,15 @@ from harness.analysis.statistics import (
     Unranked,
     calibration,
     differences,
-    estimate,
     ranking,
     row_samples,
 )
-from harness.paper import published_numbers as reference
-from harness.paper.claims import Claim, claims
-from harness.paper.published_numbers import Beside, Interval
-from harness.paper.representation_tables import histograms, mean_variances, representation_table
-from harness.paper.representations import Array
-from harness.search.results import RowFound, find_searches
 
 SUMMARIES = (AVERAGE, WORST)
 
 
 @dataclass(frozen=True)
-class Against:
+class RowDifference:
     """A row against another: ``value`` is row minus other in the metric's unit, the interval
     likewise.
 
@@ -61,8 +58,9 @@ class Against:
 
 @dataclass(frozen=True)
 class Findings:
-    """What there is to say. ``rankings`` has ``average`` and ``worst``, or nothing, and then
-    ``unranked`` says why.
+    """What there is to say.
+
+    ``rankings`` has ``average`` and ``worst``, or nothing, and then ``unranked`` says why.
     """
 
     results: Results
@@ -70,15 +68,10 @@ class Findings:
     rankings: Mapping[str, Ranking]
     unranked: str
     differences: Sequence[Difference]
-    views: Mapping[str, View]
+    samples: Mapping[str, RowSamples]
+    robustness: Mapping[str, RowRobustness]
     reliability: Mapping[str, Mapping[str, Reliability]]
     hurting: Mapping[str, Sequence[Difference]]
-    published: Sequence[Beside]
-    reservations: Sequence[str]
-    viewed: pd.DataFrame
-    distances: Mapping[str, Array]
-    claims: Sequence[Claim]
-    searches: Sequence[RowFound] = ()
 
     @cached_property
     def ranked(self) -> list[str]:
@@ -126,7 +119,7 @@ class Findings:
             None,
         )
 
-    def against(self, other: str, summary: str = AVERAGE) -> list[Against]:
+    def against(self, other: str, summary: str = AVERAGE) -> list[RowDifference]:
         """All rows against one, best first by the difference."""
         found = [
             _turned(one, other)
@@ -137,36 +130,22 @@ class Findings:
         return sorted(found, key=lambda one: sign * one.value)
 
 
-def find(results: Results) -> Findings:
+def analyse(results: Results) -> Findings:
     """All findings of a study. Nothing is trained, and no data are read."""
     samples = row_samples(results)
-    found = differences(results, rows=samples)
-    rankings, unranked = _rankings(results, found)
-    viewed, seen = representation_table(results), views(results)
+    pairs = differences(results, rows=samples)
+    rankings, unranked = _rankings(results, pairs)
     combinations, higher = results.plan.combinations, results.metric.higher_is_better
     return Findings(
         results=results,
         comparison=results.comparison(),
         rankings=rankings,
         unranked=unranked,
-        differences=found,
-        views=seen,
+        differences=pairs,
+        samples=samples,
+        robustness=row_robustness(results),
         reliability=reliability(results),
         hurting={label: hurting(row, combinations, higher) for label, row in samples.items()},
-        published=_published(results, samples, viewed),
-        reservations=reference.reservations(results.plan)
-        if results.plan.study.published_table
-        else [],
-        viewed=viewed,
-        distances=histograms(results),
-        claims=claims(
-            results, viewed, found, next((view.blind for view in seen.values()), math.nan)
-        ),
-        searches=[
-            found
-            for member in results.plan.members
-            for found in find_searches(member, results.store)
-        ],
     )
 
 
@@ -177,37 +156,8 @@ def _rankings(results: Results, found: Sequence[Difference]) -> tuple[dict[str, 
         return {}, str(error)
 
 
-def _turned(one: Difference, other: str) -> Against:
+def _turned(one: Difference, other: str) -> RowDifference:
     """The difference seen from the row that is not ``other``."""
     if one.second == other:
-        return Against(one.first, other, one.value, one.low, one.high, one)
-    return Against(one.second, other, -one.value, -one.high, -one.low, one)
-
-
-def _published(
-    results: Results, samples: Mapping[str, RowSamples], viewed: pd.DataFrame
-) -> list[Beside]:
-    number = results.plan.study.published_table
-    if number is None:
-        return []
-    cells = reference.published(number, results.plan.spec.name)
-    return reference.beside(
-        cells, results.comparison(), _intervals(results, samples), mean_variances(viewed)
-    )
-
-
-def _intervals(
-    results: Results, samples: Mapping[str, RowSamples]
-) -> dict[tuple[str, str], Interval | None]:
-    """The 95 % interval of each row's mean, by (label, combination or average)."""
-    found: dict[tuple[str, str], Interval | None] = {}
-    for label, row in samples.items():
-        there = ~np.asarray(np.isnan(row.values).any((1, 2)))
-        found[label, AVERAGE] = (
-            estimate(row.values[there].mean(0)).interval() if there.any() else None
-        )
-        for at, combination in enumerate(results.plan.combinations):
-            found[label, combination.name] = (
-                estimate(row.values[at]).interval() if there[at] else None
-            )
-    return found
+        return RowDifference(one.first, other, one.value, one.low, one.high, one)
+    return RowDifference(one.second, other, -one.value, -one.high, -one.low, one)

@@ -1,0 +1,98 @@
+"""The files of a report: one path for one study and for several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from harness.reporting.contents import contents
+from harness.reporting.document import Document, Group
+from harness.reporting.heatmap import heatmap
+from harness.reporting.html import html
+from harness.reporting.latex import latex
+from harness.reporting.markdown import markdown
+from harness.reporting.sections.comparison import HEATMAP
+from harness.reporting.sections.runs import TrackedRuns
+from harness.reporting.study_group import StudyGroup
+from harness.store import write_atomically
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report of one study or of several, and its files below ``folder``.
+
+    ``empty`` names studies without a finished trial, ``arguments`` are those of the command line.
+    """
+
+    folder: Path
+    groups: Sequence[StudyGroup]
+    arguments: Sequence[str] = ()
+    empty: Sequence[str] = ()
+
+    @property
+    def wrong(self) -> list[str]:
+        """One sentence per trial that failed or is damaged."""
+        return [sentence for group in self.groups for sentence in group.wrong]
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence per damaged trial."""
+        return [problem for group in self.groups for problem in group.problems]
+
+    @cached_property
+    def document(self) -> Document:
+        """What the files say."""
+        return contents(self.folder.name, self.groups, self.arguments, self.empty)
+
+    @property
+    def page(self) -> Path:
+        """report.html."""
+        return self.folder / "report.html"
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files, the page first."""
+        names = ("report.html", "report.md", "report.csv", *self._pictures, "report.tex")
+        return [self.folder / name for name in names]
+
+    def tracked(self, runs: TrackedRuns | None) -> Report:
+        """The same report with the places where a tracker shows its study."""
+        return replace(self, groups=[replace(group, tracked=runs) for group in self.groups])
+
+    def write(self, refresh: int | None = None) -> Report:
+        """Write all files, each whole or not at all; the same store gives the same bytes.
+
+        With ``refresh`` the page loads itself again after so many seconds.
+        """
+        table = _table(self.groups).to_csv(index=False, lineterminator="\n")
+        self._write("report.html", html(self.document, refresh).encode())
+        self._write("report.md", markdown(self.document).encode())
+        self._write("report.csv", table.encode())
+        for name, group in zip(self._pictures, self.groups, strict=True):
+            self._write(name, heatmap(group.results))
+        self._write("report.tex", latex(self.document).encode())
+        return self
+
+    @property
+    def _pictures(self) -> list[str]:
+        """The file of each group's picture."""
+        places = (Group(number, group.name) for number, group in enumerate(self.groups, 1))
+        return [place.file(HEATMAP) for place in places]
+
+    def _write(self, name: str, content: bytes) -> None:
+        write_atomically(self.folder / name, lambda stream: stream.write(content))
+
+
+def _table(groups: Sequence[StudyGroup]) -> pd.DataFrame:
+    """The long table; with several groups, the group in front."""
+    tables = [group.results.long_table for group in groups]
+    if len(tables) == 1:
+        return tables[0]
+    named = [table.copy() for table in tables]
+    for group, table in zip(groups, named, strict=True):
+        table.insert(0, "group", group.name)
+    return pd.concat(named, ignore_index=True)
