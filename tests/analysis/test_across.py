@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from harness.reporting.combined import over_datasets
 from scipy import stats
 
 from harness.analysis.findings import Findings, analyse
@@ -18,6 +17,7 @@ from harness.analysis.over_datasets import Across, across
 from harness.analysis.results import read
 from harness.analysis.statistics import datasets_needed
 from harness.protocol.metrics import METRICS
+from harness.reporting.sections.over_datasets import over_datasets
 from harness.study.recorded_data import Recorded, described
 from tests.support.handmade import ladder, planned, write_trial
 

@@ -15,12 +15,12 @@ from sklearn.metrics import balanced_accuracy_score, roc_curve
 from harness.analysis.results import long_table, read, verify
 from harness.conformance.synthetic import synthetic_spec, synthetic_split
 from harness.dataset import Dataset, DataSpec, Split
-from harness.report import write_report
 from harness.store import Store
 from harness.study.config import load_study
 from harness.study.plan import Plan
 from harness.training.trial import run_trial
 from tests.support.handmade import NAMES, N, ladder, planned, scores, write_trial
+from tests.support.reports import write_report
 
 FACES = {"train": 64, "val": 48, "test": 60}
 
@@ -93,7 +93,7 @@ def test_damaged_evidence_gives_no_numbers_and_is_reported(tmp_path: Path) -> No
         path = store.trial(write_trial(plan, store, "sf_md", seed, ladder(30)).id) / "scores.npz"
     path.write_bytes(b"\0" * path.stat().st_size)
     files = write_report(plan, store)
-    table = pd.read_csv(files.csv)
+    table = pd.read_csv(files.folder / "report.csv")
     assert set(table[table["metric"] == "accuracy"]["seed"]) == {0, 1}
     assert set(table[table["metric"] == "accuracy_macro"]["seed"]) == {0}
     (problem,) = files.problems
@@ -151,7 +151,7 @@ def test_both_threshold_policies_are_in_the_report(tmp_path: Path) -> None:
     store, (trial,) = Store.below(plan.study.output), plan.trials
     assert run_trial(trial.job).status == "done"
     assert verify(plan, store) == []
-    table = pd.read_csv(write_report(plan, store).csv)
+    table = pd.read_csv(write_report(plan, store).folder / "report.csv")
     arrays = store.trial(trial.id).scores()
     test = table[(table["split"] == "test") & (table["combination"] == "m0+m1")].set_index(
         "metric"

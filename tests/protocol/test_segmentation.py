@@ -27,7 +27,6 @@ from harness.protocol.metrics import metric
 from harness.protocol.seeds import Streams
 from harness.protocol.segmentation import confusion, counted, histogram, resized
 from harness.registry import METHODS
-from harness.report import write_report
 from harness.store import Store
 from harness.study.config import load_study
 from harness.study.plan import Plan, PlannedTrial
@@ -36,6 +35,7 @@ from harness.training.loop import EpochReport
 from harness.training.trial import run_trial
 from methods.sf_md import SFMD
 from tests.support.blocks import Blocks, install
+from tests.support.reports import write_report
 
 CPU = torch.device("cpu")
 DATA = Blocks()
@@ -342,7 +342,7 @@ def test_a_segmentation_trial_from_training_to_the_report(tmp_path: Path) -> Non
     assert files.problems == []
     first = [path.read_bytes() for path in files.paths]
     assert [path.read_bytes() for path in write_report(plan, store).paths] == first
-    table = pd.read_csv(files.csv, float_precision="round_trip")
+    table = pd.read_csv((files.folder / "report.csv"), float_precision="round_trip")
     for trial in plan.trials:
         assert_reported_as_predicted(trial, store, table[table["trial_id"] == trial.id])
     records = [s.trial(plan.trials[0].id).record() or {} for s in (store, other)]
@@ -421,7 +421,7 @@ def test_one_class_for_all_pixels_is_marked(tmp_path: Path) -> None:
     for cell in record["cells"]["test"].values():
         # IoU of class 1 is its share of the pixels, those of the two others are 0.
         assert cell == {"value": pytest.approx(100 * share / 3), "n": 7, "collapsed": True}
-    assert "†" in write_report(plan, store).markdown.read_text()
+    assert "†" in (write_report(plan, store).folder / "report.md").read_text()
 
 
 @pytest.mark.usefixtures("blocks")

@@ -33,9 +33,7 @@ from harness.errors import UserError
 from harness.protocol.combinations import lattice
 from harness.protocol.metrics import METRICS
 from harness.report import main as report_main
-from harness.report import write_report
 from harness.reporting.console import plain_lines, show
-from harness.reporting.contents import contents
 from harness.reporting.heatmap import draw, ink_on, shade
 from harness.reporting.markdown import markdown
 from harness.session import publish
@@ -44,6 +42,7 @@ from harness.study.plan import Plan
 from harness.tracking.mlflow.tracker import MLflowTracker
 from harness.training.trial import run_trial
 from tests.support.handmade import ENVIRONMENT, NAMES, N, ladder, planned, trial_of, write_trial
+from tests.support.reports import document_of, write_report
 
 ESCAPE = "\x1b"
 FILES = ("report.md", "report.csv", "heatmap.png", "report.html", "report.tex")
@@ -221,9 +220,9 @@ def run_report(plan: Plan, environment: dict[str, str]) -> subprocess.CompletedP
 
 def test_report_says_everything_a_reader_must_know(study: tuple[Plan, Store]) -> None:
     plan, store = study
-    text = write_report(
-        plan, store, ["study=quickstart", "seeds=[0,1]", *BELOW]
-    ).markdown.read_text()
+    text = (
+        write_report(plan, store, ["study=quickstart", "seeds=[0,1]", *BELOW]).folder / "report.md"
+    ).read_text()
     assert text.startswith("# quickstart on digits\n\nWhich fusion survives missing views?")
     data = section(text, "Data")
     assert "the digits are real handwriting; the three views are constructed" in data
@@ -280,7 +279,7 @@ def test_report_says_everything_a_reader_must_know(study: tuple[Plan, Store]) ->
 def test_every_heading_says_none_when_there_is_nothing(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "seeds=[0]", "methods=[sf_md]")
     write_trial(plan, store, "sf_md", 0, ladder(30))
-    text = write_report(plan, store).markdown.read_text()
+    text = (write_report(plan, store).folder / "report.md").read_text()
     for title in ("Holes", "Damaged trials", "Collapsed models", "Remarks of the trained models"):
         assert section(text, title).splitlines()[-1] == "none"
 
@@ -291,7 +290,7 @@ def test_equal_remarks_of_several_seeds_are_said_once(tmp_path: Path) -> None:
         write_trial(
             plan, store, "dmrnet", seed, ladder(30), remarks=["HCR never ran"] if seed != 1 else []
         )
-    text = markdown(contents(analyse(read(plan, store)), [], []))
+    text = markdown(document_of(analyse(read(plan, store))))
     assert section(text, "Remarks of the trained models") == "- dmrnet, seeds 0, 2: HCR never ran"
 
 
@@ -322,13 +321,15 @@ def test_regenerated_files_are_identical_in_another_process_and_another_folder(
     )
     assert [path.read_bytes() for path in files.paths] == first
     assert str(tmp_path) not in first[0].decode() and str(PROJECT) not in first[0].decode()
-    assert sorted(path.name for path in files.markdown.parent.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in (files.folder / "report.md").parent.iterdir()) == sorted(
+        FILES
+    )
 
 
 def test_csv_is_the_long_table(study: tuple[Plan, Store]) -> None:
     plan, store = study
     files = write_report(plan, store)
-    with files.csv.open(newline="") as stream:
+    with (files.folder / "report.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     # accuracy on val, test and test_last_epoch, its macro average on val and test
     assert len(rows) == 5 * (3 + 2) * 7
@@ -359,7 +360,7 @@ def test_synthetic_stands_beside_the_name_everywhere(
     )
     plan, store = planned(tmp_path)
     write_trial(plan, store, "sf_md", 0, ladder(30))
-    text = write_report(plan, store).markdown.read_text()
+    text = (write_report(plan, store).folder / "report.md").read_text()
     assert text.startswith("# quickstart on digits (synthetic)\n")
     for title in ("Data", "Result"):
         assert "digits (synthetic)" in section(text, title)
@@ -376,9 +377,7 @@ def test_reproduction_hides_folders_and_quotes_the_rest(study: tuple[Plan, Store
         "study=quickstart",
         "tracking.uri=http://x/y",
     ]
-    text = section(
-        markdown(contents(analyse(read(plan, store)), [], arguments)), "How to reproduce"
-    )
+    text = section(markdown(document_of(analyse(read(plan, store)), arguments)), "How to reproduce")
     assert text.splitlines()[1] == (
         "python -m harness.run study=quickstart 'methods=[sf_md,…/my_method.py]' dataset.root=YOUR_COPY"
     )
@@ -387,7 +386,7 @@ def test_reproduction_hides_folders_and_quotes_the_rest(study: tuple[Plan, Store
 def test_pipes_in_labels_do_not_break_the_table(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "methods=[{method: sf_md, label: 'a|b'}]", "seeds=[0]")
     write_trial(plan, store, "a|b", 0, ladder(30))
-    assert "| a\\|b   | 50.0" in markdown(contents(analyse(read(plan, store)), [], []))
+    assert "| a\\|b   | 50.0" in markdown(document_of(analyse(read(plan, store))))
 
 
 # ---------------------------------------------------------------------- heat map
@@ -430,7 +429,7 @@ def test_numbers_are_readable_on_every_colour() -> None:
 def test_a_study_of_one_value_can_be_drawn(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "seeds=[0]")
     write_trial(plan, store, "sf_md", 0, [30] * 7)
-    assert write_report(plan, store).heatmap.read_bytes().startswith(b"\x89PNG")
+    assert (write_report(plan, store).folder / "heatmap.png").read_bytes().startswith(b"\x89PNG")
 
 
 # ---------------------------------------------------------------------- command

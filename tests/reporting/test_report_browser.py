@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.report import write_report
 from tests.support.browser import chromium
 from tests.support.handmade import ladder, planned, write_trial
+from tests.support.reports import write_report
 
 pytestmark = pytest.mark.slow
 WIDE, PHONE = (1280, 900), (390, 844)
@@ -28,7 +28,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for label, start in (("sf_md", 24), ("hemis", 42), ("dmrnet", 6)):
         for seed in (0, 1, 2):
             write_trial(plan, store, label, seed, ladder(start))
-    return write_report(plan, store, ["study=quickstart"]).html
+    return write_report(plan, store, ["study=quickstart"]).folder / "report.html"
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from harness.report import main, watch
+from harness.report import main
+from harness.reporting.publish import RELOAD_SECONDS, follow, make_report
 from harness.store import write_json
+from harness.study.plan import Plan
 from tests.support.handmade import ladder, planned, trial_of, write_trial
 
 RELOAD = '<meta http-equiv="refresh"'
@@ -30,7 +32,11 @@ def test_the_report_grows_with_the_store(
 ) -> None:
     plan, store = planned(tmp_path, *ARGUMENTS)
     page = tmp_path / "quickstart" / "report.html"
-    watching = threading.Thread(target=watch, args=(plan, store, ARGUMENTS, 0.02), daemon=True)
+
+    def write(plans: Sequence[Plan]) -> Path:
+        return make_report(plans, store, ARGUMENTS).write(RELOAD_SECONDS).page
+
+    watching = threading.Thread(target=follow, args=([plan], store, write, 0.02), daemon=True)
     watching.start()
     time.sleep(0.2)
     assert not page.exists()

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from harness.reporting.combined_files import write_together
 
 from harness import report
 from harness.analysis.findings import Findings, analyse
@@ -23,6 +22,7 @@ from harness.analysis.statistics import AVERAGE
 from harness.cli import guarded
 from harness.errors import UserError
 from harness.reporting.answer import answer
+from harness.reporting.publish import follow, make_report
 from harness.store import Store
 from harness.study.config import load_study
 from harness.study.merged_plan import MergedPlan, grouped, load_studies, unlike
@@ -344,16 +344,12 @@ def test_the_report_of_several_follows_their_stores(
     ]
     store = Store.below(tmp_path / "runs")
     plans = [Plan(load_study([f"study={file}", f"output={tmp_path}/runs"])) for file in files]
-    groups, folder = grouped(plans), tmp_path / "runs" / "a+b"
-    page = folder / "report.html"
+    page = tmp_path / "runs" / "a+b" / "report.html"
 
-    def write() -> Path:
-        arguments = [f"study={','.join(files)}"]
-        return write_together(groups, store, folder, arguments, refresh=10).paths[0]
+    def write(current: Sequence[Plan]) -> Path:
+        return make_report(current, store, [f"study={','.join(files)}"]).write(refresh=10).page
 
-    watching = threading.Thread(
-        target=report.follow, args=([groups[0].plan], store, write, 0.02), daemon=True
-    )
+    watching = threading.Thread(target=follow, args=(plans, store, write, 0.02), daemon=True)
     watching.start()
     write_trial(plans[0], store, "sf_md", 0, ladder(24))
     end = time.monotonic() + 60
@@ -371,6 +367,7 @@ def test_the_report_of_several_follows_their_stores(
 
 
 def test_no_finished_trial_is_refused_by_the_function_too(tmp_path: Path) -> None:
-    groups = grouped([Plan(load_study([f"output={tmp_path}"]))])
-    with pytest.raises(UserError, match="none of quickstart has a finished trial"):
-        write_together(groups, Store.below(tmp_path), tmp_path / "x")
+    names = ("quickstart", "digits_claims")
+    plans = [Plan(load_study([f"study={name}", f"output={tmp_path}"])) for name in names]
+    with pytest.raises(UserError, match="none of quickstart, digits_claims has a finished trial"):
+        make_report(plans, Store.below(tmp_path))

@@ -14,7 +14,6 @@ from scipy import stats
 
 from harness.analysis.findings import analyse
 from harness.analysis.results import read
-from harness.report import write_report
 from harness.reporting.sections.search import search
 from harness.search.journal import with_winners
 from harness.search.plan import SearchPlan
@@ -23,6 +22,7 @@ from harness.session import Session
 from harness.store import Store
 from harness.study.merged_plan import MergedPlan
 from harness.study.plan import Plan
+from tests.support.reports import write_report
 from tests.support.searches import BIASED, GRID, search_below
 
 SPACE = (
@@ -135,7 +135,7 @@ def test_the_page_draws_curve_and_surface(reported: SearchPlan) -> None:
     assert "biased, best so far" in page and "shaspec, best so far" in page
     assert "The search: every point, and the best so far" in page
     again = write_report(with_winners(reported.plan), Store.below(reported.plan.study.output))
-    assert again.html.read_text() == page
+    assert (again.folder / "report.html").read_text() == page
 
 
 def test_a_report_of_several_studies_tells_of_every_search(

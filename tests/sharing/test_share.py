@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.report import write_report
 from harness.store import Store, file_sha256, only_holder, write_atomically, write_json
 from harness.study.config import load_study
 from harness.study.plan import Plan
@@ -24,6 +23,7 @@ from tests.support.archives import (
     snapshot,
 )
 from tests.support.handmade import ENVIRONMENT, ladder, planned, trial_of, write_trial
+from tests.support.reports import write_report
 
 ELSEWHERE = "## Where trials come from"
 
@@ -54,17 +54,20 @@ def test_a_store_exported_and_imported_elsewhere_is_reported_identically(
     assert imported(source.archive, elsewhere) == 0
     plan, _ = planned(elsewhere.root.parent, *ARGUMENTS)
     other = write_report(plan, elsewhere, COMMAND)
-    assert (
-        own.csv.read_bytes() == other.csv.read_bytes()
-        and own.latex.read_bytes() == other.latex.read_bytes()
+    assert (own.folder / "report.csv").read_bytes() == (
+        other.folder / "report.csv"
+    ).read_bytes() and (own.folder / "report.tex").read_bytes() == (
+        other.folder / "report.tex"
+    ).read_bytes()
+    assert (own.folder / "heatmap.png").read_bytes() == (other.folder / "heatmap.png").read_bytes()
+    assert (own.folder / "report.md").read_text() == without(
+        (other.folder / "report.md").read_text(), ELSEWHERE
     )
-    assert own.heatmap.read_bytes() == other.heatmap.read_bytes()
-    assert own.markdown.read_text() == without(other.markdown.read_text(), ELSEWHERE)
-    assert ELSEWHERE not in own.markdown.read_text()
+    assert ELSEWHERE not in (own.folder / "report.md").read_text()
     sha = file_sha256(source.archive)[:12]
     assert (
         f"- shared.zip (sha256 {sha}, by Ann, lab A): 4 trials, of sf_md, hemis\n- made in this store: 0"
-        in other.markdown.read_text()
+        in (other.folder / "report.md").read_text()
     )
 
 

@@ -22,13 +22,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.report import mirror_report, write_report
 from harness.store import Store
 from harness.study.plan import Plan
+from harness.tracking.mirror import mirror
 from harness.tracking.mlflow.addresses import LOCAL
 from harness.tracking.mlflow.tracker import MLflowTracker
 from tests.support.browser import chromium
 from tests.support.handmade import ladder, planned, write_trial
+from tests.support.reports import write_report
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +84,7 @@ def shown(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sh
     output = tmp_path_factory.mktemp("ui")
     plan, store = finished(output)
     tracker = MLflowTracker(plan)
-    mirror_report(tracker, write_report(plan, store))
+    mirror(tracker, write_report(plan, store))
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
     command = shlex.split(tracker.command())

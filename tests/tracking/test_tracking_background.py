@@ -19,10 +19,11 @@ from urllib.request import urlopen
 
 import pytest
 
-from harness.report import mirror_report, write_report
 from harness.study.plan import PlannedTrial
 from harness.tracking.background import BackgroundTracker
+from harness.tracking.mirror import mirror
 from harness.tracking.mlflow.tracker import MLflowTracker
+from tests.support.reports import write_report
 
 
 class Counting(MLflowTracker):
@@ -161,7 +162,7 @@ def test_a_real_server_shows_the_same_and_opens_with_the_command(
         served.train()
         for _ in range(2):
             served.mirror()
-            mirror_report(served.tracker, write_report(served.plan, served.store))
+            mirror(served.tracker, write_report(served.plan, served.store))
         for trial in served.plan.trials:
             here, there = mirrored.run(trial), served.run(trial)
             assert there.data.params == here.data.params

@@ -17,21 +17,23 @@ import numpy as np
 import pytest
 
 from harness.protocol.combinations import lattice
-from harness.report import ReportFiles, mirror_report, write_report
+from harness.reporting.write import Report
+from harness.tracking.mirror import mirror
 from harness.tracking.mlflow import saved_views as tracking_views
 from harness.tracking.mlflow.runs import _set_tags, remove_other_rows
 from harness.tracking.mlflow.saved_views import LONGEST, saved_views
 from harness.tracking.mlflow.trial_facts import final_curves, final_metrics
+from tests.support.reports import write_report
 
 KEYS = [combination.key for combination in lattice(("thumb", "spectrum", "profile"))]
 METHODS, SEEDS = ("sf_md", "dmrnet"), (0, 1)
 RUN_PAGE = re.compile(r"#/experiments/(\d+)/runs/([0-9a-f]{32})")
 
 
-def compare(study: Any) -> ReportFiles:
+def compare(study: Any) -> Report:
     """What a finished run of a study does at its end."""
     files = write_report(study.plan, study.store)
-    mirror_report(study.tracker, files)
+    mirror(study.tracker, files)
     return files
 
 
@@ -285,7 +287,7 @@ def test_comparing_again_adds_nothing_and_keeps_every_run(
     if lost == "offsets":
         for offset in (compared.study.folder / "tracking").glob("*/*.json"):
             offset.unlink()
-    mirror_report(
+    mirror(
         study("compared", f"methods=[{','.join(METHODS)}]", "seeds=[0,1]").tracker,
         compared.files_of_report,
     )
