@@ -36,6 +36,7 @@ from harness.report import main as report_main
 from harness.reporting.console import plain_lines, show
 from harness.reporting.heatmap import draw, ink_on, shade
 from harness.reporting.markdown import markdown
+from harness.reporting.publish import make_report
 from harness.session import publish
 from harness.store import Store, write_json
 from harness.study.plan import Plan
@@ -309,7 +310,7 @@ def test_regenerated_files_are_identical_in_another_process_and_another_folder(
         plan, {"PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo", "PYTHONIOENCODING": "ascii"}
     )
     assert "70.0 ? 7.1" in done.stdout  # an encoding without the character is no reason to fail
-    second = [(plan.study.folder / name).read_bytes() for name in FILES]
+    second = [path.read_bytes() for path in make_report([plan], store).paths]
     assert first == second
     elsewhere = tmp_path / "moved" / "there"
     shutil.copytree(store.root, elsewhere / "store")

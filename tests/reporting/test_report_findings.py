@@ -19,10 +19,10 @@ from harness.analysis.findings import Findings, analyse
 from harness.analysis.results import read
 from harness.analysis.statistics import AVERAGE
 from harness.paper import published_numbers as reference
+from harness.paper.findings import paper_findings
 from harness.paper.published_numbers import Beside, Published
 from harness.reporting.answer import answer, caveats, listed, separation
 from harness.reporting.console import plain_lines, show
-from harness.reporting.contents import contents
 from harness.reporting.document import Bullets, Paragraph, Section, Strong, Table
 from harness.reporting.sections.comparison import differences, p_value, ranking, result
 from harness.reporting.sections.published_numbers import published
@@ -31,6 +31,7 @@ from harness.reporting.sections.robustness import cost, robustness
 from harness.store import Store
 from harness.study.plan import Plan
 from tests.support.handmade import LADDER, NAMES, N, ladder, planned, write_trial
+from tests.support.reports import document_of
 
 SEEDS = (0, 1, 2)
 FAR = {"sf_md": 24, "hemis": 42, "dmrnet": 6}
@@ -356,15 +357,19 @@ def test_published_stands_beside_and_is_never_ranked(tmp_path: Path) -> None:
         Beside(cell("hemis", "50.00"), 70.0, 3, (66.0, 74.0), ()),
         Beside(cell("sf_md", "48.25", "thumb"), 50.0, 3, None, (wrong,)),
     )
-    found = dataclasses.replace(found, published=beside, reservations=("the paper says nothing",))
-    averages, cells = (block for block in published(found).blocks if isinstance(block, Table))
+    paper = dataclasses.replace(
+        paper_findings(found), published=beside, reservations=("the paper says nothing",)
+    )
+    averages, cells = (
+        block for block in published(found, paper).blocks if isinstance(block, Table)
+    )
     assert averages.rows == (
         ("accuracy", "sf_md", "average", "66.10", "65.00", "−1.10", "yes", wrong),
         ("accuracy", "lcr", "average", "99.00", "–", "–", "–", ""),
         ("accuracy", "hemis", "average", "50.00", "70.00", "+20.00", "no", ""),
     )
     assert cells.rows == (("accuracy", "sf_md", "thumb", "48.25", "50.00", "+1.75", "–", ""),)
-    assert "the paper says nothing" in notes(published(found))
+    assert "the paper says nothing" in notes(published(found, paper))
     assert [row[0] for row in only_table(ranking(found)).rows] == ["hemis", "sf_md"]
 
 
@@ -386,21 +391,26 @@ def test_published_within_our_interval(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "paper.csv").write_text("\n".join([",".join(reference.COLUMNS), *lines]) + "\n")
     cells = reference.load(tmp_path / "paper.csv")
     real = reference.published
-    monkeypatch.setattr(reference, "published", lambda table, dataset: real(table, dataset, cells))
+    monkeypatch.setattr(
+        "harness.paper.findings.published", lambda table, dataset: real(table, dataset, cells)
+    )
     found = analyse(
         read(*written(tmp_path, {"sf_md": 30, "hemis": 33}, SEEDS, "published_table=1"))
     )
-    assert [one.within for one in found.published] == [True, False, False]
-    assert found.published[0].interval == pytest.approx((low, high), abs=1e-6)
-    assert any("does not say over how many runs" in line for line in found.reservations)
+    paper = paper_findings(found)
+    assert [one.within for one in paper.published] == [True, False, False]
+    assert paper.published[0].interval == pytest.approx((low, high), abs=1e-6)
+    assert any("does not say over how many runs" in line for line in paper.reservations)
 
 
 def test_a_paper_without_values_for_these_data(tmp_path: Path) -> None:
     found = analyse(read(*written(tmp_path, {"sf_md": 30}, SEEDS, "published_table=1")))
-    (block,) = published(found).blocks
+    (block,) = published(found, paper_findings(found)).blocks
     assert block == Paragraph("Table 1 of the paper has no values for digits.")
     found.results.plan.study.published_table = None
-    assert published(found).blocks == (Paragraph("The paper has no table for this study."),)
+    assert published(found, paper_findings(found)).blocks == (
+        Paragraph("The paper has no table for this study."),
+    )
 
 
 # ---------------------------------------------------------------------- the whole
@@ -409,7 +419,7 @@ def test_a_paper_without_values_for_these_data(tmp_path: Path) -> None:
 def test_contents_stand_in_their_order(tmp_path: Path) -> None:
     titles = [
         section.title
-        for section in contents(findings_of(tmp_path, {"sf_md": 30, "hemis": 33}), [], []).sections
+        for section in document_of(findings_of(tmp_path, {"sf_md": 30, "hemis": 33})).sections
     ]
     order = [
         "Answer",
@@ -459,7 +469,11 @@ def test_claims_of_one_seed_say_what_they_cannot_say(tmp_path: Path) -> None:
     (tmp_path / "many").mkdir()
     many, one = findings_of(tmp_path / "many", FAR), findings_of(tmp_path, FAR, (0,))
     said = [
-        [block.text for block in claims(found).blocks if isinstance(block, Paragraph)]
+        [
+            block.text
+            for block in claims(found, paper_findings(found)).blocks
+            if isinstance(block, Paragraph)
+        ]
         for found in (many, one)
     ]
     assert (

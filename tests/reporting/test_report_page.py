@@ -249,7 +249,10 @@ DOCUMENT = Document(
         ),
         Section(
             "Seen",
-            (Figure("n", "<svg></svg>", "t & u", "n.png"), Figure("o", "<svg></svg>", "only here")),
+            (
+                Figure("n", "<svg>{}</svg>".format, "t & u", "n.png"),
+                Figure("o", "<svg>{}</svg>".format, "only here"),
+            ),
         ),
     ),
 )

@@ -143,9 +143,11 @@ def test_a_report_of_several_studies_tells_of_every_search(
 ) -> None:
     other = search_below(tmp_path, *GRID, "search.seeds=[7]")
     merged = MergedPlan([with_winners(reported.plan), replace_name(other.plan, "other")])
-    findings = analyse(read(merged, Store.below(reported.plan.study.output)))
-    assert [one.subject.row.label for one in findings.searches] == ["biased", "shaspec", "dmrnet"]
-    shown = search(findings)
+    store = Store.below(reported.plan.study.output)
+    findings = analyse(read(merged, store))
+    searches = [found for plan in merged.members for found in find_searches(plan, store)]
+    assert [one.subject.row.label for one in searches] == ["biased", "shaspec", "dmrnet"]
+    shown = search(findings, searches)
     text = str(shown)
     assert (
         "points of biased 4 with 2 tuning seeds; of shaspec 2 with 2 tuning seeds; of dmrnet 4 with 1 tuning seeds"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.analysis.findings import Findings
-from harness.paper.findings import PaperFindings, paper_findings
+from harness.paper.findings import paper_findings
 from harness.reporting.contents import contents
 from harness.reporting.document import Document
 from harness.reporting.publish import make_report
@@ -24,8 +24,3 @@ def document_of(findings: Findings, arguments: Sequence[str] = ()) -> Document:
     """The report of one study without damaged trials, as data."""
     group = StudyGroup([findings.results.plan], findings, paper_findings(findings), (), ())
     return contents(group.name, [group], arguments)
-
-
-def of_paper(findings: Findings) -> PaperFindings:
-    """What the paper adds to findings."""
-    return paper_findings(findings)

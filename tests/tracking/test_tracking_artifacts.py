@@ -137,7 +137,8 @@ def test_on_a_server_the_report_links_to_runs(mirrored: Any) -> None:
         ("http://host:5000/#/experiments/7/runs/bbb", "bbb"),
     ]
     assert "[bbb](http://host:5000/#/experiments/7/runs/bbb)" in markdown(document)
-    assert '<a href="http' not in html(Document("t", "d", (runs(results, where, None),)))
+    here = Document("t", "d", (runs(results, where.tracked(None)),))
+    assert '<a href="http' not in html(here) and "Runs in MLflow" in html(here)
     # Folders of a machine are still taken out of everything else.
     assert "home" not in markdown(
         Document("t", "d", (section("x", table(["a"], [["/home/me/file"]])),))

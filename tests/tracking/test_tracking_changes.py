@@ -183,7 +183,7 @@ def test_stale_and_relabelled_trials_are_described_anew(
     stale = study("stale", "seeds=[1]")
     stale.train()
     stale.mirror()
-    monkeypatch.setattr("harness.training.trial.code_hash", lambda *classes: "0123456789abcdef")
+    monkeypatch.setattr("harness.training.spec.code_hash", lambda *classes: "0123456789abcdef")
     renamed = study("stale", "seeds=[1]", "methods=[{method: sf_md, label: baseline}]")
     renamed.mirror()
     run = renamed.run()
