@@ -30,7 +30,7 @@ from harness.analysis.statistics import (
 from harness.paper import published_numbers as reference
 from harness.paper.claims import Claim, claims
 from harness.paper.published_numbers import Beside, Interval
-from harness.search.results import RowFound, find_searches
+from harness.search.results import SearchResult, find_searches
 from harness.views import Array, histograms, mean_variances, views_table
 
 SUMMARIES = (AVERAGE, WORST)
@@ -77,7 +77,7 @@ class Findings:
     viewed: pd.DataFrame
     distances: Mapping[str, Array]
     claims: Sequence[Claim]
-    searches: Sequence[RowFound] = ()
+    searches: Sequence[SearchResult] = ()
 
     @cached_property
     def ranked(self) -> list[str]:

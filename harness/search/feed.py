@@ -1,5 +1,6 @@
-"""The search behind a scheduler: Optuna says which points, the store says which of their trials are
-done, and both may be killed.
+"""The search as a source of trials: Optuna says which points, the store which are done.
+
+Both may be killed.
 
 A point is one Optuna trial; it hands out one trial per tuning seed and is told their mean on val
 when the last is over, or that it failed as soon as one of them has. What a sampler suggests depends
@@ -21,11 +22,11 @@ from harness.search.journal import (
     SEEDS,
     TRIALS,
     delete_study,
+    evaluated_points,
     open_study,
     quietly,
     sample,
     suggested,
-    told,
     writable,
 )
 from harness.search.plan import SearchPlan, Subject
@@ -66,8 +67,9 @@ class RowSearch:
         )
 
     def advance(self) -> list[PlannedTrial]:
-        """Ask for what may follow and tell what is over; the trials to run, each behind those that
-        it needs.
+        """Ask for what may follow and tell what is over.
+
+        Returns the trials to run, each behind those that it needs.
         """
         while True:
             # In this order: what is asked for together must not depend on what the store already
@@ -107,9 +109,7 @@ class RowSearch:
                 self._begin(self.study.ask())
 
     def _following(self, number: int) -> Point:
-        """The next point: of those known beforehand the first that is not there, else what the
-        sampler suggests.
-        """
+        """The next listed point that is not there yet, else what the sampler suggests."""
         there = [trial.params for trial in self._asked()]
         listed = (point for point in self.search.listed(self.subject) if point not in there)
         found = next(listed, None)
@@ -131,9 +131,7 @@ class RowSearch:
         self.open[asked.number] = _Open(asked, trials, self.search.stages_of(self.subject, point))
 
     def _tell(self, point: _Open) -> bool:
-        """Tell the mean when all trials are there, or why one of them failed; whether the point is
-        over.
-        """
+        """Tell Optuna the mean or the failure, once it is known; whether the point is over."""
         from optuna.trial import TrialState
 
         states = [
@@ -191,8 +189,9 @@ class SearchFeed:
 
     @property
     def remaining(self) -> int:
-        """How many trials are still to run, if each point that is not over runs all that are not
-        done.
+        """How many trials are still to run, at most.
+
+        Points that are not asked for yet count with all their seeds.
         """
         seeds = len(self.search.config.seeds)
         unasked = sum(row.missing - len(row.open) for row in self._rows)
@@ -226,9 +225,9 @@ class SearchFeed:
 
 def _set_aside(search: SearchPlan, rerun: str, storage: Any) -> None:
     """Forget the failed or stale trials of the search, and what was told of their rows."""
-    found, store = told(search), Store.below(search.plan.study.output)
+    found, store = evaluated_points(search), Store.below(search.plan.study.output)
     for subject in search.subjects:
-        points = [told_point.point for told_point in found[subject]]
+        points = [evaluated.point for evaluated in found[subject]]
         trials = [
             t
             for point in points

@@ -1,6 +1,4 @@
-"""What lies beside a trial's numbers in MLflow: the data as an input, deployable weights; and the
-report's links.
-"""
+"""What a trial has beside numbers in MLflow: data, deployable weights; the report's links."""
 
 from __future__ import annotations
 
@@ -137,7 +135,7 @@ def test_on_a_server_the_report_links_to_runs(mirrored: Any) -> None:
         ("http://host:5000/#/experiments/7/runs/bbb", "bbb"),
     ]
     assert "[bbb](http://host:5000/#/experiments/7/runs/bbb)" in markdown(document)
-    assert '<a href="http' not in html(Document("t", "d", (runs(results, where, None),)))
+    assert '<a href="http' not in html(Document("t", "d", (runs(results, where.tracked(None)),)))
     # Folders of a machine are still taken out of everything else.
     assert "home" not in markdown(
         Document("t", "d", (section("x", table(["a"], [["/home/me/file"]])),))
