@@ -36,8 +36,6 @@ class ProgressView:
     """Counts epochs over all trials; subclasses show them.
 
     A context manager and an observer of trials.
-
-    A context manager and an observer of trials.
     """
 
     def __init__(self, trials: int, epochs: int, metric: str) -> None:
@@ -191,8 +189,6 @@ def progress_view(trials: int, epochs: int, metric: str) -> ProgressView:
 @contextmanager
 def preparation_view() -> Iterator[Callable[[str, int, int], None]]:
     """How far each array of the prepared data is.
-
-    Bars on a terminal, otherwise a line at its end and every ten seconds.
 
     Bars on a terminal, otherwise a line at its end and every ten seconds.
     """

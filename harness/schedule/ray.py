@@ -147,8 +147,6 @@ def listener(by_id: Mapping[str, PlannedTrial], observer: Observer) -> Any:
     """A Tune callback that speaks to our observer.
 
     Built here, so that importing this module does not import Ray.
-
-    Built here, so that importing this module does not import Ray.
     """
     from ray import tune
 
@@ -207,8 +205,6 @@ def listener(by_id: Mapping[str, PlannedTrial], observer: Observer) -> Any:
 @contextmanager
 def cluster(resources: ResourcesConfig, folder: Path) -> Iterator[Path]:
     """Connect to the given cluster, or start one of our own with a private folder.
-
-    Yields Tune's storage path.
 
     Yields Tune's storage path.
 

@@ -95,12 +95,12 @@ class RowSearch:
         config, subject = self.search.config, self.subject
         learned = not subject.listed and config.sampler == "tpe"
         while (number := len(self._asked())) < subject.points:
-            # Points that learn: fill up a group, and begin the next when all of the last are told.
-            if (
-                (number % config.parallel == 0 and self.open)
-                if learned
-                else len(self.open) >= config.parallel
-            ):
+            if learned:
+                # Fill up a group, and begin the next one when all of the last have their values.
+                full = number % config.parallel == 0 and bool(self.open)
+            else:
+                full = len(self.open) >= config.parallel
+            if full:
                 return
             if len(self.study.get_trials(deepcopy=False)) == number:
                 # One line of the journal: a killed driver leaves either no point or a whole one.
@@ -134,9 +134,7 @@ class RowSearch:
         """Tell Optuna the mean or the failure, once it is known; whether the point is over."""
         from optuna.trial import TrialState
 
-        states = [
-            self.store.state(trial.id, trial.job.code(), test=False) for trial in point.trials
-        ]
+        states = [self._state(trial) for trial in point.trials]
         if "failed" in states:
             _note(point.asked, REASON, self._why(point.trials[states.index("failed")]))
             self.study.tell(point.asked.number, state=TrialState.FAIL)
@@ -156,11 +154,11 @@ class RowSearch:
     def _to_run(self, point: _Open) -> list[PlannedTrial]:
         """Those of a point's trials that are not done, each behind what it needs."""
         wanted = [*point.needed, *point.trials]
-        return [
-            t
-            for t in wanted
-            if self.store.state(t.id, t.job.code(), test=False) in {"new", "started"}
-        ]
+        return [trial for trial in wanted if self._state(trial) in {"new", "started"}]
+
+    def _state(self, trial: PlannedTrial) -> str:
+        """What the store holds of a trial, of which a search needs val only."""
+        return self.store.state(trial.id, trial.job.code(), test=False)
 
 
 def _note(asked: Trial, name: str, value: Any) -> None:
@@ -228,13 +226,16 @@ def _set_aside(search: SearchPlan, rerun: str, storage: Any) -> None:
     found, store = evaluated_points(search), Store.below(search.plan.study.output)
     for subject in search.subjects:
         points = [evaluated.point for evaluated in found[subject]]
-        trials = [
-            t
-            for point in points
-            for t in [*search.stages_of(subject, point), *search.trials_of(subject, point)]
+        trials: dict[str, PlannedTrial] = {}
+        for point in points:
+            trials |= {trial.id: trial for trial in search.stages_of(subject, point)}
+            trials |= {trial.id: trial for trial in search.trials_of(subject, point)}
+        again = [
+            trial.id
+            for trial in trials.values()
+            if store.state(trial.id, trial.job.code(), test=False) == rerun
         ]
-        again = [t.id for t in trials if store.state(t.id, t.job.code(), test=False) == rerun]
-        for trial_id in dict.fromkeys(again):
+        for trial_id in again:
             store.set_aside(trial_id)
         if again:
             delete_study(search, subject, storage)

@@ -227,21 +227,13 @@ def winners(search: SearchPlan) -> list[Row]:
 
     A winner that the study has already stays what it is called, and is not among them.
     """
-    found = [
-        (subject, points)
-        for subject, points in evaluated_points(search).items()
-        if len(points) >= subject.points
-    ]
-    chosen = [
-        (subject, best(points[: subject.points], metric(search.plan.spec.metric)))
-        for subject, points in found
-    ]
-    rows = [subject.winner(point.point) for subject, point in chosen if point is not None]
-    known = [
-        (row.kind, row.hparams)
-        for row in search.plan.rows
-        if row.label not in {row.label for row in rows}
-    ]
+    chosen_by, rows = metric(search.plan.spec.metric), list[Row]()
+    for subject, points in evaluated_points(search).items():
+        if len(points) >= subject.points:
+            point = best(points[: subject.points], chosen_by)
+            rows += [subject.winner(point.point)] if point is not None else []
+    labels = {row.label for row in rows}
+    known = [(row.kind, row.hparams) for row in search.plan.rows if row.label not in labels]
     return [row for row in rows if (row.kind, row.hparams) not in known]
 
 

@@ -177,15 +177,13 @@ def find_searches(plan: Plan, store: Store) -> list[SearchResult]:
     if search is None:
         return []
     optuna_studies = dict(studies(search))
-    return [
-        SearchResult(
-            search,
-            subject,
-            tuple(_scored(search, subject, point, store) for point in points),
-            importances(optuna_studies[subject]) if subject in optuna_studies else {},
-        )
-        for subject, points in evaluated_points(search).items()
-    ]
+    results = []
+    for subject, points in evaluated_points(search).items():
+        scored = tuple(_scored(search, subject, point, store) for point in points)
+        study = optuna_studies.get(subject)
+        importance = importances(study) if study is not None else {}
+        results.append(SearchResult(search, subject, scored, importance))
+    return results
 
 
 def _scored(

@@ -119,8 +119,6 @@ class BackgroundTracker:
         """The trial that has waited longest; None at the end.
 
         Blocks until one is due.
-
-        Blocks until one is due.
         """
         with self._wake:
             while not self._broken:

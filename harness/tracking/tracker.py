@@ -23,8 +23,6 @@ class TrackingError(UserError):
     """A tracker could not be reached or refused; the store is untouched.
 
     The message is one sentence with the reason and the way to replay.
-
-    The message is one sentence with the reason and the way to replay.
     """
 
 

@@ -103,8 +103,6 @@ def _linked(artifacts: str, weights: Path) -> bool:
 
     Not every file system has second names.
 
-    Not every file system has second names.
-
     The store replaces files and never writes into one, so that both names keep the same bytes.
     """
     place = urlparse(artifacts)

@@ -34,8 +34,6 @@ def mirror_comparison(
     """Bring rows, descriptions and views up to the findings; where everything is.
 
     ``ended``: when the last result came, in milliseconds.
-
-    ``ended``: when the last result came, in milliseconds.
     """
     plan = findings.results.plan
     data, counts, trial = plan.spec, plan.dataset.counts(), plan.trials[0]
@@ -61,8 +59,6 @@ def mirror_comparison(
 
 def _parents(findings: Findings, rows: Mapping[str, str]) -> dict[str, str]:
     """Trial id -> the run of its row.
-
-    A model that only serves others lies below the row that needs it.
 
     A model that only serves others lies below the row that needs it.
     """

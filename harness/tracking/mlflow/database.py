@@ -90,8 +90,6 @@ def is_complete(path: Path) -> bool:
 
     Raises sqlite3.OperationalError while it is locked.
 
-    Raises sqlite3.OperationalError while it is locked.
-
     The last step of MLflow's creation is the row of the default experiment, so both tables must
     hold something.
     """
@@ -102,28 +100,23 @@ def is_complete(path: Path) -> bool:
         sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS)
     ) as database:
         try:
-            tables = {
-                name
-                for (name,) in database.execute(
-                    "SELECT name FROM sqlite_master WHERE type = 'table'"
-                )
-            }
-            filled = [
-                table in tables
-                and database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
-                for table in ("alembic_version", "experiments")
-            ]
+            return _holds(database, "alembic_version") and _holds(database, "experiments")
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError:
             return False
-    return all(filled)
+
+
+def _holds(database: sqlite3.Connection, table: str) -> bool:
+    """Whether a table is there and has a row."""
+    there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    if database.execute(there, (table,)).fetchone() is None:
+        return False
+    return database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
 
 
 def ensure_database(path: Path, artifacts: Path) -> None:
     """Make sure that ``path`` is a complete MLflow database.
-
-    A file that is none is moved aside, under a name that says so.
 
     A file that is none is moved aside, under a name that says so.
     """
@@ -141,8 +134,6 @@ def ensure_database(path: Path, artifacts: Path) -> None:
 
 def ensure_usable(path: Path, artifacts: Path) -> None:
     """The same for a file that a user named, which is created when absent.
-
-    UserError when it is something else than MLflow's.
 
     UserError when it is something else than MLflow's.
     """

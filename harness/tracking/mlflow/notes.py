@@ -65,27 +65,21 @@ def study_note(findings: Findings, problems: Sequence[str], where: Addresses) ->
 def row_note(findings: Findings, label: str, where: Addresses) -> str:
     """What stands on a row's run: each combination, its spread and difference, and the trials."""
     comparison, planned = findings.comparison, findings.comparison.planned
-    header = [
-        "present",
-        f"{comparison.metric.name}",
-        *([f"minus {findings.baseline}"] if findings.baseline else []),
-    ]
+    header = ["present", comparison.metric.name]
+    if findings.baseline:
+        header.append(f"minus {findings.baseline}")
     names = [*comparison.combinations, "average", "worst"]
-    summaries = dict(zip(names, comparison.row(label), strict=True))
-    minus = {name: _difference(findings, label, name) for name in names}
-    rows = [
-        [
-            name,
-            str(shown(summary, planned, comparison.metric)),
-            *([minus[name]] if findings.baseline else []),
-        ]
-        for name, summary in summaries.items()
-    ]
-    trials = [
-        f"[{done.trial.job.name.removeprefix(label).strip()}]({where.run(where.trials[done.trial.id])})"
-        for done in findings.results.of(label)
-        if done.trial.id in where.trials
-    ]
+    rows = []
+    for name, summary in zip(names, comparison.row(label), strict=True):
+        row = [name, str(shown(summary, planned, comparison.metric))]
+        if findings.baseline:
+            row.append(_difference(findings, label, name))
+        rows.append(row)
+    trials = []
+    for done in findings.results.of(label):
+        if done.trial.id in where.trials:
+            name = done.trial.job.name.removeprefix(label).strip()
+            trials.append(f"[{name}]({where.run(where.trials[done.trial.id])})")
     parts = [
         f"**{label}** on {metric_sentence(findings.results)}: mean over seeds.",
         "\n".join(_narrow(header, rows)),
@@ -129,8 +123,6 @@ def _table(findings: Findings, where: Addresses) -> str:
     """The whole comparison, best first where it is ranked.
 
     Each row has its rank, average, worst case and every combination.
-
-    Each row has its rank, average, worst case and every combination.
     """
     grid = main_grid(findings.results, findings.comparison)
     places = (
@@ -158,8 +150,6 @@ def _table(findings: Findings, where: Addresses) -> str:
 
 def _narrow(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table without padding.
-
-    It is rendered, its length is limited, and MLflow leaves no room between columns.
 
     It is rendered, its length is limited, and MLflow leaves no room between columns.
     """

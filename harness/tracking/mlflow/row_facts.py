@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
@@ -91,8 +91,6 @@ class RowFacts:
         """A hash of all points.
 
         MLflow can neither move nor remove one, so another content needs another run.
-
-        MLflow can neither move nor remove one, so another content needs another run.
         """
         points = {name: [[0, value]] for name, value in self.metrics.items()} | self.curves
         text = json.dumps([self.at, points], sort_keys=True)
@@ -101,8 +99,6 @@ class RowFacts:
 
 def read_rows(findings: Findings) -> list[RowFacts]:
     """The rows with a finished trial, best first where they are ranked.
-
-    So the newest run is the best row's.
 
     So the newest run is the best row's.
     """
@@ -133,7 +129,7 @@ def _row(findings: Findings, row: Row, at: int) -> RowFacts:
     params = dict(flattened(asdict(spec)))
     return RowFacts(
         label=row.label,
-        status="FINISHED" if not states else "FAILED" if states == {"failed"} else "RUNNING",
+        status=_status(states),
         at=at,
         tags=_tags(findings, row, trials),
         params={name: text for name, text in params.items() if not name.startswith(OF_ONE_TRIAL)},
@@ -145,6 +141,13 @@ def _row(findings: Findings, row: Row, at: int) -> RowFacts:
         ),
         curves=_curves(findings, trials, row),
     )
+
+
+def _status(states: Collection[str]) -> str:
+    """MLflow's status of a row whose trials without a result have these states."""
+    if not states:
+        return "FINISHED"
+    return "FAILED" if set(states) == {"failed"} else "RUNNING"
 
 
 # ---------------------------------------------------------------------- text columns
@@ -211,8 +214,6 @@ def _against_baseline(findings: Findings, label: str) -> dict[str, str]:
 
 def _cells(findings: Findings, label: str) -> dict[str, str]:
     """Each combination as the report prints it, and its difference from the baseline.
-
-    MLflow itself prints all digits of a metric.
 
     MLflow itself prints all digits of a metric.
     """
@@ -306,8 +307,6 @@ def _cost(trials: Sequence[Finished]) -> dict[str, float]:
 
 def _curves(findings: Findings, trials: Sequence[Finished], row: Row) -> dict[str, Curve]:
     """Learning curves averaged over seeds, and the metric by number of present modalities.
-
-    None where a curve has no meaning.
 
     None where a curve has no meaning.
     """

@@ -58,8 +58,6 @@ def mirror_row_run(
 
     A run with other points goes to MLflow's trash.
 
-    A run with other points goes to MLflow's trash.
-
     ``finish`` adds to a new run what is no point.
     """
     runs = _search(client, experiment, "tags.kind = 'row'")
@@ -94,8 +92,6 @@ def remove_other_rows(client: Any, experiment: str, labels: Sequence[str]) -> No
 
 def place_below(client: Any, experiment: str, parents: Mapping[str, str]) -> dict[str, str]:
     """Put each trial's run below its row's; the ids of the trials' runs by trial id.
-
-    ``parents``: trial id -> run id of the row.
 
     ``parents``: trial id -> run id of the row.
     """
@@ -134,8 +130,6 @@ def mirror_study_run(
 
     ``at``: the last moment of training, in milliseconds.
 
-    ``at``: the last moment of training, in milliseconds.
-
     It begins there, too: the newest run is the first that MLflow shows.
     """
     run = find_study(client, experiment, name, at)
@@ -157,8 +151,6 @@ def find_experiment(client: Any, name: str, artifacts: str | None) -> str:
 
 def _find_trial(client: Any, experiment: str, facts: TrialFacts, previous: str | None) -> Any:
     """The run of this training of the trial, created if need be.
-
-    Runs that it replaces go to MLflow's trash.
 
     Runs that it replaces go to MLflow's trash.
     """

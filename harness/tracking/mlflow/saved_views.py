@@ -43,8 +43,6 @@ class SavedView:
         """The value of the experiment's tag.
 
         ``created`` in milliseconds orders the list of views.
-
-        ``created`` in milliseconds orders the list of views.
         """
         text = json.dumps(
             {

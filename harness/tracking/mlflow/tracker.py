@@ -83,8 +83,6 @@ class MLflowTracker(Tracker):
         """Bring MLflow up to what the store knows of a trial.
 
         A trial appears with its first finished epoch.
-
-        A trial appears with its first finished epoch.
         """
         facts = read_facts(self.study.name, trial, self.store)
         if facts is None:
@@ -199,8 +197,6 @@ class MLflowTracker(Tracker):
     @contextmanager
     def _connected(self) -> Iterator[tuple[Any, str]]:
         """The client and the experiment's id, one caller at a time.
-
-        MLflow cannot find or create a run in one step.
 
         MLflow cannot find or create a run in one step.
         """

@@ -131,8 +131,6 @@ def test_values(record: Json) -> dict[str, float]:
     """Combination -> value on test, in the lattice's order.
 
     Combinations that no sample has are left out.
-
-    Combinations that no sample has are left out.
     """
     cells = record["cells"]["test"]
     return {
