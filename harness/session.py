@@ -52,7 +52,7 @@ class Session:
             return SOME_FAILED if failed else DONE
 
     def _searches(self) -> bool:
-        """Whether the study has a search that is not over, or of which ``rerun`` may ask for more."""
+        """Whether the search is not over, or ``rerun`` may ask for more of it."""
         search = search_plan(self.plan)
         return search is not None and (self.plan.study.rerun is not None or not is_over(search))
 

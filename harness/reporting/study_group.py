@@ -9,7 +9,7 @@ from harness.analysis.findings import Findings, analyse
 from harness.analysis.results import Results, read, verify
 from harness.paper.findings import PaperFindings, paper_findings
 from harness.reporting.sections.runs import TrackedRuns
-from harness.search.results import RowFound, find_searches, search_problems
+from harness.search.results import SearchResult, find_searches, search_problems
 from harness.store import Store
 from harness.study.merged_plan import Group
 from harness.study.plan import Plan
@@ -31,7 +31,7 @@ class StudyGroup:
     plans: Sequence[Plan]
     findings: Findings
     paper: PaperFindings
-    searches: Sequence[RowFound]
+    searches: Sequence[SearchResult]
     problems: Sequence[str]
     tracked: TrackedRuns | None = None
 

@@ -1,4 +1,4 @@
-"""What an executor is, what it hands back and what it is given: a list of trials, or a source of them.
+"""What an executor is, what it is given (trials, or a source of them) and who observes it.
 
 Executors implement ``Executor`` (schedule/local.py, schedule/ray.py) and are listed by name in
 schedule/registry.py; schedule/driver.py calls them.
@@ -76,7 +76,7 @@ class Executor(ABC):
 
 
 class TrialList:
-    """A fixed list of trials as a source; a trial is handed out when those before its wave ended."""
+    """A fixed list of trials as a source; the second wave waits for the end of the first."""
 
     def __init__(self, trials: Sequence[PlannedTrial]) -> None:
         self.blocked: list[Outcome] = []

@@ -33,8 +33,9 @@ class _Running:
 
 
 class ProgressView:
-    """Counts epochs over all trials; subclasses show them. A context manager and a schedule
-    observer.
+    """Counts epochs over all trials; subclasses show them.
+
+    A context manager and an observer of trials.
     """
 
     def __init__(self, trials: int, epochs: int, metric: str) -> None:
@@ -103,7 +104,8 @@ class PlainProgress(ProgressView):
         if time.monotonic() - state.printed >= PLAIN_INTERVAL_SECONDS:
             state.printed = time.monotonic()
             self._say(
-                f"{trial.job.name}: epoch {epoch + 1}/{epochs}, val {self.metric} {value:.2f}{_eta(self.remaining())}"
+                f"{trial.job.name}: epoch {epoch + 1}/{epochs}, "
+                f"val {self.metric} {value:.2f}{_eta(self.remaining())}"
             )
 
     def finished(self, trial: PlannedTrial, outcome: Outcome) -> None:
@@ -186,8 +188,9 @@ def progress_view(trials: int, epochs: int, metric: str) -> ProgressView:
 
 @contextmanager
 def preparation_view() -> Iterator[Callable[[str, int, int], None]]:
-    """How far each array of the prepared data is: bars on a terminal, otherwise a line at its end
-    and every ten seconds.
+    """How far each array of the prepared data is.
+
+    Bars on a terminal, otherwise a line at its end and every ten seconds.
     """
     console = Console()
     if not console.is_terminal:

@@ -145,8 +145,9 @@ def _trial_name(trial: Any) -> str:
 
 
 def listener(by_id: Mapping[str, PlannedTrial], observer: Observer) -> Any:
-    """A Tune callback that speaks to our observer (built here, so that importing this module does
-    not import Ray).
+    """A Tune callback that speaks to our observer.
+
+    Built here, so that importing this module does not import Ray.
     """
     from ray import tune
 
@@ -204,8 +205,9 @@ def listener(by_id: Mapping[str, PlannedTrial], observer: Observer) -> Any:
 
 @contextmanager
 def cluster(resources: ResourcesConfig, folder: Path) -> Iterator[Path]:
-    """Connect to the given cluster, or start one of our own with a private folder; yields Tune's
-    storage path.
+    """Connect to the given cluster, or start one of our own with a private folder.
+
+    Yields Tune's storage path.
 
     UserError when it cannot be reached or can never hold a trial.
     """

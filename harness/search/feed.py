@@ -1,5 +1,6 @@
-"""The search behind a scheduler: Optuna says which points, the store says which of their trials are
-done, and both may be killed.
+"""The search as a source of trials: Optuna says which points, the store which are done.
+
+Both may be killed.
 
 A point is one Optuna trial; it hands out one trial per tuning seed and is told their mean on val
 when the last is over, or that it failed as soon as one of them has. What a sampler suggests depends
@@ -21,11 +22,11 @@ from harness.search.journal import (
     SEEDS,
     TRIALS,
     delete_study,
+    evaluated_points,
     open_study,
     quietly,
     sample,
     suggested,
-    told,
     writable,
 )
 from harness.search.plan import SearchPlan, Subject
@@ -66,8 +67,9 @@ class RowSearch:
         )
 
     def advance(self) -> list[PlannedTrial]:
-        """Ask for what may follow and tell what is over; the trials to run, each behind those that
-        it needs.
+        """Ask for what may follow and tell what is over.
+
+        Returns the trials to run, each behind those that it needs.
         """
         while True:
             # In this order: what is asked for together must not depend on what the store already
@@ -93,12 +95,12 @@ class RowSearch:
         config, subject = self.search.config, self.subject
         learned = not subject.listed and config.sampler == "tpe"
         while (number := len(self._asked())) < subject.points:
-            # Points that learn: fill up a group, and begin the next when all of the last are told.
-            if (
-                (number % config.parallel == 0 and self.open)
-                if learned
-                else len(self.open) >= config.parallel
-            ):
+            if learned:
+                # Fill up a group, and begin the next one when all of the last have their values.
+                full = number % config.parallel == 0 and bool(self.open)
+            else:
+                full = len(self.open) >= config.parallel
+            if full:
                 return
             if len(self.study.get_trials(deepcopy=False)) == number:
                 # One line of the journal: a killed driver leaves either no point or a whole one.
@@ -107,9 +109,7 @@ class RowSearch:
                 self._begin(self.study.ask())
 
     def _following(self, number: int) -> Point:
-        """The next point: of those known beforehand the first that is not there, else what the
-        sampler suggests.
-        """
+        """The next listed point that is not there yet, else what the sampler suggests."""
         there = [trial.params for trial in self._asked()]
         listed = (point for point in self.search.listed(self.subject) if point not in there)
         found = next(listed, None)
@@ -131,14 +131,10 @@ class RowSearch:
         self.open[asked.number] = _Open(asked, trials, self.search.stages_of(self.subject, point))
 
     def _tell(self, point: _Open) -> bool:
-        """Tell the mean when all trials are there, or why one of them failed; whether the point is
-        over.
-        """
+        """Tell Optuna the mean or the failure, once it is known; whether the point is over."""
         from optuna.trial import TrialState
 
-        states = [
-            self.store.state(trial.id, trial.job.code(), test=False) for trial in point.trials
-        ]
+        states = [self._state(trial) for trial in point.trials]
         if "failed" in states:
             _note(point.asked, REASON, self._why(point.trials[states.index("failed")]))
             self.study.tell(point.asked.number, state=TrialState.FAIL)
@@ -158,11 +154,11 @@ class RowSearch:
     def _to_run(self, point: _Open) -> list[PlannedTrial]:
         """Those of a point's trials that are not done, each behind what it needs."""
         wanted = [*point.needed, *point.trials]
-        return [
-            t
-            for t in wanted
-            if self.store.state(t.id, t.job.code(), test=False) in {"new", "started"}
-        ]
+        return [trial for trial in wanted if self._state(trial) in {"new", "started"}]
+
+    def _state(self, trial: PlannedTrial) -> str:
+        """What the store holds of a trial, of which a search needs val only."""
+        return self.store.state(trial.id, trial.job.code(), test=False)
 
 
 def _note(asked: Trial, name: str, value: Any) -> None:
@@ -191,8 +187,9 @@ class SearchFeed:
 
     @property
     def remaining(self) -> int:
-        """How many trials are still to run, if each point that is not over runs all that are not
-        done.
+        """How many trials are still to run, at most.
+
+        Points that are not asked for yet count with all their seeds.
         """
         seeds = len(self.search.config.seeds)
         unasked = sum(row.missing - len(row.open) for row in self._rows)
@@ -226,16 +223,19 @@ class SearchFeed:
 
 def _set_aside(search: SearchPlan, rerun: str, storage: Any) -> None:
     """Forget the failed or stale trials of the search, and what was told of their rows."""
-    found, store = told(search), Store.below(search.plan.study.output)
+    found, store = evaluated_points(search), Store.below(search.plan.study.output)
     for subject in search.subjects:
-        points = [told_point.point for told_point in found[subject]]
-        trials = [
-            t
-            for point in points
-            for t in [*search.stages_of(subject, point), *search.trials_of(subject, point)]
+        points = [evaluated.point for evaluated in found[subject]]
+        trials: dict[str, PlannedTrial] = {}
+        for point in points:
+            trials |= {trial.id: trial for trial in search.stages_of(subject, point)}
+            trials |= {trial.id: trial for trial in search.trials_of(subject, point)}
+        again = [
+            trial.id
+            for trial in trials.values()
+            if store.state(trial.id, trial.job.code(), test=False) == rerun
         ]
-        again = [t.id for t in trials if store.state(t.id, t.job.code(), test=False) == rerun]
-        for trial_id in dict.fromkeys(again):
+        for trial_id in again:
             store.set_aside(trial_id)
         if again:
             delete_study(search, subject, storage)

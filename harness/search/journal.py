@@ -1,5 +1,6 @@
-"""The Optuna studies of a search in one journal file, written by the driver alone and read by the
-report and optuna-dashboard.
+"""The Optuna studies of a search in one journal file.
+
+The driver alone writes it; the report and optuna-dashboard read it.
 
 Optuna is imported when it is first needed.
 """
@@ -31,9 +32,10 @@ by seed.
 
 
 @dataclass(frozen=True)
-class Told:
-    """A point that is over: its number, its values, and what was told of it (None: it failed, for
-    that reason).
+class EvaluatedPoint:
+    """A point that is over: its number, hyperparameters and value.
+
+    The value is None for a point that failed, for that reason.
     """
 
     number: int
@@ -54,8 +56,9 @@ def quietly() -> Iterator[None]:
 
 
 def writable(path: Path) -> Any:
-    """The journal as Optuna's storage, for the one process that holds the study: what a killed one
-    left half-done is removed.
+    """The journal as Optuna's storage, for the one process that holds the study.
+
+    What a killed process left half-done is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Its lock is a link beside the file, which a killed process leaves behind.
@@ -97,8 +100,9 @@ def open_study(search: SearchPlan, subject: Subject, storage: Any) -> Study:
 
 
 def delete_study(search: SearchPlan, subject: Subject, storage: Any) -> None:
-    """Forget what was told of one searched row; the store keeps its trials, and a new study is told
-    of them again.
+    """Forget what was told of one searched row.
+
+    The store keeps its trials, and a new study is told of them again.
     """
     import optuna
 
@@ -141,21 +145,23 @@ def sample(study: Study, sampler: str, seed: int, axes: Sequence[Axis]) -> Point
 # ---------------------------------------------------------------------- reading
 
 
-def told(search: SearchPlan) -> dict[Subject, list[Told]]:
-    """The points of each searched row that are over, in the order of their numbers; none before the
-    search.
-    """
-    found: dict[Subject, list[Told]] = {subject: [] for subject in search.subjects}
+def evaluated_points(search: SearchPlan) -> dict[Subject, list[EvaluatedPoint]]:
+    """The points of each searched row that are over, in the order of their numbers."""
+    found: dict[Subject, list[EvaluatedPoint]] = {subject: [] for subject in search.subjects}
     for subject, study in studies(search):
         found[subject] = [
-            _told(trial) for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()
+            _evaluated(trial)
+            for trial in study.get_trials(deepcopy=False)
+            if trial.state.is_finished()
         ]
     return found
 
 
 def is_over(search: SearchPlan) -> bool:
     """Whether every point of every searched row is told."""
-    return all(len(points) >= subject.points for subject, points in told(search).items())
+    return all(
+        len(points) >= subject.points for subject, points in evaluated_points(search).items()
+    )
 
 
 def studies(search: SearchPlan) -> list[tuple[Subject, Study]]:
@@ -176,8 +182,9 @@ def studies(search: SearchPlan) -> list[tuple[Subject, Study]]:
 
 
 def importances(study: Study) -> dict[str, dict[str, float]]:
-    """Importance of each hyperparameter by two of Optuna's estimates, as shares of one; without
-    those that it cannot compute.
+    """Importance of each hyperparameter by two of Optuna's estimates, as shares of one.
+
+    Estimates that Optuna cannot compute are left out.
     """
     from optuna.importance import (
         FanovaImportanceEvaluator,
@@ -200,15 +207,15 @@ def importances(study: Study) -> dict[str, dict[str, float]]:
     return found
 
 
-def _told(trial: FrozenTrial) -> Told:
-    return Told(
+def _evaluated(trial: FrozenTrial) -> EvaluatedPoint:
+    return EvaluatedPoint(
         trial.number, dict(trial.params), trial.value, str(trial.user_attrs.get(REASON, ""))
     )
 
 
-def best(points: Sequence[Told], chosen: Metric) -> Told | None:
+def best(points: Sequence[EvaluatedPoint], chosen: Metric) -> EvaluatedPoint | None:
     """The point with the best value, the earliest of equals; None when every point failed."""
-    pick: Callable[..., Told] = max if chosen.higher_is_better else min
+    pick: Callable[..., EvaluatedPoint] = max if chosen.higher_is_better else min
     there = sorted(
         (point for point in points if point.value is not None), key=lambda point: point.number
     )
@@ -216,30 +223,24 @@ def best(points: Sequence[Told], chosen: Metric) -> Told | None:
 
 
 def winners(search: SearchPlan) -> list[Row]:
-    """The winner of each searched row whose search is over, as a row; one that the study has
-    already stays what it is called.
+    """The winner of each searched row whose search is over, as a row.
+
+    A winner that the study has already stays what it is called, and is not among them.
     """
-    found = [
-        (subject, points)
-        for subject, points in told(search).items()
-        if len(points) >= subject.points
-    ]
-    chosen = [
-        (subject, best(points[: subject.points], metric(search.plan.spec.metric)))
-        for subject, points in found
-    ]
-    rows = [subject.winner(point.point) for subject, point in chosen if point is not None]
-    known = [
-        (row.kind, row.hparams)
-        for row in search.plan.rows
-        if row.label not in {row.label for row in rows}
-    ]
+    chosen_by, rows = metric(search.plan.spec.metric), list[Row]()
+    for subject, points in evaluated_points(search).items():
+        if len(points) >= subject.points:
+            point = best(points[: subject.points], chosen_by)
+            rows += [subject.winner(point.point)] if point is not None else []
+    labels = {row.label for row in rows}
+    known = [(row.kind, row.hparams) for row in search.plan.rows if row.label not in labels]
     return [row for row in rows if (row.kind, row.hparams) not in known]
 
 
 def with_winners(plan: Plan) -> Plan:
-    """The plan with the rows that its search has found, which is the same plan as long as there are
-    none. Needs the data.
+    """The plan with the rows that its search has found; the same plan when there are none.
+
+    Needs the data.
     """
     search = search_plan(plan)
     found = winners(search) if search is not None and search.journal.is_file() else []

@@ -1,6 +1,4 @@
-"""What a study's search consists of: the searched rows, their points and their trials. Known before
-anything is searched.
-"""
+"""What a study's search consists of, known before anything is searched."""
 
 from __future__ import annotations
 
@@ -37,9 +35,7 @@ class Subject:
 
     @property
     def own(self) -> Point:
-        """The searched hyperparameters as the study has them: the paper's values, unless it says
-        otherwise.
-        """
+        """The searched hyperparameters as the study has them without the search."""
         return self.space.restricted(self.row.hparams)
 
     @property
@@ -81,8 +77,9 @@ class SearchPlan:
         return sum(subject.points for subject in self.subjects) * len(self.config.seeds)
 
     def listed(self, subject: Subject) -> list[Point]:
-        """The points that do not depend on results: all of a space of lists, else the study's own
-        values.
+        """The points that do not depend on results.
+
+        All of a space of lists, else the study's own values.
         """
         if subject.listed:
             return subject.space.points(subject.points, subject.own, self.config.sampler_seed)
@@ -101,8 +98,7 @@ class SearchPlan:
         ]
 
     def name(self, subject: Subject) -> str:
-        """The Optuna study's name: the study's and the row's, and a hash of everything that decides
-        which point gets which value.
+        """The Optuna study's name: the study's, the row's, and a hash of what decides the values.
 
         The number of points is not in it: a search can be continued with more.
         """
@@ -122,7 +118,8 @@ class SearchPlan:
         """What is searched, one line per method, and the budget."""
         seeds = self.config.seeds
         found = [f"{subject.row.label} over {self.describe(subject)}" for subject in self.subjects]
-        total = f"{self.trials} trials: {len(seeds)} seeds per point ({', '.join(map(str, seeds))}), val only"
+        listed = ", ".join(map(str, seeds))
+        total = f"{self.trials} trials: {len(seeds)} seeds per point ({listed}), val only"
         return [*found, total]
 
     def describe(self, subject: Subject) -> str:
@@ -146,8 +143,9 @@ class SearchPlan:
 
 
 def search_plan(plan: Plan) -> SearchPlan | None:
-    """The plan's search; None when the study has none. UserError when it asks for what its methods
-    do not have.
+    """The plan's search; None when the study has none.
+
+    UserError when it asks for what its methods do not have.
     """
     return SearchPlan(plan) if plan.study.search.wanted else None
 
@@ -170,12 +168,14 @@ def _subjects(plan: Plan) -> list[Subject]:
     rows = [row for row in found.values() if row.label in chosen or row.method in chosen]
     if not any(spaces[row.label].axes for row in rows):
         raise UserError(
-            "search: no method of this study has a hyperparameter to search; name values in search.space.<method>"
+            "search: no method of this study has a hyperparameter to search; "
+            "name values in search.space.<method>"
         )
     for row in rows:
         if study.search.sampler == "grid" and spaces[row.label].size is None:
             raise UserError(
-                f"search.sampler=grid needs lists of values, and {row.label} is searched over an interval"
+                "search.sampler=grid needs lists of values, "
+                f"and {row.label} is searched over an interval"
             )
     return [Subject(row, spaces[row.label], _budget(study, spaces[row.label])) for row in rows]
 
@@ -197,7 +197,8 @@ def _check_names(study: Study, rows: Sequence[Row], spaces: dict[str, Space]) ->
             raise unknown("row in search.methods", label, spaces)
         if not spaces[label].axes:
             raise UserError(
-                f"search.methods: {label} declares no range to search; name values in search.space.{label.partition(':')[0]}"
+                f"search.methods: {label} declares no range to search; "
+                f"name values in search.space.{label.partition(':')[0]}"
             )
 
 

@@ -12,7 +12,7 @@ from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
 from harness.protocol.metrics import Metric, metric
-from harness.search.journal import Told, best, importances, studies, told
+from harness.search.journal import EvaluatedPoint, best, evaluated_points, importances, studies
 from harness.search.plan import SearchPlan, Subject, search_plan
 from harness.store import Store
 from harness.study.plan import Plan
@@ -22,23 +22,24 @@ AGREEMENT = 1e-9
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A point that is over, with its value on val for each tuning seed (NaN where the store has it
-    no more).
+class PointResult:
+    """A point that is over, with its value on val for each tuning seed.
+
+    NaN where the store has the seed's trial no more.
     """
 
-    told: Told
+    evaluated: EvaluatedPoint
     seeds: tuple[float, ...]
 
     @property
     def point(self) -> Point:
         """Its values."""
-        return self.told.point
+        return self.evaluated.point
 
     @property
     def mean(self) -> float:
         """What was told; NaN when it failed."""
-        return math.nan if self.told.value is None else self.told.value
+        return math.nan if self.evaluated.value is None else self.evaluated.value
 
     @property
     def std(self) -> float:
@@ -47,7 +48,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Noise:
+class SeedNoise:
     """What tuning seeds alone do to points.
 
     ``detectable`` is the least difference of two points' means that is significant at 5 % (least
@@ -60,12 +61,12 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class RowFound:
+class SearchResult:
     """The search of one row; ``importance`` is empty where Optuna cannot tell."""
 
     search: SearchPlan
     subject: Subject
-    points: tuple[Scored, ...]
+    points: tuple[PointResult, ...]
     importance: Mapping[str, Mapping[str, float]]
 
     @property
@@ -79,15 +80,16 @@ class RowFound:
         return len(self.points) >= self.subject.points
 
     @property
-    def best(self) -> Scored | None:
+    def best(self) -> PointResult | None:
         """The best point so far; None when there is none."""
-        found = best([scored.told for scored in self.points], self.metric)
-        return next((scored for scored in self.points if scored.told is found), None)
+        found = best([scored.evaluated for scored in self.points], self.metric)
+        return next((scored for scored in self.points if scored.evaluated is found), None)
 
     @property
     def row(self) -> str | None:
-        """The label of the row with the winner's values; None before the search is over, or when
-        every point failed.
+        """The label of the row with the winner's values.
+
+        None before the search is over, and when every point failed.
         """
         if not self.over or self.best is None:
             return None
@@ -99,20 +101,25 @@ class RowFound:
         ]
         return same[0] if same else winner.label
 
+    def label(self, point: PointResult) -> str:
+        """The label of the row with the values of a point."""
+        return self.subject.at(point.point).label
+
     @property
-    def own(self) -> Scored | None:
-        """The point with the study's own values; None when it is none of the search, or not over."""
+    def own(self) -> PointResult | None:
+        """The point with the study's own values; None when it is no point, or not over."""
         return next((scored for scored in self.points if scored.point == self.subject.own), None)
 
     @property
-    def failed(self) -> list[Told]:
+    def failed(self) -> list[EvaluatedPoint]:
         """The points that failed."""
-        return [scored.told for scored in self.points if scored.told.value is None]
+        return [scored.evaluated for scored in self.points if scored.evaluated.value is None]
 
     @property
     def loss(self) -> float:
-        """How much worse than the best point the study's own values are, on val; NaN where one of
-        them is missing.
+        """How much worse than the best point the study's own values are, on val.
+
+        NaN where one of them is missing.
         """
         if self.best is None or self.own is None:
             return math.nan
@@ -126,24 +133,28 @@ class RowFound:
         return values
 
     @property
-    def noise(self) -> Noise | None:
-        """Of the better half of the points, as collapsed models scatter otherwise; ``p`` is that of
-        all points.
+    def noise(self) -> SeedNoise | None:
+        """The noise of the better half of the points, as collapsed models scatter otherwise.
+
+        ``p`` is that of all points.
 
         None without at least two points that have two seeds each.
         """
         order = sorted(
             self.points, key=lambda scored: scored.mean, reverse=self.metric.higher_is_better
         )
-        values = np.array([scored.seeds for scored in order if scored.told.value is not None])
+        values = np.array([scored.seeds for scored in order if scored.evaluated.value is not None])
         if values.ndim != 2 or min(values.shape) < 2 or np.isnan(values).any():
             return None
-        return Noise(noise(values[: max(2, (len(values) + 1) // 2)]).detectable, noise(values).p)
+        return SeedNoise(
+            noise(values[: max(2, (len(values) + 1) // 2)]).detectable, noise(values).p
+        )
 
 
-def noise(values: NDArray[np.float64]) -> Noise:
-    """Points x seeds, every point with the same seeds: what is left when the means of points and of
-    seeds are taken away.
+def noise(values: NDArray[np.float64]) -> SeedNoise:
+    """The noise of values, points x seeds, where every point has the same seeds.
+
+    It is what is left when the means of points and of seeds are taken away.
     """
     points, seeds = values.shape
     means = values.mean(1)
@@ -157,69 +168,67 @@ def noise(values: NDArray[np.float64]) -> Noise:
         if variance
         else float(between == 0)
     )
-    return Noise(detectable, p)
+    return SeedNoise(detectable, p)
 
 
-def find_searches(plan: Plan, store: Store) -> list[RowFound]:
+def find_searches(plan: Plan, store: Store) -> list[SearchResult]:
     """What the searches of a study have found so far; nothing for a study without a search."""
     search = search_plan(plan)
     if search is None:
         return []
     optuna_studies = dict(studies(search))
-    return [
-        RowFound(
-            search,
-            subject,
-            tuple(_scored(search, subject, point, store) for point in points),
-            importances(optuna_studies[subject]) if subject in optuna_studies else {},
-        )
-        for subject, points in told(search).items()
-    ]
+    results = []
+    for subject, points in evaluated_points(search).items():
+        scored = tuple(_scored(search, subject, point, store) for point in points)
+        study = optuna_studies.get(subject)
+        importance = importances(study) if study is not None else {}
+        results.append(SearchResult(search, subject, scored, importance))
+    return results
 
 
-def _scored(search: SearchPlan, subject: Subject, point: Told, store: Store) -> Scored:
+def _scored(
+    search: SearchPlan, subject: Subject, point: EvaluatedPoint, store: Store
+) -> PointResult:
     records = [
         store.trial(trial.id).selection() for trial in search.trials_of(subject, point.point)
     ]
-    return Scored(
+    return PointResult(
         point,
         tuple(math.nan if record is None else float(record["val_mean"]) for record in records),
     )
 
 
-def search_problems(found: Sequence[RowFound]) -> list[str]:
-    """One sentence per point that failed, or of which the store says something else than what was
-    told.
-    """
+def search_problems(found: Sequence[SearchResult]) -> list[str]:
+    """One sentence per point that failed, or of which the store and the journal disagree."""
     sentences = []
-    for one in found:
-        for scored in one.points:
-            name = one.subject.at(scored.point).label
-            if scored.told.value is None:
+    for result in found:
+        for scored in result.points:
+            name = f"point {scored.evaluated.number} of the search, {result.label(scored)}"
+            trained = float(np.mean(scored.seeds))
+            if scored.evaluated.value is None:
+                sentences.append(f"{name}, failed: {scored.evaluated.reason}")
+            elif abs(trained - scored.mean) > AGREEMENT:
                 sentences.append(
-                    f"point {scored.told.number} of the search, {name}, failed: {scored.told.reason}"
-                )
-            elif abs(float(np.mean(scored.seeds)) - scored.mean) > AGREEMENT:
-                sentences.append(
-                    f"point {scored.told.number} of the search, {name}: {scored.mean:.6g} was told, and the store's trials have "
-                    f"{float(np.mean(scored.seeds)):.6g}; rerun=stale searches again what other code has trained"
+                    f"{name}: {scored.mean:.6g} was told, and the store's trials have "
+                    f"{trained:.6g}; rerun=stale searches again what other code has trained"
                 )
     return sentences
 
 
-def outcome_lines(found: Sequence[RowFound]) -> list[str]:
+def outcome_lines(found: Sequence[SearchResult]) -> list[str]:
     """What each search found, in a line."""
     lines = []
-    for one in found:
-        label, best = one.subject.row.label, one.best
+    for result in found:
+        label, best = result.subject.row.label, result.best
+        count = len(result.points)
         if best is None:
-            lines.append(f"{label}: every one of {len(one.points)} points failed")
+            lines.append(f"{label}: every one of {count} points failed")
             continue
-        lost = "" if math.isnan(one.loss) else f"; the study's own values lose {one.loss:.4g}"
-        name = one.subject.at(best.point).label
-        lines.append(
-            f"{label}: the best of {len(one.points)} points is {name}, val {one.metric.name} {best.mean:.4g}{lost}"
-        )
+        value = f"val {result.metric.name} {best.mean:.4g}"
+        line = f"{label}: the best of {count} points is {result.label(best)}, {value}"
+        if not math.isnan(result.loss):
+            line += f"; the study's own values lose {result.loss:.4g}"
+        lines.append(line)
     return lines
 
 
@@ -228,11 +237,13 @@ def progress_lines(plan: Plan) -> list[str]:
     search = search_plan(plan)
     if search is None:
         return []
-    over = sum(min(len(points), subject.points) for subject, points in told(search).items())
     head, *rest = search.lines
-    points = sum(subject.points for subject in search.subjects)
+    planned = sum(subject.points for subject in search.subjects)
+    over = 0
+    for subject, points in evaluated_points(search).items():
+        over += min(len(points), subject.points)
     return [
         f"  search: {head}",
         *(f"          {line}" for line in rest),
-        f"          points: {over} of {points} are told",
+        f"          points: {over} of {planned} are told",
     ]

@@ -79,8 +79,9 @@ class BackgroundTracker:
         self._request(trial, 0.0)
 
     def close(self, timeout: float = 60.0) -> bool:
-        """Mirror what is waiting and stop; False when something was not mirrored within ``timeout``
-        seconds. Never raises.
+        """Mirror what is waiting and stop; whether everything was mirrored.
+
+        What is not mirrored within ``timeout`` seconds is given up. Never raises.
         """
         with self._wake:
             self._closing = True
@@ -115,7 +116,10 @@ class BackgroundTracker:
             self._mirrored[trial.id] = time.monotonic()
 
     def _next(self) -> PlannedTrial | None:
-        """The trial that has waited longest; blocks until one is due, and returns None at the end."""
+        """The trial that has waited longest; None at the end.
+
+        Blocks until one is due.
+        """
         with self._wake:
             while not self._broken:
                 first = min(self._due, key=lambda trial_id: self._due[trial_id][0], default=None)

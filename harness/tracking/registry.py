@@ -16,7 +16,7 @@ TRACKERS: dict[str, Callable[[Plan], Tracker]] = {
 
 
 def tracker_of(plan: Plan) -> Tracker:
-    """The tracker that ``tracking.uri=NAME:...`` names; MLflow for every other URI, and for none."""
+    """The tracker that ``tracking.uri=NAME:...`` names; MLflow for any other URI, or none."""
     name = (plan.study.tracking.uri or "").partition(":")[0]
     return TRACKERS.get(name, TRACKERS[DEFAULT])(plan)
 

@@ -20,8 +20,9 @@ from harness.study.plan import Plan, PlannedTrial
 
 
 class TrackingError(UserError):
-    """A tracker could not be reached or refused: one sentence with the reason and the way to
-    replay; the store is untouched.
+    """A tracker could not be reached or refused; the store is untouched.
+
+    The message is one sentence with the reason and the way to replay.
     """
 
 

@@ -1,4 +1,4 @@
-"""Progress: plain lines say what happened, and the time left is the epochs left at the speed seen."""
+"""Progress: plain lines say what happened; the time left is epochs left at the speed seen."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Ray Tune as the scheduler: the same numbers as in process, quiet, and resumable whatever is
-killed.
-"""
+"""Executor ray: the same numbers as in process, quiet, resumable whatever is killed."""
 
 from __future__ import annotations
 
@@ -182,7 +180,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.slow
 def test_no_object_reference_is_left_when_ray_shuts_down(tmp_path: Path) -> None:
-    """A reference that another thread frees during the shutdown ends the process with exit code 1."""
+    """A reference freed by another thread during the shutdown ends the process with code 1."""
     command = [sys.executable, "-c", COUNTING, *TINY, f"output={tmp_path}"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr

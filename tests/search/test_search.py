@@ -1,6 +1,4 @@
-"""The search: its space and refusals, exact grids, val only, what is told, and the rows that it
-finds.
-"""
+"""The search: its space and refusals, exact grids, val only, and the rows that it finds."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ import pytest
 
 from harness.dataset import Dataset
 from harness.errors import UserError
-from harness.search.journal import studies, told, winners, with_winners
+from harness.search.journal import evaluated_points, studies, winners, with_winners
 from harness.search.plan import SearchPlan
 from harness.session import Session
 from harness.store import Store
@@ -80,23 +78,31 @@ def test_own_values_outside_of_the_space_are_no_point_of_it(searched: MakePlan) 
 MISTAKES = {
     "search.trials=0": "search.trials=0 must be at least 1",
     "search.sampler=tp": "search.sampler='tp' is not a legal value; did you mean 'tpe'?",
-    "search.sampler=grid": "search.sampler=grid needs lists of values, and dmrnet is searched over an interval",
+    "search.sampler=grid": "search.sampler=grid needs lists of values, and dmrnet is searched over "
+    "an interval",
     "search.seeds=[]": "search.seeds is empty",
     "search.seeds=[7,7]": "search.seeds=[7, 7] must be different",
     "search.seeds=[0,100]": "search.seeds=[0, 100] and seeds=[0] share 0",
     "search.methods=[dmrnt]": "unknown row in search.methods 'dmrnt'; did you mean 'dmrnet'?",
     "search.methods=[sf_md]": "search.methods: sf_md declares no range to search",
     "methods=[sf_md]": "no method of this study has a hyperparameter to search",
-    "search.space.dmrnt.alpha=[1,2]": "unknown method in search.space 'dmrnt'; did you mean 'dmrnet'?",
-    "search.space.dmrnet=3": "search.space.dmrnet=3 must be a block of hyperparameters, such as search.space.dmrnet.alpha=[...]",
-    "search.space.dmrnet.alph=[1,2]": "'search.space.dmrnet.alph'; did you mean 'search.space.dmrnet.alpha'?",
-    "search.space.dmrnet.alpha=1e-3": "must be a list of values or {low: ..., high: ...}; one value belongs into hparams",
+    "search.space.dmrnt.alpha=[1,2]": "unknown method in search.space 'dmrnt'; "
+    "did you mean 'dmrnet'?",
+    "search.space.dmrnet=3": "search.space.dmrnet=3 must be a block of hyperparameters, such as "
+    "search.space.dmrnet.alpha=[...]",
+    "search.space.dmrnet.alph=[1,2]": "'search.space.dmrnet.alph'; "
+    "did you mean 'search.space.dmrnet.alpha'?",
+    "search.space.dmrnet.alpha=1e-3": "must be a list of values or {low: ..., high: ...}; "
+    "one value belongs into hparams",
     "search.space.dmrnet.alpha=[1e-3]": "must hold at least two values, all different",
     "search.space.dmrnet.alpha=[1,1]": "must hold at least two values, all different",
     "search.space.dmrnet.alpha=[1,-1]": "search.space.dmrnet.alpha=-1 is outside its range",
-    "search.space.dmrnet.alpha=[low]": "search.space.dmrnet.alpha='low' is not a value of type float",
-    "search.space.dmrnet.alpha={lo: 1}": "'search.space.dmrnet.alpha.lo'; did you mean 'search.space.dmrnet.alpha.low'?",
-    "search.space.dmrnet.alpha={low: 0, high: 1}": "low=0.0 must be less than high=1.0, and above 0 where log is true",
+    "search.space.dmrnet.alpha=[low]": "search.space.dmrnet.alpha='low' is not a value of "
+    "type float",
+    "search.space.dmrnet.alpha={lo: 1}": "'search.space.dmrnet.alpha.lo'; "
+    "did you mean 'search.space.dmrnet.alpha.low'?",
+    "search.space.dmrnet.alpha={low: 0, high: 1}": "low=0.0 must be less than high=1.0, "
+    "and above 0 where log is true",
     "search.space.dmrnet.beta={low: 2, high: 1}": "low=2.0 must be less than high=1.0",
     "search.space.dmrnet.beta={log: 2}": "search.space.dmrnet.beta.log=2 must be true or false",
     "search.space.dmrnet.hard_set={low: 1}": "search.space.dmrnet.hard_set has no order",
@@ -126,7 +132,10 @@ def test_a_search_reads_no_test_data_and_a_later_plan_completes_without_training
     )
     done(search)
     assert set(splits) == {"train", "val"}
-    store, (point,) = Store.below(search.plan.study.output), told(search)[search.subjects[0]]
+    store, (point,) = (
+        Store.below(search.plan.study.output),
+        evaluated_points(search)[search.subjects[0]],
+    )
     trials = search.trials_of(search.subjects[0], point.point)
     for trial in trials:
         found = store.trial(trial.id)
@@ -250,13 +259,13 @@ def test_a_failed_seed_fails_its_point_once_and_is_said(searched: MakePlan, tmp_
     given = (f"methods=[{tmp_path / 'failing.py'}]", "search.space.failing.weight=[1.0,2.0,3.0]")
     search = searched(*given)
     assert len(done(search)) == 5  # the other seed of the failed point is not run
-    points = told(search)[search.subjects[0]]
+    points = evaluated_points(search)[search.subjects[0]]
     assert [point.value is None for point in points] == [False, False, True]
     assert "weight 3 is too large" in points[2].reason
     assert done(search) == []
     again = SearchPlan(search.plan)
     assert done(again, "failed") == ["failing[weight=3] seed 100"]
-    assert [point.value for point in told(again)[again.subjects[0]]] == [
+    assert [point.value for point in evaluated_points(again)[again.subjects[0]]] == [
         point.value for point in points
     ]
 
@@ -303,7 +312,7 @@ def test_own_values_that_win_are_no_second_row(searched: MakePlan, tmp_path: Pat
     assert winners(search) == [] and with_winners(search.plan) is search.plan
     done(search)
     # Both say one class for everything: equal values, and the first of equals wins.
-    assert len({point.value for point in told(search)[search.subjects[0]]}) == 1
+    assert len({point.value for point in evaluated_points(search)[search.subjects[0]]}) == 1
     assert winners(search) == [] and with_winners(search.plan) is search.plan
 
 

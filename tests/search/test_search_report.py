@@ -62,8 +62,8 @@ def rows(text: str, caption: str) -> list[list[str]]:
 def test_budgets_are_told_and_unequal_ones_too(reported: SearchPlan) -> None:
     text = section(reported)
     assert (
-        "budgets: 4 points with the same tuning seeds for every searched row, but shaspec has only 2 different points"
-        in text
+        "budgets: 4 points with the same tuning seeds for every searched row, "
+        "but shaspec has only 2 different points" in text
     )
     found = {row[0]: row[2:5] for row in rows(text, "Budgets, and what was found")}
     assert found == {"biased": ["4 of 4", "8 of 8", "0"], "shaspec": ["2 of 2", "4 of 4", "0"]}
@@ -150,8 +150,8 @@ def test_a_report_of_several_studies_tells_of_every_search(
     shown = search(findings, searches)
     text = str(shown)
     assert (
-        "points of biased 4 with 2 tuning seeds; of shaspec 2 with 2 tuning seeds; of dmrnet 4 with 1 tuning seeds"
-        in text
+        "points of biased 4 with 2 tuning seeds; of shaspec 2 with 2 tuning seeds; "
+        "of dmrnet 4 with 1 tuning seeds" in text
     )
     assert "every tuning seed (100, 101; 7)" in text and "dmrnet: 0 of 4 points are told" in text
     assert "/quickstart/search.journal" in text and "/other/search.journal" in text

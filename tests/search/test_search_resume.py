@@ -1,6 +1,4 @@
-"""A search does not depend on interruptions: a driver that is killed at any line of the journal, or
-as a real process, twice.
-"""
+"""A search does not depend on where a driver is killed: at any line of the journal, twice."""
 
 from __future__ import annotations
 
@@ -73,9 +71,7 @@ def interrupted(search: SearchPlan, after: int, monkeypatch: pytest.MonkeyPatch)
 def check_kills(
     whole: SearchPlan, broken: SearchPlan, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kill a search whenever the journal has grown by ``step`` lines: it must end like the one that
-    was not killed.
-    """
+    """Kill a search after every ``step`` lines of the journal; it must end as if not killed."""
     # The trials themselves are copied: what is asked must not depend on what the store knows
     # already.
     shutil.copytree(

@@ -1,5 +1,6 @@
-"""One output folder with trained trials and one MLflow database for all tests of tracking; each
-study is its own experiment.
+"""One output folder with trained trials and one MLflow database for all tests of tracking.
+
+Each study is its own experiment.
 """
 
 from __future__ import annotations
@@ -65,9 +66,7 @@ class Mirror:
         ]
 
     def cells(self, trial: PlannedTrial) -> tuple[dict[str, float], list[str]]:
-        """Accuracy per combination from the kept scores by plain numpy, and the combinations with
-        one predicted class.
-        """
+        """Accuracy per combination by plain numpy, and combinations with one predicted class."""
         arrays = np.load(self.files(trial) / "scores.npz")
         names = [combination.key for combination in lattice(("thumb", "spectrum", "profile"))]
         predictions = dict(zip(names, arrays["test"].argmax(2), strict=True))

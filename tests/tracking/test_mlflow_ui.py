@@ -1,6 +1,4 @@
-"""MLflow's pages as a browser shows them, on a study whose numbers are known: which method, on
-which combination, by how much.
-"""
+"""MLflow's pages as a browser shows them, on a study whose numbers are known."""
 
 from __future__ import annotations
 
@@ -126,9 +124,7 @@ def wait_until_healthy(address: str) -> None:
 
 @pytest.fixture(scope="module")
 def page(browser: Any, shown: Shown) -> Any:
-    """A browser in which MLflow was told once that this is about training, and its assistant was
-    closed.
-    """
+    """A browser in which MLflow's first questions were answered once."""
     found = browser.new_context(viewport={"width": 1600, "height": 1000}).new_page()
     found.set_default_timeout(PATIENCE)
     found.goto(f"{shown.address}/#/experiments")

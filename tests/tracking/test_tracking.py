@@ -1,4 +1,4 @@
-"""What MLflow shows of finished trials, against their files; and that mirroring again adds nothing."""
+"""What MLflow shows of finished trials, against their files; mirroring again adds nothing."""
 
 from __future__ import annotations
 

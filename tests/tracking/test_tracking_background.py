@@ -1,6 +1,4 @@
-"""Mirroring beside the trials: what is merged, what waits, and what a dead, a silent and a living
-server do.
-"""
+"""Mirroring beside the trials: what is merged, what waits, and what bad servers do."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Trials that run, fail, are killed or are trained again; experiments and databases that are not as
-they were left.
-"""
+"""Trials that run, fail, are killed or trained again; experiments that are not as left."""
 
 from __future__ import annotations
 
@@ -43,7 +41,9 @@ from harness.study.plan import Plan
 from harness.tracking.mlflow.tracker import MLflowTracker
 
 write = tracking_runs.write_json
-tracking_runs.write_json = lambda path, value: os.kill(os.getpid(), signal.SIGKILL) if value["epochs"] else write(path, value)
+def write_or_die(path, value):
+    os.kill(os.getpid(), signal.SIGKILL) if value["epochs"] else write(path, value)
+tracking_runs.write_json = write_or_die
 study = load_study(sys.argv[1:])
 plan = Plan(study)
 MLflowTracker(plan).mirror_trial(plan.trials[0])

@@ -1,6 +1,4 @@
-"""What MLflow shows of the comparison: rows above their trials, differences, curves, descriptions
-and views, against the files.
-"""
+"""What MLflow shows of the comparison: rows, differences, curves, descriptions and views."""
 
 from __future__ import annotations
 
@@ -209,7 +207,8 @@ def test_descriptions_of_runs_tell_their_numbers_and_lead_to_their_trials(compar
     cells = compared.cells(trial)[0]
     note = compared.run(trial).data.tags["mlflow.note.content"]
     assert note.startswith(
-        f"**sf_md seed 0**: {np.mean(list(cells.values())):.1f} % accuracy averaged over 7 combinations"
+        f"**sf_md seed 0**: {np.mean(list(cells.values())):.1f} % accuracy "
+        "averaged over 7 combinations"
     )
     row = rows(compared)["sf_md"].data.tags["mlflow.note.content"]
     below = {run.info.run_id for run in compared.runs() if run.data.tags["label"] == "sf_md"}

@@ -1,5 +1,6 @@
-"""The MLflow database: whole or absent, whoever is killed or starts at once; real processes, real
-migrations.
+"""The MLflow database: whole or absent, whoever is killed or starts at once.
+
+Real processes, real migrations.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ from harness.tracking.mlflow.database import (
     without_password,
 )
 
-CREATE = "import sys; from pathlib import Path; from harness.tracking.mlflow.database import ensure_database as f; f(*map(Path, sys.argv[1:]))"
+CREATE = """
+import sys
+from pathlib import Path
+from harness.tracking.mlflow.database import ensure_database
+ensure_database(*map(Path, sys.argv[1:]))
+"""
 
 
 def creator(path: Path) -> subprocess.Popen[str]:
@@ -60,9 +66,7 @@ def experiments(path: Path) -> list[str]:
 
 
 def half_made(path: Path) -> None:
-    """What a kill during MLflow's own migrations leaves: tables and a revision, and not yet the
-    default experiment.
-    """
+    """What a kill during MLflow's own migrations leaves: tables, and no default experiment."""
     with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE experiments (experiment_id INTEGER PRIMARY KEY, name TEXT)")
         database.execute("CREATE TABLE alembic_version (version_num TEXT)")
@@ -72,9 +76,7 @@ def half_made(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A database that three processes wanted, two at once and one a little later, where a half-made
-    one lay before.
-    """
+    """A database that three processes wanted, where a half-made one lay before."""
     path = tmp_path_factory.mktemp("two") / "my runs 100%" / "mlflow.db"
     path.parent.mkdir()
     half_made(path)
@@ -165,8 +167,9 @@ def test_a_database_that_another_process_writes_is_not_taken_for_a_broken_one(
 def test_the_journal_of_a_killed_writer_is_rolled_back(rebuilt: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copy(rebuilt, tmp_path / "mlflow.db"))
     script = (
-        "import os, signal, sqlite3, sys; d = sqlite3.connect(sys.argv[1]); d.execute('PRAGMA cache_size=1');"
-        "d.executemany('INSERT INTO experiments (name) VALUES (?)', [(f'{i:05}' * 40,) for i in range(2000)]);"
+        "import os, signal, sqlite3, sys; d = sqlite3.connect(sys.argv[1]);"
+        "d.execute('PRAGMA cache_size=1'); names = [(f'{i:05}' * 40,) for i in range(2000)];"
+        "d.executemany('INSERT INTO experiments (name) VALUES (?)', names);"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", script, str(copy)]).returncode == -signal.SIGKILL
@@ -236,7 +239,10 @@ def test_passwords_are_hidden() -> None:
 
 
 def test_importing_the_tracker_does_not_import_mlflow() -> None:
-    code = "import sys, harness.tracking.mlflow.tracker; print([m for m in ('mlflow', 'sqlalchemy', 'alembic') if m in sys.modules])"
+    code = (
+        "import sys, harness.tracking.mlflow.tracker; "
+        "print([m for m in ('mlflow', 'sqlalchemy', 'alembic') if m in sys.modules])"
+    )
     assert (
         subprocess.check_output([sys.executable, "-c", code], cwd=PROJECT, text=True).strip()
         == "[]"

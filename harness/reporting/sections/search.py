@@ -26,7 +26,7 @@ from harness.reporting.figures import grid_surface, point_surface, search_curve
 from harness.reporting.sections.comparison import p_value
 from harness.reporting.text import ABSENT, number
 from harness.search.plan import JOURNAL, SEARCHED
-from harness.search.results import RowFound, Scored
+from harness.search.results import PointResult, SearchResult
 from harness.study.rows import short
 
 TITLE = "Search"
@@ -35,7 +35,7 @@ NO_SEARCH = "This study searches no hyperparameters: each row has those listed w
 ELSEWHERE = f"The rows called {SEARCHED} have values that a search found; its journal and its trials on val are not here."
 
 
-def search(findings: Findings, found: Sequence[RowFound]) -> Section:
+def search(findings: Findings, found: Sequence[SearchResult]) -> Section:
     """How hyperparameters were found; a sentence for a study that searches none."""
     if not found:
         elsewhere = any(row.label.endswith(SEARCHED) for row in findings.results.plan.rows)
@@ -58,7 +58,7 @@ def search(findings: Findings, found: Sequence[RowFound]) -> Section:
     )
 
 
-def _dashboard(findings: Findings, found: Sequence[RowFound]) -> Code:
+def _dashboard(findings: Findings, found: Sequence[SearchResult]) -> Code:
     studies = dict.fromkeys(one.search.plan.study.name for one in found)
     output = findings.results.plan.study.output
     return Code("\n".join(f"optuna-dashboard {output}/{name}/{JOURNAL}" for name in studies))
@@ -67,7 +67,7 @@ def _dashboard(findings: Findings, found: Sequence[RowFound]) -> Code:
 # ---------------------------------------------------------------------- sentences
 
 
-def _lines(findings: Findings, found: Sequence[RowFound]) -> list[str]:
+def _lines(findings: Findings, found: Sequence[SearchResult]) -> list[str]:
     metric, seeds = (
         found[0].metric,
         dict.fromkeys(", ".join(map(str, one.search.config.seeds)) for one in found),
@@ -88,7 +88,7 @@ def _lines(findings: Findings, found: Sequence[RowFound]) -> list[str]:
     ]
 
 
-def _equal(found: Sequence[RowFound]) -> str:
+def _equal(found: Sequence[SearchResult]) -> str:
     """Whether the searched rows had the same number of trials."""
     budgets = {one.subject.points for one in found}
     if len(found) == 1:
@@ -110,7 +110,7 @@ def _equal(found: Sequence[RowFound]) -> str:
     return f"budgets: {most} points with the same tuning seeds for every searched row, but {'; '.join(fewer)}"
 
 
-def _about(one: RowFound) -> list[str]:
+def _about(one: SearchResult) -> list[str]:
     label, noise, metric = one.subject.row.label, one.noise, one.metric
     lines = []
     if not one.over:
@@ -143,7 +143,7 @@ def _p(p: float) -> str:
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
-def _sensitivity(one: RowFound) -> list[str]:
+def _sensitivity(one: SearchResult) -> list[str]:
     """How much is lost by the study's own values, on val."""
     if not one.over or one.own is None or one.best is None or math.isnan(one.loss):
         return []
@@ -167,7 +167,7 @@ def _sensitivity(one: RowFound) -> list[str]:
 # ---------------------------------------------------------------------- tables
 
 
-def _budgets(found: Sequence[RowFound]) -> Table:
+def _budgets(found: Sequence[SearchResult]) -> Table:
     header = [
         "row",
         "searched",
@@ -207,7 +207,7 @@ def _budgets(found: Sequence[RowFound]) -> Table:
     )
 
 
-def _on_test(findings: Findings, found: Sequence[RowFound]) -> Table | None:
+def _on_test(findings: Findings, found: Sequence[SearchResult]) -> Table | None:
     """Each searched row against the row it was searched for, on seeds that the search has not seen."""
     metric, rows = findings.comparison.metric, []
     for one in found:
@@ -226,7 +226,7 @@ def _on_test(findings: Findings, found: Sequence[RowFound]) -> Table | None:
     return table(header, rows, caption, paper=True) if rows else None
 
 
-def _importance(found: Sequence[RowFound]) -> Table | None:
+def _importance(found: Sequence[SearchResult]) -> Table | None:
     names = list(dict.fromkeys(name for one in found for name in one.importance))
     rows = [
         [one.subject.row.label, axis.name, *(_share(one, name, axis.name) for name in names)]
@@ -237,12 +237,12 @@ def _importance(found: Sequence[RowFound]) -> Table | None:
     return table(["row", "hyperparameter", *names], rows, caption) if names else None
 
 
-def _share(one: RowFound, estimate: str, axis: str) -> str:
+def _share(one: SearchResult, estimate: str, axis: str) -> str:
     share = one.importance.get(estimate, {}).get(axis)
     return ABSENT if share is None else f"{share:.2f}"
 
 
-def _points(one: RowFound) -> Table:
+def _points(one: SearchResult) -> Table:
     header = [
         "number",
         *(axis.name for axis in one.subject.space.axes),
@@ -253,10 +253,14 @@ def _points(one: RowFound) -> Table:
     rows = []
     for scored in one.points:
         values = [number(value, one.metric) for value in scored.seeds]
-        what = scored.told.reason if scored.told.value is None else ", ".join(_marks(one, scored))
+        what = (
+            scored.evaluated.reason
+            if scored.evaluated.value is None
+            else ", ".join(_marks(one, scored))
+        )
         rows.append(
             [
-                str(scored.told.number),
+                str(scored.evaluated.number),
                 *_texts(one, scored),
                 _told(scored, one.metric),
                 *values,
@@ -270,7 +274,7 @@ def _points(one: RowFound) -> Table:
     )
 
 
-def _marks(one: RowFound, scored: Scored) -> list[str]:
+def _marks(one: SearchResult, scored: PointResult) -> list[str]:
     return [mark for mark, other in ((BEST, one.best), (OWN, one.own)) if scored is other]
 
 
@@ -278,21 +282,21 @@ def _seed(seed: int) -> str:
     return f"seed {seed}"
 
 
-def _told(scored: Scored | None, metric: Metric) -> str:
-    if scored is None or scored.told.value is None:
+def _told(scored: PointResult | None, metric: Metric) -> str:
+    if scored is None or scored.evaluated.value is None:
         return ABSENT
     spread = "" if math.isnan(scored.std) else f" ± {number(scored.std, metric)}"
     return number(scored.mean, metric) + spread
 
 
-def _texts(one: RowFound, scored: Scored) -> list[str]:
+def _texts(one: SearchResult, scored: PointResult) -> list[str]:
     declared = one.subject.row.method_class.hyperparameters
     return [
         short(scored.point[axis.name], declared[axis.name].log) for axis in one.subject.space.axes
     ]
 
 
-def _values(one: RowFound, scored: Scored) -> str:
+def _values(one: SearchResult, scored: PointResult) -> str:
     return ", ".join(
         f"{axis.name}={text}"
         for axis, text in zip(one.subject.space.axes, _texts(one, scored), strict=True)
@@ -302,7 +306,7 @@ def _values(one: RowFound, scored: Scored) -> str:
 # ---------------------------------------------------------------------- figures
 
 
-def _curve(found: Sequence[RowFound]) -> Figure:
+def _curve(found: Sequence[SearchResult]) -> Figure:
     metric = found[0].metric
     series = {
         _title(one, found): ([scored.mean for scored in one.points], one.so_far)
@@ -317,7 +321,7 @@ def _curve(found: Sequence[RowFound]) -> Figure:
     )
 
 
-def _title(one: RowFound, found: Sequence[RowFound]) -> str:
+def _title(one: SearchResult, found: Sequence[SearchResult]) -> str:
     """The row's label, behind its study's name where several studies search a row of that label."""
     label = one.subject.row.label
     return (
@@ -327,13 +331,13 @@ def _title(one: RowFound, found: Sequence[RowFound]) -> str:
     )
 
 
-def _surface(one: RowFound, number_of: int) -> list[Block]:
+def _surface(one: SearchResult, number_of: int) -> list[Block]:
     """Value and noise over two hyperparameters: cells for lists, dots for intervals; nothing for
     any other number of them.
     """
     axes, there = (
         one.subject.space.axes,
-        [scored for scored in one.points if scored.told.value is not None],
+        [scored for scored in one.points if scored.evaluated.value is not None],
     )
     if len(axes) != 2 or not there:
         return []
@@ -362,7 +366,7 @@ def _surface(one: RowFound, number_of: int) -> list[Block]:
     ]
 
 
-def _cells(one: RowFound) -> dict[tuple[str, str], tuple[float, str]]:
+def _cells(one: SearchResult) -> dict[tuple[str, str], tuple[float, str]]:
     """Text of both values -> mean and what is printed, in the order of the lists; without a number
     where there is no value.
     """
@@ -383,7 +387,7 @@ def _cells(one: RowFound) -> dict[tuple[str, str], tuple[float, str]]:
 
 
 def _surface_table(
-    one: RowFound, cells: Mapping[tuple[str, str], tuple[float, str]], caption: str
+    one: SearchResult, cells: Mapping[tuple[str, str], tuple[float, str]], caption: str
 ) -> Table:
     down, across = (list(dict.fromkeys(pair[at] for pair in cells)) for at in (0, 1))
     texts = {pair: text for pair, (_, text) in cells.items()}

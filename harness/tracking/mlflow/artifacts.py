@@ -1,6 +1,4 @@
-"""What lies beside the numbers of a run: the data it used, its record, its deployable weights; of
-the study its report.
-"""
+"""What a run has beside numbers: its data, its record, its weights; the study's has the report."""
 
 from __future__ import annotations
 
@@ -30,8 +28,9 @@ COLOURS = {"var(--ink)": INK, "var(--pale)": PALE}
 def log_dataset(
     client: Any, run_id: str, trial: PlannedTrial, data: DataSpec, counts: Mapping[str, int]
 ) -> None:
-    """The trial's data as an input of its run: name, fingerprint, modalities, sizes; nothing is
-    copied, no path is told.
+    """Log the trial's data as an input of its run: name, fingerprint, modalities, sizes.
+
+    Nothing is copied, and no path is logged.
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -81,8 +80,9 @@ def log_trial(
     data: DataSpec,
     weights: str | None,
 ) -> None:
-    """The record, and ``model/``: the card, and the weights: ``copy``, ``link`` (not copied where
-    that is possible) or None.
+    """Log the record, and ``model/``: the card, and the weights.
+
+    ``weights``: ``copy``, ``link`` (not copied where that is possible) or None.
 
     A trial that came in an archive without weights has none to log.
     """
@@ -99,8 +99,9 @@ def log_trial(
 
 
 def _linked(artifacts: str, weights: Path) -> bool:
-    """Give the weights a second name below a run's folder of this machine; False where the file
-    system has no second names.
+    """Give the weights a second name below a run's folder of this machine; whether that worked.
+
+    Not every file system has second names.
 
     The store replaces files and never writes into one, so that both names keep the same bytes.
     """
@@ -124,8 +125,9 @@ def _linked(artifacts: str, weights: Path) -> bool:
 
 
 def log_report(client: Any, run_id: str, files: Sequence[Path], document: Document | None) -> str:
-    """The report's files, and of a document its figures and tables; the value of the tag that names
-    the tables.
+    """Log the report's files, and of a document its figures and tables.
+
+    Returns the value of the tag that names the tables.
     """
     for path in files:
         client.log_artifact(run_id, str(path))

@@ -1,6 +1,4 @@
-"""The comparison in one experiment of MLflow: rows with their trials below them, descriptions,
-saved views.
-"""
+"""The comparison in MLflow: rows with their trials below them, descriptions, saved views."""
 
 from __future__ import annotations
 
@@ -33,8 +31,9 @@ compare.
 def mirror_comparison(
     client: Any, experiment: str, findings: Findings, problems: Sequence[str], ended: int
 ) -> Addresses:
-    """Bring rows, descriptions and views up to the findings; where everything is. ``ended``: the
-    last result, in milliseconds.
+    """Bring rows, descriptions and views up to the findings; where everything is.
+
+    ``ended``: when the last result came, in milliseconds.
     """
     plan = findings.results.plan
     data, counts, trial = plan.spec, plan.dataset.counts(), plan.trials[0]
@@ -59,8 +58,9 @@ def mirror_comparison(
 
 
 def _parents(findings: Findings, rows: Mapping[str, str]) -> dict[str, str]:
-    """Trial id -> the run of its row; a model that only serves others lies below the row that needs
-    it.
+    """Trial id -> the run of its row.
+
+    A model that only serves others lies below the row that needs it.
     """
     trials = [trial for trial in findings.results.plan.trials if trial.row.label in rows]
     needed = {
@@ -88,7 +88,7 @@ def _experiment_tags(
 
 
 def _best(findings: Findings) -> str:
-    """The row with the best average and whether it shares that place, for the list of experiments."""
+    """The row with the best average, and whether it shares that place."""
     if findings.best is None:
         return "none"
     average = shown(

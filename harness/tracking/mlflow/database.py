@@ -1,5 +1,4 @@
-"""The MLflow database of an output folder: made whole or not at all, and rebuilt when it is not
-whole.
+"""The MLflow database of an output folder: made whole or not at all, rebuilt when not whole.
 
 MLflow creates a database in place, by seconds of migrations: a kill leaves a half-made file that it
 then refuses, and two processes that start at once destroy each other's work. So it is made under a
@@ -42,8 +41,9 @@ def connect(uri: str) -> Any:
 
 
 def import_quietly() -> None:
-    """Import MLflow with our settings, where the user has none, and without its lines on the
-    console.
+    """Import MLflow without its lines on the console.
+
+    Our settings hold where the user has none.
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -86,8 +86,9 @@ def without_password(text: str) -> str:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether ``path`` is an MLflow database whose creation was finished; raises
-    sqlite3.OperationalError while it is locked.
+    """Whether ``path`` is an MLflow database whose creation was finished.
+
+    Raises sqlite3.OperationalError while it is locked.
 
     The last step of MLflow's creation is the row of the default experiment, so both tables must
     hold something.
@@ -99,27 +100,25 @@ def is_complete(path: Path) -> bool:
         sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS)
     ) as database:
         try:
-            tables = {
-                name
-                for (name,) in database.execute(
-                    "SELECT name FROM sqlite_master WHERE type = 'table'"
-                )
-            }
-            filled = [
-                table in tables
-                and database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
-                for table in ("alembic_version", "experiments")
-            ]
+            return _holds(database, "alembic_version") and _holds(database, "experiments")
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError:
             return False
-    return all(filled)
+
+
+def _holds(database: sqlite3.Connection, table: str) -> bool:
+    """Whether a table is there and has a row."""
+    there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    if database.execute(there, (table,)).fetchone() is None:
+        return False
+    return database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
 
 
 def ensure_database(path: Path, artifacts: Path) -> None:
-    """Make sure that ``path`` is a complete MLflow database; a file that is none is moved aside,
-    under a name that says so.
+    """Make sure that ``path`` is a complete MLflow database.
+
+    A file that is none is moved aside, under a name that says so.
     """
     if is_complete(path):
         return
@@ -134,21 +133,21 @@ def ensure_database(path: Path, artifacts: Path) -> None:
 
 
 def ensure_usable(path: Path, artifacts: Path) -> None:
-    """The same for a file that a user named: created when absent, and UserError when it is
-    something else than MLflow's.
+    """The same for a file that a user named, which is created when absent.
+
+    UserError when it is something else than MLflow's.
     """
     if not path.exists():
         ensure_database(path, artifacts)
     elif not is_complete(path):
         raise UserError(
-            f"tracking.uri: {path} is not a complete MLflow database; name another file, or move this one away"
+            f"tracking.uri: {path} is not a complete MLflow database; "
+            "name another file, or move this one away"
         )
 
 
 def move_aside(path: Path) -> None:
-    """Rename a half-made database, and the journals that belong to it, to
-    ``<name>.incomplete-<time>``.
-    """
+    """Rename a half-made database, and its journals, to ``<name>.incomplete-<time>``."""
     stamp = time.strftime("%Y%m%dT%H%M%S")
     names = [path.with_name(path.name + suffix) for suffix in (*SIDE_FILES, "")]
     number, ending = 0, f".incomplete-{stamp}"

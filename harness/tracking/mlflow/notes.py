@@ -1,6 +1,4 @@
-"""The descriptions that stand above runs in MLflow's UI: the answer first, then the table, then
-where to look (no mlflow here).
-"""
+"""The descriptions above runs in MLflow's UI: answer, table, where to look (no mlflow here)."""
 
 from __future__ import annotations
 
@@ -65,31 +63,23 @@ def study_note(findings: Findings, problems: Sequence[str], where: Addresses) ->
 
 
 def row_note(findings: Findings, label: str, where: Addresses) -> str:
-    """What stands on a row's run: each combination with its spread and its difference from the
-    baseline, and the trials.
-    """
+    """What stands on a row's run: each combination, its spread and difference, and the trials."""
     comparison, planned = findings.comparison, findings.comparison.planned
-    header = [
-        "present",
-        f"{comparison.metric.name}",
-        *([f"minus {findings.baseline}"] if findings.baseline else []),
-    ]
+    header = ["present", comparison.metric.name]
+    if findings.baseline:
+        header.append(f"minus {findings.baseline}")
     names = [*comparison.combinations, "average", "worst"]
-    summaries = dict(zip(names, comparison.row(label), strict=True))
-    minus = {name: _difference(findings, label, name) for name in names}
-    rows = [
-        [
-            name,
-            str(shown(summary, planned, comparison.metric)),
-            *([minus[name]] if findings.baseline else []),
-        ]
-        for name, summary in summaries.items()
-    ]
-    trials = [
-        f"[{done.trial.job.name.removeprefix(label).strip()}]({where.run(where.trials[done.trial.id])})"
-        for done in findings.results.of(label)
-        if done.trial.id in where.trials
-    ]
+    rows = []
+    for name, summary in zip(names, comparison.row(label), strict=True):
+        row = [name, str(shown(summary, planned, comparison.metric))]
+        if findings.baseline:
+            row.append(_difference(findings, label, name))
+        rows.append(row)
+    trials = []
+    for done in findings.results.of(label):
+        if done.trial.id in where.trials:
+            name = done.trial.job.name.removeprefix(label).strip()
+            trials.append(f"[{name}]({where.run(where.trials[done.trial.id])})")
     parts = [
         f"**{label}** on {metric_sentence(findings.results)}: mean over seeds.",
         "\n".join(_narrow(header, rows)),
@@ -105,7 +95,10 @@ def trial_note(trial: PlannedTrial, record: Json) -> str:
     mean, worst = sum(values.values()) / len(values), chosen.worst(values)
     where = next(name for name, value in values.items() if value == worst)
     own = trial.only or ""
-    head = f"{with_unit(mean, chosen)} {chosen.name} averaged over {len(values)} combinations, {with_unit(worst, chosen)} in the worst"
+    head = (
+        f"{with_unit(mean, chosen)} {chosen.name} averaged over {len(values)} combinations, "
+        f"{with_unit(worst, chosen)} in the worst"
+    )
     if own:
         head = f"trained for {own} alone: {with_unit(values[own], chosen)} {chosen.name} there"
     rows = [[name, number(value, chosen)] for name, value in values.items()]
@@ -113,7 +106,8 @@ def trial_note(trial: PlannedTrial, record: Json) -> str:
         [
             f"**{trial.job.name}**: {head}{'' if own else f' ({where})'}, on test.",
             "\n".join(_narrow(["present", chosen.name], rows)),
-            "`model/` among the artifacts holds the weights of the selected epoch, their card, and how to load them.",
+            "`model/` among the artifacts holds the weights of the selected epoch, their card, "
+            "and how to load them.",
         ]
     )
 
@@ -126,8 +120,9 @@ def _answer(findings: Findings, problems: Sequence[str]) -> str:
 
 
 def _table(findings: Findings, where: Addresses) -> str:
-    """The whole comparison, best first where it is ranked: rank, average, worst case, every
-    combination.
+    """The whole comparison, best first where it is ranked.
+
+    Each row has its rank, average, worst case and every combination.
     """
     grid = main_grid(findings.results, findings.comparison)
     places = (
@@ -154,8 +149,9 @@ def _table(findings: Findings, where: Addresses) -> str:
 
 
 def _narrow(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table without padding: it is rendered, its length is limited, and MLflow leaves no
-    room between columns.
+    """A Markdown table without padding.
+
+    It is rendered, its length is limited, and MLflow leaves no room between columns.
     """
     padded = [[cell.replace("|", "\\|") + ROOM for cell in line] for line in (header, *rows)]
     return [f"| {' | '.join(line)} |" for line in (padded[0], ["---"] * len(header), *padded[1:])]

@@ -1,5 +1,4 @@
-"""What a study's findings say about each of its rows, in MLflow's terms: one run per row, means
-over seeds (no mlflow here).
+"""What findings say about each row, in MLflow's terms: one run per row (no mlflow here).
 
 A row's run has the names of its trials' metrics, so that rows and trials share columns and charts,
 and beside them: the spread over seeds, the difference from the baseline on each combination, and
@@ -10,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
@@ -73,8 +72,10 @@ def colour(plan: Plan, label: str) -> str:
 
 @dataclass(frozen=True)
 class RowFacts:
-    """One row: ``curves`` are points (step, value), ``metrics`` single values; ``at``: when the
-    study's last result came, in ms.
+    """One row, as means over seeds.
+
+    ``curves`` are points (step, value), ``metrics`` single values; ``at``: when the study's last
+    result came, in milliseconds.
     """
 
     label: str
@@ -87,8 +88,9 @@ class RowFacts:
 
     @property
     def content(self) -> str:
-        """A hash of all points: MLflow can neither move nor remove one, so another content needs
-        another run.
+        """A hash of all points.
+
+        MLflow can neither move nor remove one, so another content needs another run.
         """
         points = {name: [[0, value]] for name, value in self.metrics.items()} | self.curves
         text = json.dumps([self.at, points], sort_keys=True)
@@ -96,8 +98,9 @@ class RowFacts:
 
 
 def read_rows(findings: Findings) -> list[RowFacts]:
-    """The rows with a finished trial, best first where they are ranked, so that the newest run is
-    the best row's.
+    """The rows with a finished trial, best first where they are ranked.
+
+    So the newest run is the best row's.
     """
     results = findings.results
     there = [row for row in results.plan.rows if results.of(row.label)]
@@ -126,7 +129,7 @@ def _row(findings: Findings, row: Row, at: int) -> RowFacts:
     params = dict(flattened(asdict(spec)))
     return RowFacts(
         label=row.label,
-        status="FINISHED" if not states else "FAILED" if states == {"failed"} else "RUNNING",
+        status=_status(states),
         at=at,
         tags=_tags(findings, row, trials),
         params={name: text for name, text in params.items() if not name.startswith(OF_ONE_TRIAL)},
@@ -138,6 +141,13 @@ def _row(findings: Findings, row: Row, at: int) -> RowFacts:
         ),
         curves=_curves(findings, trials, row),
     )
+
+
+def _status(states: Collection[str]) -> str:
+    """MLflow's status of a row whose trials without a result have these states."""
+    if not states:
+        return "FINISHED"
+    return "FAILED" if set(states) == {"failed"} else "RUNNING"
 
 
 # ---------------------------------------------------------------------- text columns
@@ -190,7 +200,7 @@ def _ranks(findings: Findings, row: Row) -> dict[str, str]:
 
 
 def _against_baseline(findings: Findings, label: str) -> dict[str, str]:
-    """How much a row differs from the baseline on average, with the interval and what may be said."""
+    """How much a row differs from the baseline on average, and what may be said of it."""
     found = _found(findings, AVERAGE).get(label)
     if found is None:
         return {
@@ -203,8 +213,9 @@ def _against_baseline(findings: Findings, label: str) -> dict[str, str]:
 
 
 def _cells(findings: Findings, label: str) -> dict[str, str]:
-    """Each combination as the report prints it, and its difference from the baseline: MLflow prints
-    all digits of a metric.
+    """Each combination as the report prints it, and its difference from the baseline.
+
+    MLflow itself prints all digits of a metric.
     """
     comparison, planned = findings.comparison, findings.comparison.planned
     found = {}
@@ -235,8 +246,9 @@ def _found(findings: Findings, summary: str) -> Mapping[str, RowDifference]:
 
 
 def _place(findings: Findings, label: str) -> dict[str, float]:
-    """By which the page of runs is sorted; a reference has none and comes last, whatever its
-    average.
+    """The place by which the page of runs is sorted.
+
+    A reference has none and comes last, whatever its average.
     """
     order = (
         [place.label for place in findings.rankings[AVERAGE].places]
@@ -247,9 +259,7 @@ def _place(findings: Findings, label: str) -> dict[str, float]:
 
 
 def _values(findings: Findings, label: str) -> dict[str, float]:
-    """Means over seeds under the names that the trials' metrics have, and standard deviations over
-    seeds.
-    """
+    """Means and standard deviations over seeds; means have the names of trials' metrics."""
     comparison, name = findings.comparison, findings.comparison.metric.name
     average, worst = comparison.average[label], comparison.worst[label]
     cells = {
@@ -267,7 +277,7 @@ def _values(findings: Findings, label: str) -> dict[str, float]:
 
 
 def _differences(findings: Findings, label: str) -> dict[str, float]:
-    """Row minus baseline on average (with its interval), in the worst case and on each combination."""
+    """Row minus baseline: on average with its interval, in the worst case, on each combination."""
     average = _found(findings, AVERAGE).get(label)
     if average is None:
         return {}
@@ -296,8 +306,9 @@ def _cost(trials: Sequence[Finished]) -> dict[str, float]:
 
 
 def _curves(findings: Findings, trials: Sequence[Finished], row: Row) -> dict[str, Curve]:
-    """Learning curves averaged over seeds, and accuracy by the number of present modalities; none
-    where a curve has no meaning.
+    """Learning curves averaged over seeds, and the metric by number of present modalities.
+
+    None where a curve has no meaning.
     """
     name = findings.comparison.metric.name
     view = findings.robustness.get(row.label)

@@ -1,5 +1,4 @@
-"""One run in MLflow brought up to what the store says: find or create, describe, add what is new,
-conclude.
+"""One run in MLflow brought up to what the store says: find, describe, add, conclude.
 
 Nothing here reads a clock, and what is there already is not sent again: every function may be
 repeated at any time.
@@ -55,8 +54,9 @@ def mirror_trial_run(
 def mirror_row_run(
     client: Any, experiment: str, facts: RowFacts, finish: Callable[[str], None]
 ) -> str:
-    """The id of a row's run with what the row is now; a run with other points goes to MLflow's
-    trash.
+    """The id of a row's run with what the row is now.
+
+    A run with other points goes to MLflow's trash.
 
     ``finish`` adds to a new run what is no point.
     """
@@ -91,8 +91,9 @@ def remove_other_rows(client: Any, experiment: str, labels: Sequence[str]) -> No
 
 
 def place_below(client: Any, experiment: str, parents: Mapping[str, str]) -> dict[str, str]:
-    """Put each trial's run below its row's (trial id -> run id of the row); the ids of the trials'
-    runs by trial id.
+    """Put each trial's run below its row's; the ids of the trials' runs by trial id.
+
+    ``parents``: trial id -> run id of the row.
     """
     found = {}
     for run in _search(client, experiment, "tags.kind = 'trial'"):
@@ -125,8 +126,9 @@ def mirror_study_run(
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
 ) -> str:
-    """Bring the study's own run up to date and return its id; ``at``: the last moment of training,
-    in milliseconds.
+    """Bring the study's own run up to date and return its id.
+
+    ``at``: the last moment of training, in milliseconds.
 
     It begins there, too: the newest run is the first that MLflow shows.
     """
@@ -148,8 +150,9 @@ def find_experiment(client: Any, name: str, artifacts: str | None) -> str:
 
 
 def _find_trial(client: Any, experiment: str, facts: TrialFacts, previous: str | None) -> Any:
-    """The run of this training of the trial, created if need be; runs that it replaces go to
-    MLflow's trash.
+    """The run of this training of the trial, created if need be.
+
+    Runs that it replaces go to MLflow's trash.
     """
     runs = client.search_runs(
         [experiment], f"tags.trial_id = '{facts.trial_id}' and tags.kind = 'trial'"
@@ -285,8 +288,9 @@ def _log(client: Any, run_id: str, points: Sequence[Point]) -> None:
 
 
 def _log_changed(client: Any, run: Any, metrics: Mapping[str, float], timestamp: int) -> None:
-    """Values that differ from the last ones, always after them, so that the newest is the one
-    shown.
+    """Log values that differ from the last ones, always after them.
+
+    So the newest is the one shown.
     """
     points = []
     for name, value in metrics.items():

@@ -1,5 +1,4 @@
-"""Saved views of MLflow's page of runs: which runs, columns, order and charts answer the study's
-question (no mlflow here).
+"""Saved views of MLflow's page of runs, which answer the study's question (no mlflow here).
 
 MLflow's page opens with columns that hold no result, and offers no setting for it; but a view that
 somebody has saved is a tag of the experiment, listed under "Views" and opened by a link. These are
@@ -41,7 +40,10 @@ class SavedView:
     charts: Sequence[tuple[str, Sequence[Json]]] = ()
 
     def tag(self, created: int) -> str:
-        """The value of the experiment's tag; ``created`` in milliseconds orders the list of views."""
+        """The value of the experiment's tag.
+
+        ``created`` in milliseconds orders the list of views.
+        """
         text = json.dumps(
             {
                 "name": self.name,
@@ -53,8 +55,9 @@ class SavedView:
         return text if len(text) <= LONGEST else self._smaller().tag(created)
 
     def _smaller(self) -> SavedView:
-        """Without the section that has most charts, or with half as many columns where there is
-        none.
+        """The view without the section that has most charts.
+
+        Without charts it keeps half as many columns.
         """
         if not self.charts:
             return replace(self, columns=self.columns[: len(self.columns) // 2])

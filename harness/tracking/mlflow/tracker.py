@@ -1,5 +1,4 @@
-"""The store mirrored to MLflow: one run per trial, one per row, one of the study, by the driver
-alone, as often as one likes.
+"""The store mirrored to MLflow: one run per trial, one per row, one of the study.
 
 Trials' runs lie below their row's, so that the page of runs opens with the methods. Everything is
 read from the store, points carry the times of the store, and runs are found by their tags before
@@ -81,8 +80,9 @@ class MLflowTracker(Tracker):
         )
 
     def mirror_trial(self, trial: PlannedTrial) -> None:
-        """Bring MLflow up to what the store knows of a trial; a trial appears with its first
-        finished epoch.
+        """Bring MLflow up to what the store knows of a trial.
+
+        A trial appears with its first finished epoch.
         """
         facts = read_facts(self.study.name, trial, self.store)
         if facts is None:
@@ -98,7 +98,7 @@ class MLflowTracker(Tracker):
             )
 
     def mirror_comparison(self, findings: Findings, problems: Sequence[str] = ()) -> None:
-        """Bring the rows' runs (tag ``kind=row``), descriptions and saved views up to the findings."""
+        """Bring the rows' runs (tag ``kind=row``), descriptions and saved views up to date."""
         with self._connected() as (client, experiment):
             where = mirror_comparison(client, experiment, findings, problems, self._ended)
         write_json(self._folder / "runs.json", asdict(where))
@@ -110,8 +110,7 @@ class MLflowTracker(Tracker):
         tags: Mapping[str, str],
         document: Document | None = None,
     ) -> None:
-        """Bring the study's own run (tag ``kind=study``) up to the given metrics and tags, and
-        replace its report files.
+        """Bring the study's own run (tag ``kind=study``) up to date and replace its report files.
 
         Of a ``document`` the figures and tables are added.
         """
@@ -122,9 +121,7 @@ class MLflowTracker(Tracker):
         write_json(self._folder / "study.json", self._state())
 
     def addresses(self) -> Addresses | None:
-        """Where the study's runs are, as far as this machine has mirrored them; asks the disk, not
-        MLflow.
-        """
+        """Where the study's runs are, as far as this machine has mirrored them; asks the disk."""
         found = read_json(self._folder / "runs.json")
         return Addresses(**found) if found is not None else None
 
@@ -138,9 +135,7 @@ class MLflowTracker(Tracker):
         return [f"compare in the browser: {self.command()}", f"then open: {self.page()}"]
 
     def up_to_date(self) -> bool:
-        """Whether the whole study, as the store has it now, was mirrored before; asks the disk, not
-        MLflow.
-        """
+        """Whether the whole study, as the store has it now, was mirrored before; asks the disk."""
         return read_json(self._folder / "study.json") == self._state()
 
     def explain(self, error: Exception) -> str:
@@ -201,8 +196,9 @@ class MLflowTracker(Tracker):
 
     @contextmanager
     def _connected(self) -> Iterator[tuple[Any, str]]:
-        """The client and the experiment's id, one caller at a time: MLflow cannot find-or-create a
-        run in one step.
+        """The client and the experiment's id, one caller at a time.
+
+        MLflow cannot find or create a run in one step.
         """
         try:
             with exclusive(self._folder / "lock"):

@@ -1,6 +1,4 @@
-"""What the store says about one trial, in MLflow's terms: tags, parameters, curves, final metrics
-(no mlflow here).
-"""
+"""What the store says about one trial, in MLflow's terms (no mlflow here)."""
 
 from __future__ import annotations
 
@@ -46,9 +44,7 @@ class TrialFacts:
 
 
 def read_facts(study: str, trial: PlannedTrial, store: Store) -> TrialFacts | None:
-    """What the store says about a trial; None as long as it has neither finished an epoch nor
-    failed.
-    """
+    """What the store says about a trial; None before its first finished epoch or failure."""
     files = store.trial(trial.id)
     state = store.state(trial.id, trial.job.code())
     # After the state: what is done has its whole history.
@@ -105,9 +101,7 @@ def _tags(
 
 
 def collapsed_combinations(record: Json) -> list[str]:
-    """The keys (``thumb.spectrum``) of the combinations for which one class was predicted for the
-    whole test split.
-    """
+    """The keys (``thumb.spectrum``) of combinations with one class predicted for all of test."""
     return [
         name.replace("+", ".")
         for name in record["combinations"]
@@ -116,9 +110,7 @@ def collapsed_combinations(record: Json) -> list[str]:
 
 
 def final_metrics(record: Json) -> dict[str, float]:
-    """The metrics of a finished trial: every test cell, mean, worst, all modalities, and what the
-    trial cost.
-    """
+    """The metrics of a finished trial: every test cell, mean, worst, full, and what it cost."""
     name, values = record["metric"], test_values(record)
     cells = {
         f"test/{name}/{combination.replace('+', '.')}": value
@@ -136,8 +128,9 @@ def final_metrics(record: Json) -> dict[str, float]:
 
 
 def test_values(record: Json) -> dict[str, float]:
-    """Combination -> value on test, in the lattice's order, without combinations that no sample
-    has.
+    """Combination -> value on test, in the lattice's order.
+
+    Combinations that no sample has are left out.
     """
     cells = record["cells"]["test"]
     return {
@@ -148,7 +141,7 @@ def test_values(record: Json) -> dict[str, float]:
 
 
 def final_curves(record: Json) -> dict[str, Curve]:
-    """The mean over the combinations of each number of present modalities; that number is the step."""
+    """The mean over the combinations of each number of present modalities, the step."""
     by_size: dict[int, list[float]] = {}
     for combination, value in test_values(record).items():
         by_size.setdefault(combination.count("+") + 1, []).append(value)
@@ -167,7 +160,8 @@ def by_present_name(metric: str) -> str:
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested settings as dotted names and text; what is None is left out.
 
-    >>> dict(flattened({"train": {"lr": 0.05, "nesterov": True, "limit": None}, "hard": ["a", "b"]}))
+    >>> settings = {"train": {"lr": 0.05, "nesterov": True, "limit": None}, "hard": ["a", "b"]}
+    >>> dict(flattened(settings))
     {'train.lr': '0.05', 'train.nesterov': 'true', 'hard': '["a", "b"]'}
     """
     for key, value in tree.items():
