@@ -16,5 +16,8 @@ def is_synthetic(root: Path | None) -> bool:
 def mark(root: Path, description: str) -> None:
     """Mark a folder as synthetic, before anything else is written into it."""
     root.mkdir(parents=True, exist_ok=True)
-    text = f"# Synthetic data\n\n{description}\n\nThis file marks every result on this folder as synthetic; leave it here.\n"
+    text = (
+        f"# Synthetic data\n\n{description}\n\nThis file marks every result on this folder as"
+        " synthetic; leave it here.\n"
+    )
     (root / MARKER).write_text(text, encoding="utf-8")

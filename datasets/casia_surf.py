@@ -48,7 +48,10 @@ class CasiaSurf(Dataset):
     """
 
     protocols: ClassVar[tuple[str, ...]] = ("paper", *HELD_OUT)
-    summary = "faces, live or attacked, in RGB, depth and infrared; your own copy in dataset.root (gated, never downloaded)"
+    summary = (
+        "faces, live or attacked, in RGB, depth and infrared; your own copy in dataset.root (gated,"
+        " never downloaded)"
+    )
     root_variable = "CASIA_SURF_ROOT"
     layout = LAYOUT
     sampled = True
@@ -74,11 +77,13 @@ class CasiaSurf(Dataset):
     def spec(self) -> DataSpec:
         side = int(self.values["size"])
         notes = [
-            "pictures are fed as RGB, depth and infrared as three equal channels; the released code feeds BGR"
+            "pictures are fed as RGB, depth and infrared as three equal channels; the released code"
+            " feeds BGR"
         ]
         if self.protocol != "paper":
             notes.append(
-                f"protocol {self.protocol}: no subject and not the test attack in common between splits; not the paper's"
+                f"protocol {self.protocol}: no subject and not the test attack in common between"
+                " splits; not the paper's"
             )
         return DataSpec(
             name="casia_surf",
@@ -102,7 +107,8 @@ class CasiaSurf(Dataset):
         unlike = unlike_published(lists)
         if unlike and self.values["counts"] == "fatal" and not is_synthetic(self.root):
             raise UserError(
-                f"{'; '.join(unlike)}: take the distributed lists, or go on with dataset.options.counts=report"
+                f"{'; '.join(unlike)}: take the distributed lists, or go on with"
+                " dataset.options.counts=report"
             )
         return lists, [*remarks, *unlike]
 
@@ -185,8 +191,8 @@ class CasiaSurf(Dataset):
     def _exclusions(self) -> list[str]:
         left_out = {name: list(self._left_out(name).values()) for name in SPLITS}
         return [
-            f"{name}: {count(len(reasons), 'sample')} left out, because a file cannot be read: {shown(reasons)}; all are named in "
-            f"casia_surf-{name}-*.json in {self._cache}"
+            f"{name}: {count(len(reasons), 'sample')} left out, because a file cannot be read:"
+            f" {shown(reasons)}; all are named in casia_surf-{name}-*.json in {self._cache}"
             for name, reasons in left_out.items()
             if reasons
         ]

@@ -64,8 +64,9 @@ class CremaD(ClipDataset):
     summary = "7,442 clips of acted emotions, sound and face, 6 classes; your copy"
     root_variable = "CREMA_D_ROOT"
     layout = (
-        "AudioWAV/ID.wav, Image-01-FPS/ID/NUMBER.jpg (or VideoFlash/ID.flv and the extra `video`), and for protocol "
-        "ogm the lists train.csv and test.csv that OGM-GE published (GeWu-Lab/OGM-GE_CVPR2022, data/CREMAD)"
+        "AudioWAV/ID.wav, Image-01-FPS/ID/NUMBER.jpg (or VideoFlash/ID.flv and the extra `video`),"
+        " and for protocol ogm the lists train.csv and test.csv that OGM-GE published"
+        " (GeWu-Lab/OGM-GE_CVPR2022, data/CREMAD)"
     )
 
     def _spec(self, modalities: tuple[Modality, ...], synthetic: bool) -> DataSpec:
@@ -102,7 +103,8 @@ class CremaD(ClipDataset):
         known = {name: path for name, path in sounds.items() if name not in strange}
         remarks = (
             [
-                f"left out, because their names are no ids: {len(strange)} sound files: {shown(strange)}"
+                f"left out, because their names are no ids: {len(strange)} sound files:"
+                f" {shown(strange)}"
             ]
             if strange
             else []
@@ -133,7 +135,8 @@ def label(name: str) -> int:
     match = ID.fullmatch(name)
     if match is None or match["emotion"] not in EMOTIONS:
         raise UserError(
-            f"'{name}' is no id of CREMA-D: ACTOR_SENTENCE_EMOTION_LEVEL, such as 1001_IEO_ANG_HI ({', '.join(EMOTIONS)})"
+            f"'{name}' is no id of CREMA-D: ACTOR_SENTENCE_EMOTION_LEVEL, such as 1001_IEO_ANG_HI"
+            f" ({', '.join(EMOTIONS)})"
         )
     return list(EMOTIONS).index(match["emotion"])
 
@@ -148,7 +151,8 @@ def by_actor(ids: Sequence[str], held_out: Sequence[str]) -> dict[str, list[str]
     share = math.ceil(SHARE * len(actors))
     if len(actors) <= share * len(held_out):
         raise UserError(
-            f"{len(actors)} actors are too few to keep some for {' and '.join(held_out)}; give the whole data"
+            f"{len(actors)} actors are too few to keep some for {' and '.join(held_out)}; give the"
+            " whole data"
         )
     owner = {
         actor: split
@@ -177,11 +181,13 @@ def read_list(path: Path) -> list[str]:
             raise UserError(f"{path}, line {number}: {error}") from error
         if rest and rest[0] != emotion:
             raise UserError(
-                f"{path}, line {number}: {name} is listed as {rest[0]} and its id says {emotion}; restore the list"
+                f"{path}, line {number}: {name} is listed as {rest[0]} and its id says {emotion};"
+                " restore the list"
             )
         if name in ids:
             raise UserError(
-                f"{path}, line {number}: {name} is listed twice, first in line {ids[name]}; restore the list"
+                f"{path}, line {number}: {name} is listed twice, first in line {ids[name]}; restore"
+                " the list"
             )
         ids[name] = number
     return list(ids)
@@ -194,7 +200,10 @@ def oddities(splits: Mapping[str, Collection[str]]) -> Iterator[str]:
     if broken:
         yield f"left out, because their media are broken as published: {', '.join(broken)}"
     if SEVERAL_EMOTIONS in where:
-        yield f"{SEVERAL_EMOTIONS} ({where[SEVERAL_EMOTIONS]}) lasts a minute and shows several emotions; kept"
+        yield (
+            f"{SEVERAL_EMOTIONS} ({where[SEVERAL_EMOTIONS]}) lasts a minute and shows several"
+            " emotions; kept"
+        )
     same = [
         f"{a} ({where[a]}) = {b} ({where[b]})" for a, b in SAME_SOUND if a in where and b in where
     ]
@@ -214,14 +223,16 @@ def _published(root: Path, remarks: list[str]) -> dict[str, list[str]]:
     )
     if folder is None:
         raise UserError(
-            f"{root} has no train.csv and test.csv: copy them from data/CREMAD of github.com/GeWu-Lab/OGM-GE_CVPR2022 into it, "
-            "or use dataset.protocol=actor, which needs no lists"
+            f"{root} has no train.csv and test.csv: copy them from data/CREMAD of"
+            " github.com/GeWu-Lab/OGM-GE_CVPR2022 into it, or use dataset.protocol=actor, which"
+            " needs no lists"
         )
     lists = {name: read_list(folder / name) for name in LISTS}
     both = sorted(set(lists["train.csv"]) & set(lists["test.csv"]))
     if both:
         raise UserError(
-            f"{len(both)} clips are in train.csv and in test.csv of {folder}: {shown(both)}; restore the lists"
+            f"{len(both)} clips are in train.csv and in test.csv of {folder}: {shown(both)};"
+            " restore the lists"
         )
     found = {name: len(ids) for name, ids in lists.items()}
     if found != PUBLISHED:
@@ -239,8 +250,8 @@ def _require_sounds(lists: Mapping[str, Sequence[str]], sounds: Collection[str])
     missing = [name for name in listed if name not in sounds and name not in BROKEN]
     if missing:
         raise UserError(
-            f"{len(missing)} of {len(listed)} listed clips have no AudioWAV/ID.wav: {shown(missing)}; restore the files, or take "
-            "the clips out of train.csv and test.csv"
+            f"{len(missing)} of {len(listed)} listed clips have no AudioWAV/ID.wav:"
+            f" {shown(missing)}; restore the files, or take the clips out of train.csv and test.csv"
         )
 
 
@@ -259,7 +270,7 @@ def _visuals(root: Path, ids: Sequence[str]) -> tuple[dict[str, tuple[Path, ...]
         )
     if lacking:
         raise UserError(
-            f"{len(lacking)} of {len(ids)} clips have no {what} in {root}: {shown(lacking)}; extract or restore them, or take the "
-            "clips out of the lists"
+            f"{len(lacking)} of {len(ids)} clips have no {what} in {root}: {shown(lacking)};"
+            " extract or restore them, or take the clips out of the lists"
         )
     return frames, videos

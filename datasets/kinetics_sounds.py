@@ -68,8 +68,9 @@ class KineticsSounds(ClipDataset):
     summary = "ten-second clips of actions, sound and picture, 31 to 34 classes; your copy"
     root_variable = "KINETICS_SOUNDS_ROOT"
     layout = (
-        "audio/{train,test}/CLASS/VIDEO.wav and visual/{train_img,val_img}/Image-01-FPS/CLASS/VIDEO/NUMBER.jpg; the "
-        "videos are Kinetics-400's (github.com/cvdfoundation/kinetics-dataset)"
+        "audio/{train,test}/CLASS/VIDEO.wav and"
+        " visual/{train_img,val_img}/Image-01-FPS/CLASS/VIDEO/NUMBER.jpg; the videos are"
+        " Kinetics-400's (github.com/cvdfoundation/kinetics-dataset)"
     )
 
     @cached_property
@@ -86,7 +87,10 @@ class KineticsSounds(ClipDataset):
             aligned=False,
             synthetic=synthetic,
             notes=(
-                f"class list {self.values['classes']} with {len(self._classes)} classes; lists of other lengths do not compare",
+                (
+                    f"class list {self.values['classes']} with {len(self._classes)} classes; lists"
+                    " of other lengths do not compare"
+                ),
                 "val is a tenth of train's videos; nothing is random at evaluation",
             ),
         )
@@ -107,7 +111,8 @@ class KineticsSounds(ClipDataset):
         }
         if not clips["train"] and not clips["test"]:
             raise UserError(
-                f"{top} has no clip with sound and frames of the class list {self.values['classes']}; it must hold {self.layout}"
+                f"{top} has no clip with sound and frames of the class list"
+                f" {self.values['classes']}; it must hold {self.layout}"
             )
         remarks += _absent(clips, self._classes)
         remarks += truncated(
@@ -134,8 +139,8 @@ def truncated(what: str, videos: Sequence[str]) -> list[str]:
     if len(videos) < TELLING or any("i" <= video[0] <= "z" for video in videos):
         return []
     return [
-        f"{what}: no id of {len(videos):,} begins with a letter from i to z, so about a quarter is missing; the published "
-        "my_train.txt is cut short like that"
+        f"{what}: no id of {len(videos):,} begins with a letter from i to z, so about a quarter is"
+        " missing; the published my_train.txt is cut short like that"
     ]
 
 
@@ -150,7 +155,8 @@ def read_list(path: Path) -> dict[tuple[str, int | None], int]:
         fields = [field.strip() for field in line.rsplit(",", 2)]
         if len(fields) != 3 or not fields[2].isdecimal() or len(fields[0]) < YOUTUBE:
             raise UserError(
-                f"{path}, line {number}: '{line.strip()}' is not YTID_START_END,SECONDS,LABEL; restore the list"
+                f"{path}, line {number}: '{line.strip()}' is not YTID_START_END,SECONDS,LABEL;"
+                " restore the list"
             )
         found[youtube_id(fields[0]), start_second(fields[0])] = int(fields[2])
     return found
@@ -175,7 +181,8 @@ def _part(top: Path, name: str, index: dict[str, int], remarks: list[str]) -> _P
     }
     if strange:
         remarks.append(
-            f"{name}: {len(strange)} folders are not in the class list and are left out: {shown(sorted(strange))}"
+            f"{name}: {len(strange)} folders are not in the class list and are left out:"
+            f" {shown(sorted(strange))}"
         )
     return _Part(sounds, pictures)
 
@@ -184,7 +191,8 @@ def _first(folder: Path, names: Iterable[str]) -> Path:
     found = next((folder / name for name in names if (folder / name).is_dir()), None)
     if found is None:
         raise UserError(
-            f"{folder} has none of the folders {', '.join(names)}; the root must hold {KineticsSounds.layout}"
+            f"{folder} has none of the folders {', '.join(names)}; the root must hold"
+            f" {KineticsSounds.layout}"
         )
     return found
 
@@ -256,7 +264,8 @@ def _listed(clips: list[Clip], path: Path | None, remarks: list[str]) -> list[Cl
     mixed = sorted(number for number, labels in names.items() if len(labels) > 1)
     if mixed:
         remarks.append(
-            f"{path}: {len(mixed)} of its labels stand for clips of several classes: {shown(mixed)}; classes are the folders'"
+            f"{path}: {len(mixed)} of its labels stand for clips of several classes:"
+            f" {shown(mixed)}; classes are the folders'"
         )
     return kept
 
@@ -286,7 +295,8 @@ def _splits(clips: Mapping[str, Sequence[Clip]], remarks: list[str]) -> dict[str
     if len(own) < len(clips["train"]):
         both = [clip.id for clip in clips["train"] if _key(clip)[0] in tested]
         remarks.append(
-            f"{len(both)} clips of train are left out, because test has the same videos: {shown(both)}"
+            f"{len(both)} clips of train are left out, because test has the same videos:"
+            f" {shown(both)}"
         )
     held_out = {clip.id for clip in own if int(place(_key(clip)[0])[:8], 16) < VAL_SHARE * 2**32}
     return {

@@ -27,9 +27,10 @@ from harness.errors import UserError, shown
 MARKERS = ("SYNTHETIC.md", "SYNTHETIC.json")
 METRIC = {"classification": "accuracy", "anti_spoofing": "acer", "segmentation": "miou"}
 HOW = (
-    "dataset manifest needs dataset.manifest=PATH, a CSV with the columns split (train, val, test), label (a class) or label_path "
-    "(a map of classes), and one column per modality with the path of a picture, wav or npy file relative to the CSV; an empty "
-    "cell is a modality that the sample does not have"
+    "dataset manifest needs dataset.manifest=PATH, a CSV with the columns split (train, val, test),"
+    " label (a class) or label_path (a map of classes), and one column per modality with the path"
+    " of a picture, wav or npy file relative to the CSV; an empty cell is a modality that the"
+    " sample does not have"
 )
 
 
@@ -127,7 +128,10 @@ class Manifest(Dataset):
             else "not aligned: places differ between modalities"
         )
         return [
-            f"read from {sheet.path.name}: {self._labels.task} by {given}, {len(classes)} classes: {shown(classes)}",
+            (
+                f"read from {sheet.path.name}: {self._labels.task} by {given}, {len(classes)}"
+                f" classes: {shown(classes)}"
+            ),
             f"{where} (dataset.options.aligned=yes|no changes that)",
             *sheet.remarks,
             *self._splits.remarks,
@@ -237,8 +241,8 @@ class Manifest(Dataset):
         arrays = self._arrays(split)
         if not arrays.readable():
             raise UserError(
-                f"{self._sheet.path.name}: no sample of {split} can be read ({shown(arrays.unreadable().values())}); "
-                "repair the files"
+                f"{self._sheet.path.name}: no sample of {split} can be read"
+                f" ({shown(arrays.unreadable().values())}); repair the files"
             )
 
     def _normalise(self) -> list[str]:

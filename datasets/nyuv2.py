@@ -52,7 +52,10 @@ class NYUv2(Dataset):
     pixel for pixel).
     """
 
-    summary = "1,449 real RGB-D pictures of rooms, 40 or 13 classes; your copy (the .mat or a prepared layout)"
+    summary = (
+        "1,449 real RGB-D pictures of rooms, 40 or 13 classes; your copy (the .mat or a prepared"
+        " layout)"
+    )
     root_variable = "NYUV2_ROOT"
     layout = FORMS
     sampled = True
@@ -198,7 +201,10 @@ class NYUv2(Dataset):
         """What is done to a file, in words that change when the arrays do."""
         height, width = self._size
         holes = f", holes {HOLE}" if self._raw else ""
-        depth = f"{self.values['depth']}, unit {self.values['depth_unit']}, whole mm (truncated){holes}, nearest {height}x{width}"
+        depth = (
+            f"{self.values['depth']}, unit {self.values['depth_unit']}, whole mm"
+            f" (truncated){holes}, nearest {height}x{width}"
+        )
         label = f"{self._classes} classes, void {VOID}, nearest {height}x{width}"
         return {"rgb": f"RGB, bilinear {height}x{width}", "depth": depth, "label": label}
 
@@ -212,7 +218,10 @@ class NYUv2(Dataset):
         shapes = {"rgb": (3, *size), "depth": (1, *size), "label": size}
         types = {"rgb": "uint8", "depth": "int16", "label": "uint8"}
         # The ids too: rows of the .mat all have the same source.
-        operation = f"nyuv2/v1 {copy.layout} {copy.labelling} {self._operations[kind]} of {digest([], ids=images)}"
+        operation = (
+            f"nyuv2/v1 {copy.layout} {copy.labelling} {self._operations[kind]} of"
+            f" {digest([], ids=images)}"
+        )
         sources = tuple(copy.source(kind, image) for image in images)
         return Table(
             f"nyuv2-{split}-{kind}",
@@ -285,7 +294,8 @@ class NYUv2(Dataset):
         absent = len(weights) - len(known)
         none = f"; {absent} classes occur in no training image" if absent else ""
         return [
-            f"class weights of {self.counts()['train']} training images: {min(known):.3g} to {max(known):.3g}{none}"
+            f"class weights of {self.counts()['train']} training images: {min(known):.3g} to"
+            f" {max(known):.3g}{none}"
         ]
 
     # ------------------------------------------------------------------ what is loaded

@@ -23,7 +23,10 @@ signal that can be learnt. What is computed on it is called synthetic everywhere
 
 NAME is one of: """
 
-DESCRIPTION = "Made by `python -m datasets.sample {name}` with seed {seed}. No number computed on these files says anything about {name}."
+DESCRIPTION = (
+    "Made by `python -m datasets.sample {name}` with seed {seed}. No number computed on these files"
+    " says anything about {name}."
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,12 +71,14 @@ def write(name: str, folder: Path, seed: int = 0) -> None:
     size = sum(path.stat().st_size for path in files) / 1e6
     seconds = time.monotonic() - started
     print(
-        f"{name}: {len(files):,} files, {size:.1f} MB, in {folder} ({seconds:.1f} s); {MARKER} marks them as synthetic"
+        f"{name}: {len(files):,} files, {size:.1f} MB, in {folder} ({seconds:.1f} s); {MARKER}"
+        " marks them as synthetic"
     )
     study = getattr(module, "STUDY", None)
     if study is not None:
         print(
-            f"to try the study on it: python -m harness.run study={study} dataset.root={folder} preset=smoke"
+            f"to try the study on it: python -m harness.run study={study} dataset.root={folder}"
+            " preset=smoke"
         )
 
 

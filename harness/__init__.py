@@ -15,8 +15,9 @@ def _guard_datasets() -> None:
     origin = Path(found.origin).resolve() if found and found.origin else None
     if origin is None or origin.parent.parent != PROJECT:
         raise ImportError(
-            f"the package 'datasets' that Python finds is {origin}, not this project's {PROJECT / 'datasets'}: "
-            "run from the project's folder, or uninstall the other package from this environment"
+            f"the package 'datasets' that Python finds is {origin}, not this project's"
+            f" {PROJECT / 'datasets'}: run from the project's folder, or uninstall the other"
+            " package from this environment"
         )
 
 

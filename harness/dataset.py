@@ -338,12 +338,14 @@ class Dataset(ABC):
                 else ""
             )
             raise UserError(
-                f"dataset {self.name} needs your copy of the data: dataset.root=DIR or the environment variable "
-                f"{self.root_variable} names the folder that holds {self.layout}{sample}"
+                f"dataset {self.name} needs your copy of the data: dataset.root=DIR or the"
+                f" environment variable {self.root_variable} names the folder that holds"
+                f" {self.layout}{sample}"
             )
         if not self.root.is_dir():
             raise UserError(
-                f"dataset.root={self.root} is not a folder; it must be the one that holds {self.layout}"
+                f"dataset.root={self.root} is not a folder; it must be the one that holds"
+                f" {self.layout}"
             )
         return self.root
 

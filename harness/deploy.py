@@ -84,7 +84,8 @@ def load(folder: str | Path, method_file: str | None = None) -> Method:
         )
     if not (path / WEIGHTS).is_file():
         raise UserError(
-            f"{path}: there is no {WEIGHTS}; its card describes the file with sha256 {found['weights']['sha256']}"
+            f"{path}: there is no {WEIGHTS}; its card describes the file with sha256"
+            f" {found['weights']['sha256']}"
         )
     if file_sha256(path / WEIGHTS) != found["weights"]["sha256"]:
         raise UserError(
@@ -130,15 +131,27 @@ def card_text(found: Json) -> str:
         [name, number(cell["value"], chosen), str(cell["n"])]
         for name, cell in found["test"].items()
     ]
-    title = f"# {found['label']}, seed {found['seed']}, on {facts['name']} ({facts['protocol']}){synthetic}"
+    title = (
+        f"# {found['label']}, seed {found['seed']}, on {facts['name']}"
+        f" ({facts['protocol']}){synthetic}"
+    )
     sections = [
-        f"{title}\n\nTrial `{found['trial_id']}`, weights of epoch {found['selected_epoch']} (counted from 0), selected on val.",
+        (
+            f"{title}\n\nTrial `{found['trial_id']}`, weights of epoch {found['selected_epoch']}"
+            " (counted from 0), selected on val."
+        ),
         "## Test\n\n"
         + "\n".join(pipe_table(["present", f"{chosen.name}{unit}", "samples"], scores)),
         f"## Use\n\n{USE}\n\n{_inputs(found['data'])}",
-        f"## Method\n\n{found['method']} (variant `{found['variant']}`): {found['citation']}\n\n{_method(found)}",
-        f"## Files\n\n`{WEIGHTS}`: state dict, {found['weights']['bytes']} bytes, sha256 `{found['weights']['sha256']}`; "
-        f"{found['parameters']['inference']} parameters at inference. `{CARD}`: all of this for machines.",
+        (
+            f"## Method\n\n{found['method']} (variant `{found['variant']}`):"
+            f" {found['citation']}\n\n{_method(found)}"
+        ),
+        (
+            f"## Files\n\n`{WEIGHTS}`: state dict, {found['weights']['bytes']} bytes, sha256"
+            f" `{found['weights']['sha256']}`; {found['parameters']['inference']} parameters at"
+            f" inference. `{CARD}`: all of this for machines."
+        ),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -160,8 +173,9 @@ def _inputs(data: Mapping[str, Any]) -> str:
     )
     classes = ", ".join(data["classes"][:12]) + (", ..." if len(data["classes"]) > 12 else "")
     return (
-        f"`inputs`: name to float32 (B, C, H, W). `present`: bool (B, {len(data['modalities'])}), columns {names}; what an absent "
-        f"modality holds cannot influence the output.\n\n{table}\n\nClasses: {classes}."
+        f"`inputs`: name to float32 (B, C, H, W). `present`: bool (B, {len(data['modalities'])}),"
+        f" columns {names}; what an absent modality holds cannot influence the"
+        f" output.\n\n{table}\n\nClasses: {classes}."
     )
 
 

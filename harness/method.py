@@ -265,13 +265,14 @@ class Method(nn.Module):
         name = cls.__module__.rpartition(".")[2]
         if backbone.joint and not cls.joint:
             raise UserError(
-                f"method '{name}' fuses what separate encoders return, and this backbone mixes modalities while encoding; "
-                "use backbone.form=parallel"
+                f"method '{name}' fuses what separate encoders return, and this backbone mixes"
+                " modalities while encoding; use backbone.form=parallel"
             )
         if cls.joint and not backbone.joint:
             raise UserError(
-                f"method '{name}' needs a backbone that mixes modalities while encoding (backbone=esanet backbone.form=joint); "
-                "sf_md is its counterpart for separate encoders"
+                f"method '{name}' needs a backbone that mixes modalities while encoding"
+                " (backbone=esanet backbone.form=joint); sf_md is its counterpart for separate"
+                " encoders"
             )
 
     # ------------------------------------------------------------------ what the harness calls
@@ -332,7 +333,8 @@ class Method(nn.Module):
             torch._assert_async(some, "a sample without any present modality reached fuse")
         elif not some:
             raise ValueError(
-                "a sample without any present modality cannot be predicted: every row of `present` needs a True"
+                "a sample without any present modality cannot be predicted: every row of `present`"
+                " needs a True"
             )
         return self.fuse(features, present, noise)
 

@@ -79,7 +79,8 @@ class Registry(Generic[T]):
             ) from error
         if not (isinstance(loaded, type) and issubclass(loaded, self.base)):
             raise UserError(
-                f"{self.kind} '{point.name}' ({point.value}) is not a subclass of {self.base.__name__}"
+                f"{self.kind} '{point.name}' ({point.value}) is not a subclass of"
+                f" {self.base.__name__}"
             )
         return loaded
 
@@ -94,7 +95,8 @@ class Registry(Generic[T]):
         ]
         if len(found) != 1:
             raise UserError(
-                f"{name} must define exactly one public subclass of {self.base.__name__}, and defines {len(found)}"
+                f"{name} must define exactly one public subclass of {self.base.__name__}, and"
+                f" defines {len(found)}"
             )
         return found[0]
 

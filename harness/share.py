@@ -51,7 +51,8 @@ def main(arguments: Sequence[str]) -> int:
     files = [word for word in words[1:] if "=" not in word]
     if len(files) != 1:
         raise UserError(
-            f"harness.share {words[0]} needs one FILE, and {len(files)} are given{': ' if files else ''}{', '.join(files)}"
+            f"harness.share {words[0]} needs one FILE, and {len(files)} are"
+            f" given{': ' if files else ''}{', '.join(files)}"
         )
     return commands[words[0]](Path(files[0]), settings, "--no-weights" in options)
 
@@ -79,7 +80,8 @@ def _export(path: Path, settings: Sequence[str], bare: bool) -> int:
     names = " and ".join(study.name for study in studies)
     size = path.stat().st_size / 2**20
     print(
-        f"exported {len(found.trials)} finished trials of {names}: {path}, {size:.1f} MiB, sha256 {file_sha256(path)}"
+        f"exported {len(found.trials)} finished trials of {names}: {path}, {size:.1f} MiB, sha256"
+        f" {file_sha256(path)}"
     )
     if found.unfinished:
         print(f"left out: {found.unfinished} trials that are not finished, or in use")
@@ -104,13 +106,15 @@ def _import(path: Path, settings: Sequence[str], _: bool) -> int:
     output = output or Study().output
     found = take_in(path, Store.below(output), Path(output) / "imported", keep)
     print(
-        f"{path.name}{f', by {found.by}' if found.by else ''}, into {output}/store; sha256 {found.sha256}"
+        f"{path.name}{f', by {found.by}' if found.by else ''}, into {output}/store; sha256"
+        f" {found.sha256}"
     )
     for what, trials in found.lines().items():
         print(f"  {what}: {len(trials)}")
     for study in found.studies:
         print(
-            f"report: {shlex.join(['python', '-m', 'harness.report', f'study={study}', f'output={output}'])}"
+            "report:"
+            f" {shlex.join(['python', '-m', 'harness.report', f'study={study}', f'output={output}'])}"
         )
     return SOME_FAILED if found.busy else DONE
 

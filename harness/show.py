@@ -66,9 +66,11 @@ def show_methods() -> str:
     from harness.registry import METHODS
 
     rows = [
-        (name, found)
-        if isinstance(found, str)
-        else (name, f"[{', '.join(found.variants)}] {found.citation}")
+        (
+            (name, found)
+            if isinstance(found, str)
+            else (name, f"[{', '.join(found.variants)}] {found.citation}")
+        )
         for name, found in METHODS.listing().items()
     ]
     return _columns(rows)
@@ -264,9 +266,9 @@ def show_trial(prefix: str, settings: Sequence[str]) -> str:
             "state": [state + (f": {failure['reason']}" if failure else "")],
             "spec": [f"{key} = {value}" for key, value in spec.items()],
             "test": [f"{c}: {_cell(record, cells[c])}" for c in names] if record else [],
-            "selected epoch": [f"{record['selected_epoch'] + 1} of {record['epochs']}"]
-            if record
-            else [],
+            "selected epoch": (
+                [f"{record['selected_epoch'] + 1} of {record['epochs']}"] if record else []
+            ),
             "remarks": record["remarks"] if record else [],
             "log": [str(trial / "log.txt")],
         },
@@ -296,7 +298,7 @@ def _card(title: str, sections: Mapping[str, Sequence[str]]) -> str:
     lines = [title]
     for heading, items in sections.items():
         lines.append(f"\n{heading}:")
-        lines.extend(f"  {line}" for item in (items or ["none"]) for line in item.splitlines())
+        lines.extend(f"  {line}" for item in items or ["none"] for line in item.splitlines())
     return "\n".join(lines)
 
 

@@ -178,8 +178,8 @@ class TrialDirectory:
         """
         if self.lacks(WEIGHTS):
             raise UserError(
-                f"trial {self.path.name} was imported without its weights; import an archive that has them, or remove "
-                f"{self.path.parent.name}/{self.path.name} and run it again"
+                f"trial {self.path.name} was imported without its weights; import an archive that"
+                f" has them, or remove {self.path.parent.name}/{self.path.name} and run it again"
             )
         return torch.load(self / WEIGHTS, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
 
@@ -278,7 +278,8 @@ def only_holder(path: Path, complaint: str) -> Iterator[None]:
         if not _try_lock(handle):
             handle.seek(0)
             raise UserError(
-                f"{complaint} (process {handle.read().strip() or 'unknown'}); wait for it, or end it"
+                f"{complaint} (process {handle.read().strip() or 'unknown'}); wait for it, or"
+                " end it"
             )
         handle.truncate(0)
         handle.write(str(os.getpid()))

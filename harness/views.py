@@ -37,7 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     results = read(plan, Store.below(plan.study.output))
     if not results.finished:
         raise UserError(
-            f"study '{plan.study.name}' has no finished trial below {plan.study.output}; run it first"
+            f"study '{plan.study.name}' has no finished trial below {plan.study.output}; run it"
+            " first"
         )
     with preparation_view() as progress:
         plan.dataset.prepare(progress)

@@ -36,7 +36,8 @@ def norm_for(scale: MapShape, wanted: str) -> Norm:
     places = scale.height * scale.width
     if wanted == "instance" and places == 1:
         raise UserError(
-            "hparams.rfnet.norm=instance leaves nothing of a 1x1 map, which this backbone has; use auto or batch"
+            "hparams.rfnet.norm=instance leaves nothing of a 1x1 map, which this backbone has; use"
+            " auto or batch"
         )
     if wanted == "instance" or (wanted == "auto" and places >= FEWEST_PLACES):
         return nn.InstanceNorm2d

@@ -15,7 +15,10 @@ class Dedicated(SFMD):
     MMANet's teacher. f_v (B, c, h, w), z (B, C, h', w').
     """
 
-    citation = "reference of this benchmark; the full-modality model is the teacher of Wei et al., MMANet, CVPR 2023"
+    citation = (
+        "reference of this benchmark; the full-modality model is the teacher of Wei et al., MMANet,"
+        " CVPR 2023"
+    )
     provenance = "our design: the baseline's network without modality dropout"
     role = "reference"
     per_combination = True

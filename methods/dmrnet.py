@@ -44,10 +44,16 @@ class DMRNet(Method):
     citation = (
         "Wei, Luo, Wang, Luo: Robust Multimodal Learning via Representation Decoupling, ECCV 2024"
     )
-    provenance = "re-implemented from the paper; schedule, reductions and head layout from the facts of the released code"
+    provenance = (
+        "re-implemented from the paper; schedule, reductions and head layout from the facts of the"
+        " released code"
+    )
     deviations = (
         "the head predicts log sigma^2, as the released code does; Eq. 6 prints log sigma",
-        "L_DR is summed over D, of a segmentation over C for each place, as the released code does; Eq. 9 prints no sum",
+        (
+            "L_DR is summed over D, of a segmentation over C for each place, as the released code"
+            " does; Eq. 9 prints no sum"
+        ),
         "when H is mined is not published: here over all epochs before HCR starts, then frozen",
     )
     hyperparameters = {
@@ -59,12 +65,18 @@ class DMRNet(Method):
         ),
         "hard_set": Range(
             "",
-            help="hard combinations by name, comma-separated (`a,a+b`); empty: mined from the variances",
+            help=(
+                "hard combinations by name, comma-separated (`a,a+b`); empty: mined from the"
+                " variances"
+            ),
         ),
     }
     variants = {
         "paper": "Eq. 11: each hard sample's own cross-entropy, divided by B",
-        "released": "the released trainer's broadcasting: L_HCR = n_hard * mean CE of the whole batch; CASIA-SURF's set is fixed",
+        "released": (
+            "the released trainer's broadcasting: L_HCR = n_hard * mean CE of the whole batch;"
+            " CASIA-SURF's set is fixed"
+        ),
     }
     tasks = ("classification", "anti_spoofing", "segmentation")
     training_only = ("heads.logvar",)

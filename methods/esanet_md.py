@@ -25,15 +25,22 @@ class ESANetMD(Method):
     """
 
     citation = (
-        "Seichter, Koehler, Lewandowski, Wengefeld, Gross: Efficient RGB-D Semantic Segmentation for Indoor Scene Analysis, ICRA "
-        "2021; with modality dropout as baseline of Wei et al., DMRNet, ECCV 2024"
+        "Seichter, Koehler, Lewandowski, Wengefeld, Gross: Efficient RGB-D Semantic Segmentation"
+        " for Indoor Scene Analysis, ICRA 2021; with modality dropout as baseline of Wei et al.,"
+        " DMRNet, ECCV 2024"
     )
     provenance = "re-implemented from the facts of the released ESANet and DMRNet segmentation code"
     deviations = (
-        "masks are uniform over the non-empty combinations as for all methods, and validation sees every combination; the released "
-        "segmentation code draws masks in validation too and selects on them",
+        (
+            "masks are uniform over the non-empty combinations as for all methods, and validation"
+            " sees every combination; the released segmentation code draws masks in validation too"
+            " and selects on them"
+        ),
         "more than two modalities: the first is the trunk, the others are added to it",
-        "stems see what is available, dropped or not; the zeros of dropped maps reach the batch norm of later stages, as published",
+        (
+            "stems see what is available, dropped or not; the zeros of dropped maps reach the batch"
+            " norm of later stages, as published"
+        ),
     )
     tasks = ("segmentation",)
     joint = True

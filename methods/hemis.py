@@ -34,7 +34,10 @@ class HeMIS(Method):
     )
     variants = {
         "paper": "variance over the present modalities, divisor n - 1",
-        "released": "variance of the released transplant: absent zeros are counted as samples, divisor n, 0 at n = 1",
+        "released": (
+            "variance of the released transplant: absent zeros are counted as samples, divisor n, 0"
+            " at n = 1"
+        ),
     }
 
     tasks = ("classification", "anti_spoofing", "segmentation")
@@ -57,8 +60,9 @@ class HeMIS(Method):
         super().check_backbone(backbone)
         if backbone.joins:
             raise UserError(
-                "method 'hemis' fuses modalities to moments and has none to hand to backbone.fusion=film or gated; use "
-                "backbone.fusion=concat or sum, or leave the method out"
+                "method 'hemis' fuses modalities to moments and has none to hand to"
+                " backbone.fusion=film or gated; use backbone.fusion=concat or sum, or leave the"
+                " method out"
             )
 
 

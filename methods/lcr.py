@@ -31,22 +31,44 @@ class LCR(Method):
     """
 
     citation = (
-        "Zhou, Canu, Vera, Ruan: Brain Tumor Segmentation with Missing Modalities via Latent Multi-source Correlation "
-        "Representation, MICCAI 2020"
+        "Zhou, Canu, Vera, Ruan: Brain Tumor Segmentation with Missing Modalities via Latent"
+        " Multi-source Correlation Representation, MICCAI 2020"
     )
     provenance = (
-        "re-implemented from secondary accounts of the paper (it has no public code) and from the facts of the DMRNet authors' "
-        "transplant; the attention formulas are those recalled from the authors' follow-ups"
+        "re-implemented from secondary accounts of the paper (it has no public code) and from the"
+        " facts of the DMRNet authors' transplant; the attention formulas are those recalled from"
+        " the authors' follow-ups"
     )
     deviations = (
-        "the shared backbone replaces the 3D U-Net with dilated residual blocks and deep supervision",
-        "an absent modality is a zero feature; the paper feeds its encoder the most similar available image, at test only",
-        "trained on randomly drawn combinations like all methods; the paper trains on complete data",
-        "the paper does not say what its L1 term compares: here F_v with the detached f_v of present modalities",
+        (
+            "the shared backbone replaces the 3D U-Net with dilated residual blocks and deep"
+            " supervision"
+        ),
+        (
+            "an absent modality is a zero feature; the paper feeds its encoder the most similar"
+            " available image, at test only"
+        ),
+        (
+            "trained on randomly drawn combinations like all methods; the paper trains on complete"
+            " data"
+        ),
+        (
+            "the paper does not say what its L1 term compares: here F_v with the detached f_v of"
+            " present modalities"
+        ),
         "the L1 term has weight 0.1; literally the paper has 1 (hparams.lcr.l1_weight)",
-        "the pyramid form is our design: each scale's V*c channels go to the shared decoder, whose skips project them by 1x1",
-        "`released` multiplies features by the mask, not images, so that an absent modality cannot reach an encoder's batch norm",
-        "`released` has a pyramid form of our own, masked concatenation on the skips: the authors released classification only",
+        (
+            "the pyramid form is our design: each scale's V*c channels go to the shared decoder,"
+            " whose skips project them by 1x1"
+        ),
+        (
+            "`released` multiplies features by the mask, not images, so that an absent modality"
+            " cannot reach an encoder's batch norm"
+        ),
+        (
+            "`released` has a pyramid form of our own, masked concatenation on the skips: the"
+            " authors released classification only"
+        ),
     )
     hyperparameters = {
         "l1_weight": Range(
@@ -65,7 +87,10 @@ class LCR(Method):
     }
     variants = {
         "paper": "MPE, LCE, modality and spatial attention, L1 term",
-        "released": "the DMRNet authors' transplant: MPE and LCE with scalars alone, no attention, cross-entropy only",
+        "released": (
+            "the DMRNet authors' transplant: MPE and LCE with scalars alone, no attention,"
+            " cross-entropy only"
+        ),
     }
     tasks = ("classification", "anti_spoofing", "segmentation")
 
@@ -115,7 +140,8 @@ class LCR(Method):
         ]
         if variant == "released" and changed:
             raise UserError(
-                f"hparams.lcr.{changed[0]} does not apply to lcr:released (scalars, no L1 term); leave it out"
+                f"hparams.lcr.{changed[0]} does not apply to lcr:released (scalars, no L1 term);"
+                " leave it out"
             )
 
 

@@ -39,15 +39,32 @@ class MMANet(Method):
     (B, C, h, w), D = C*h*w.
     """
 
-    citation = "Wei, Luo, Luo: MMANet: Margin-aware Distillation and Modality-aware Regularization, CVPR 2023"
-    provenance = "re-implemented from the facts of the released code and the abstract; the paper's full text was not at hand"
+    citation = (
+        "Wei, Luo, Luo: MMANet: Margin-aware Distillation and Modality-aware Regularization, CVPR"
+        " 2023"
+    )
+    provenance = (
+        "re-implemented from the facts of the released code and the abstract; the paper's full text"
+        " was not at hand"
+    )
     deviations = (
-        "weights of MAD fall on rows (a sample's own relations), as in the released segmentation code; the classification code's "
-        "columns are variant `released`",
-        "for V other than 3 the weak set is our generalisation: the weakest V - 1 modalities and all their non-empty subsets",
-        "mining reads predicted classes of the val split, without labels, as the released code does",
-        "segmentation: MAD relates the images of a batch by their penultimate maps, k is the mean entropy over pixels; "
-        "the authors' segmentation code relates places on three scales, and mines by squared gaps in mIoU",
+        (
+            "weights of MAD fall on rows (a sample's own relations), as in the released"
+            " segmentation code; the classification code's columns are variant `released`"
+        ),
+        (
+            "for V other than 3 the weak set is our generalisation: the weakest V - 1 modalities"
+            " and all their non-empty subsets"
+        ),
+        (
+            "mining reads predicted classes of the val split, without labels, as the released code"
+            " does"
+        ),
+        (
+            "segmentation: MAD relates the images of a batch by their penultimate maps, k is the"
+            " mean entropy over pixels; the authors' segmentation code relates places on three"
+            " scales, and mines by squared gaps in mIoU"
+        ),
         "all epochs are trained; the released trainers skip epoch 0",
         "the teacher is selected like every trial of its kind: on val, with all modalities",
     )
@@ -71,7 +88,10 @@ class MMANet(Method):
     }
     variants = {
         "paper": "each weak sample's own cross-entropy, divided by B; MAD weights on rows",
-        "released": "the classification code's broadcasting: MAR = n_weak * mean auxiliary CE; MAD weights on columns",
+        "released": (
+            "the classification code's broadcasting: MAR = n_weak * mean auxiliary CE; MAD weights"
+            " on columns"
+        ),
     }
     tasks = ("classification", "anti_spoofing", "segmentation")
     training_only = ("regulariser_trunk", "regulariser_head")
@@ -166,11 +186,13 @@ class MMANet(Method):
         start = EpochContext(0, epochs, self.combinations).starts(ACTIVE_FROM)
         if start >= epochs:
             return [
-                f"distillation and regularisation never ran: they start at epoch {start} and training had {epochs}"
+                f"distillation and regularisation never ran: they start at epoch {start} and"
+                f" training had {epochs}"
             ]
         if not names:
             return [
-                f"the selected weights are older than distillation and regularisation, which start at epoch {start}"
+                "the selected weights are older than distillation and regularisation, which start"
+                f" at epoch {start}"
             ]
         return [f"weak combinations (mined once, from predictions on val): {names}"]
 

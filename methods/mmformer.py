@@ -46,27 +46,57 @@ class MMFormer(Method):
     """
 
     citation = (
-        "Zhang, He, Yang, Li, Wei, Huang, Zhang, He, Zheng: mmFormer: Multimodal Medical Transformer for Incomplete Multimodal "
-        "Learning of Brain Tumor Segmentation, MICCAI 2022"
+        "Zhang, He, Yang, Li, Wei, Huang, Zhang, He, Zheng: mmFormer: Multimodal Medical"
+        " Transformer for Incomplete Multimodal Learning of Brain Tumor Segmentation, MICCAI 2022"
     )
     provenance = (
-        "re-implemented from the facts of the authors' released code; `released` from the facts of the class that the DMRNet "
-        "authors' CASIA-SURF test script loads (SURF_Fomer_Auxi_Weak)"
+        "re-implemented from the facts of the authors' released code; `released` from the facts of"
+        " the class that the DMRNet authors' CASIA-SURF test script loads (SURF_Fomer_Auxi_Weak)"
     )
     deviations = (
-        "the shared 2D backbone replaces the 3D encoder and decoder; cross-entropy replaces weighted cross-entropy and Dice",
-        "tokens are put back place by place; the authors' code views V consecutive tokens of one modality as one place",
-        "the predictor on single modalities counts the present ones, over B; the authors' counts all (hparams.mmformer.unmask_aux)",
-        "d = 256 and an MLP of 1024 by default; the authors have 512 and 4096 (hparams.mmformer.d, .mlp)",
+        (
+            "the shared 2D backbone replaces the 3D encoder and decoder; cross-entropy replaces"
+            " weighted cross-entropy and Dice"
+        ),
+        (
+            "tokens are put back place by place; the authors' code views V consecutive tokens of"
+            " one modality as one place"
+        ),
+        (
+            "the predictor on single modalities counts the present ones, over B; the authors'"
+            " counts all (hparams.mmformer.unmask_aux)"
+        ),
+        (
+            "d = 256 and an MLP of 1024 by default; the authors have 512 and 4096"
+            " (hparams.mmformer.d, .mlp)"
+        ),
         "the attention's projection is dropped once; the authors' code drops it twice in a row",
-        "classification, its deep supervision and the pyramid's shared decoder are our design: the paper segments volumes",
+        (
+            "classification, its deep supervision and the pyramid's shared decoder are our design:"
+            " the paper segments volumes"
+        ),
         "convolutions pad with zeros; the authors' by reflection",
-        "deep supervision in classification is linear in a map's layer-normalised mean: the mean itself is not bounded by any norm "
-        "here, and on it training diverged (SGD, learning rate 0.05, d = 256)",
-        "`released`: no training script uses that class, so its loss is inferred from the auxiliary loop of MMANet's trainer",
-        "`released`: d, heads and mlp are hyperparameters here; the class has 512, 8 and 4096, and no inter-modal transformer",
-        "`released`: its three auxiliary outputs, identical, are computed once and weighted by the number of present modalities",
-        "`released` has a pyramid form of our own, masked concatenation on the skips: the authors released classification only",
+        (
+            "deep supervision in classification is linear in a map's layer-normalised mean: the"
+            " mean itself is not bounded by any norm here, and on it training diverged (SGD,"
+            " learning rate 0.05, d = 256)"
+        ),
+        (
+            "`released`: no training script uses that class, so its loss is inferred from the"
+            " auxiliary loop of MMANet's trainer"
+        ),
+        (
+            "`released`: d, heads and mlp are hyperparameters here; the class has 512, 8 and 4096,"
+            " and no inter-modal transformer"
+        ),
+        (
+            "`released`: its three auxiliary outputs, identical, are computed once and weighted by"
+            " the number of present modalities"
+        ),
+        (
+            "`released` has a pyramid form of our own, masked concatenation on the skips: the"
+            " authors released classification only"
+        ),
     )
     hyperparameters = {
         "d": Range(256, choices=(16, 32, 64, 128, 256, 512, 1024), help="token width"),
@@ -83,7 +113,10 @@ class MMFormer(Method):
         "missing_tokens": Range(
             "zero_pos",
             choices=("zero_pos", "key_mask"),
-            help="zero_pos: missing tokens are zero plus position and are attended to; key_mask: they are not attended to",
+            help=(
+                "zero_pos: missing tokens are zero plus position and are attended to; key_mask:"
+                " they are not attended to"
+            ),
         ),
         "sep_head": Range(
             "trunk",
@@ -92,14 +125,18 @@ class MMFormer(Method):
         ),
         "unmask_aux": Range(
             False,
-            help="train the single-modality predictor on available modalities that are not shown, too (train.encode=dense)",
+            help=(
+                "train the single-modality predictor on available modalities that are not shown,"
+                " too (train.encode=dense)"
+            ),
         ),
     }
     variants = {
         "paper": "intra- and inter-modal transformers, single-modality and deep supervision",
         "released": (
-            "SURF_Fomer_Auxi_Weak: mask, then per modality BN, 3x3 conv, one layer and 3x3 conv; no inter-modal transformer; one "
-            "auxiliary predictor from the trunk's last stage on, weighted by the number of present modalities"
+            "SURF_Fomer_Auxi_Weak: mask, then per modality BN, 3x3 conv, one layer and 3x3 conv; no"
+            " inter-modal transformer; one auxiliary predictor from the trunk's last stage on,"
+            " weighted by the number of present modalities"
         ),
     }
     tasks = ("classification", "anti_spoofing", "segmentation")
@@ -138,7 +175,8 @@ class MMFormer(Method):
             return [count * c]
         if h * w == 1:
             raise UserError(
-                "mmformer segments with instance norm, which needs more than 1x1 at the deepest scale; use larger inputs"
+                "mmformer segments with instance norm, which needs more than 1x1 at the deepest"
+                " scale; use larger inputs"
             )
         self.scale_fusion = nn.ModuleList(ScaleFusion(count * each, each) for each in channels)
         return channels
@@ -309,5 +347,6 @@ class MMFormer(Method):
         ]
         if variant == "released" and idle:
             raise UserError(
-                f"hparams.mmformer.{idle[0]} does not apply to mmformer:released, which has no such part; leave it out"
+                f"hparams.mmformer.{idle[0]} does not apply to mmformer:released, which has no such"
+                " part; leave it out"
             )

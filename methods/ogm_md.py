@@ -35,19 +35,29 @@ class OGMMD(SFMD):
     """
 
     citation = (
-        "Peng, Wei, Deng, Wang, Hu: Balanced Multimodal Learning via On-the-fly Gradient Modulation, CVPR 2022; with modality "
-        "dropout the row OGM-MD of Wei et al., Robust Multimodal Learning via Representation Decoupling, ECCV 2024"
+        "Peng, Wei, Deng, Wang, Hu: Balanced Multimodal Learning via On-the-fly Gradient"
+        " Modulation, CVPR 2022; with modality dropout the row OGM-MD of Wei et al., Robust"
+        " Multimodal Learning via Representation Decoupling, ECCV 2024"
     )
     provenance = (
-        "re-implemented from the facts of the released OGM-GE code; its combination with modality dropout is our design, and "
-        "`released` is what the DMRNet authors' audio-visual script computes"
+        "re-implemented from the facts of the released OGM-GE code; its combination with modality"
+        " dropout is our design, and `released` is what the DMRNet authors' audio-visual script"
+        " computes"
     )
     deviations = (
-        "scores count the samples of a batch that show both modalities; a batch without any is not modulated (OGM trains on "
-        "complete data and counts all)",
-        "with fusion sum a read-out has its whole bias, so that read-outs add up to the logits; the OGM-GE code halves it",
+        (
+            "scores count the samples of a batch that show both modalities; a batch without any is"
+            " not modulated (OGM trains on complete data and counts all)"
+        ),
+        (
+            "with fusion sum a read-out has its whole bias, so that read-outs add up to the logits;"
+            " the OGM-GE code halves it"
+        ),
         "epochs are fractions of the run's length: 0 to 50 of 100",
-        "film and gated are refused: the OGM-GE code cuts their last layer's weight in two, which is not two modalities wide",
+        (
+            "film and gated are refused: the OGM-GE code cuts their last layer's weight in two,"
+            " which is not two modalities wide"
+        ),
     )
     hyperparameters = {
         "modulation": Range(
@@ -67,7 +77,10 @@ class OGMMD(SFMD):
     }
     variants = {
         "paper": "on-the-fly gradient modulation, OGM-GE by default",
-        "released": "no modulation: the DMRNet authors' script trains concatenation with modality dropout (the numbers of sf_md)",
+        "released": (
+            "no modulation: the DMRNet authors' script trains concatenation with modality dropout"
+            " (the numbers of sf_md)"
+        ),
     }
     role = "method"
     tasks = ("classification", "anti_spoofing")
@@ -106,9 +119,10 @@ class OGMMD(SFMD):
 
     def _epochs(self, epochs: int) -> tuple[int, int]:
         """First and last modulated epoch of a run; no epoch where the last is smaller."""
-        return epoch_at(int(self.settings["begin"]), epochs), epoch_at(
-            int(self.settings["end"]) + 1, epochs
-        ) - 1
+        return (
+            epoch_at(int(self.settings["begin"]), epochs),
+            epoch_at(int(self.settings["end"]) + 1, epochs) - 1,
+        )
 
     def begin_epoch(self, context: EpochContext) -> None:
         self.coefficient_sum.zero_()
@@ -127,22 +141,24 @@ class OGMMD(SFMD):
         first, last = self._epochs(epochs)
         if self.variant == "released":
             return [
-                "no gradient was modulated: this is sf_md, as the DMRNet authors' audio-visual script is"
+                "no gradient was modulated: this is sf_md, as the DMRNet authors' audio-visual"
+                " script is"
             ]
         if first > min(last, epochs - 1):
             return [
                 "no gradient was modulated: the run is too short for any epoch of the modulation"
             ]
         return [
-            f"gradients were modulated ({self.settings['modulation']}) in epochs {first} to {min(last, epochs - 1)} of {epochs}"
+            f"gradients were modulated ({self.settings['modulation']}) in epochs {first} to"
+            f" {min(last, epochs - 1)} of {epochs}"
         ]
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
         if len(spec.names) != 2:
             raise UserError(
-                f"method '{NAME}' weighs two modalities against each other and {spec.name} has {len(spec.names)} "
-                f"({', '.join(spec.names)}); leave it out"
+                f"method '{NAME}' weighs two modalities against each other and {spec.name} has"
+                f" {len(spec.names)} ({', '.join(spec.names)}); leave it out"
             )
         given = {
             key: hparams.get(key, declared.default) for key, declared in cls.hyperparameters.items()
@@ -150,7 +166,8 @@ class OGMMD(SFMD):
         changed = [key for key, value in given.items() if value != cls.hyperparameters[key].default]
         if variant == "released" and changed:
             raise UserError(
-                f"hparams.{NAME}.{changed[0]} does not apply to {NAME}:released, which modulates nothing; leave it out"
+                f"hparams.{NAME}.{changed[0]} does not apply to {NAME}:released, which modulates"
+                " nothing; leave it out"
             )
         if int(given["begin"]) > int(given["end"]):
             raise UserError(
@@ -162,8 +179,9 @@ class OGMMD(SFMD):
         super().check_backbone(backbone)
         if not backbone.additive:
             raise UserError(
-                f"method '{NAME}' compares the logits of each modality alone, and this network's are not a sum over modalities; "
-                "use backbone=audio_visual with backbone.fusion=concat or sum"
+                f"method '{NAME}' compares the logits of each modality alone, and this network's"
+                " are not a sum over modalities; use backbone=audio_visual with"
+                " backbone.fusion=concat or sum"
             )
 
 

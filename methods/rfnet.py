@@ -46,23 +46,52 @@ class RFNet(Method):
     with M classes; P (B, K, h, w).
     """
 
-    citation = "Ding, Yu, Yang: RFNet: Region-aware Fusion Network for Incomplete Multi-modal Brain Tumor Segmentation, ICCV 2021"
+    citation = (
+        "Ding, Yu, Yang: RFNet: Region-aware Fusion Network for Incomplete Multi-modal Brain Tumor"
+        " Segmentation, ICCV 2021"
+    )
     provenance = (
-        "re-implemented from the facts of the official code, in two dimensions; the classification form is our design: no "
-        "transplant of RFNet to classification is public"
+        "re-implemented from the facts of the official code, in two dimensions; the classification"
+        " form is our design: no transplant of RFNet to classification is public"
     )
     deviations = (
-        "the shared backbone and the task loss replace the 3D U-Net and the weighted cross-entropy plus Dice, for all predictions",
-        "classification has no labels per place: the PRM learns from the image's label, by cross-entropy on Q's mean over places",
-        "with more than `regions` classes the rarest ones (counted in the first epoch) are one region; the paper has one per class",
-        "where modalities are not spatially aligned, or maps have one place, K = 1: regions, PRM and its loss are left out, the "
-        "gates see plain averages",
-        "the unimodal loss counts present modalities only; the official code counts all (hparams.rfnet.sep_absent=true)",
-        "norm: batch norm without parameters on maps of fewer than 4x4 places, of which instance norm leaves little",
+        (
+            "the shared backbone and the task loss replace the 3D U-Net and the weighted"
+            " cross-entropy plus Dice, for all predictions"
+        ),
+        (
+            "classification has no labels per place: the PRM learns from the image's label, by"
+            " cross-entropy on Q's mean over places"
+        ),
+        (
+            "with more than `regions` classes the rarest ones (counted in the first epoch) are one"
+            " region; the paper has one per class"
+        ),
+        (
+            "where modalities are not spatially aligned, or maps have one place, K = 1: regions,"
+            " PRM and its loss are left out, the gates see plain averages"
+        ),
+        (
+            "the unimodal loss counts present modalities only; the official code counts all"
+            " (hparams.rfnet.sep_absent=true)"
+        ),
+        (
+            "norm: batch norm without parameters on maps of fewer than 4x4 places, of which"
+            " instance norm leaves little"
+        ),
         "convolutions pad with zeros, not reflections, which a 1x1 map does not have",
-        "segmentation: the guide from the deeper scale is a light path of its own, since the shared decoder runs after the fusion",
-        "segmentation: PRM losses use labels resized to each scale (nearest); the official code upsamples the maps",
-        "warm-up takes at least one epoch and leaves at least one to the fused prediction (7 of 100 in longer runs)",
+        (
+            "segmentation: the guide from the deeper scale is a light path of its own, since the"
+            " shared decoder runs after the fusion"
+        ),
+        (
+            "segmentation: PRM losses use labels resized to each scale (nearest); the official code"
+            " upsamples the maps"
+        ),
+        (
+            "warm-up takes at least one epoch and leaves at least one to the fused prediction (7 of"
+            " 100 in longer runs)"
+        ),
     )
     hyperparameters = {
         "sep_head": Range(
@@ -72,7 +101,10 @@ class RFNet(Method):
         ),
         "sep_absent": Range(
             False,
-            help="true: the unimodal loss counts all available modalities, shown or not, as published",
+            help=(
+                "true: the unimodal loss counts all available modalities, shown or not, as"
+                " published"
+            ),
         ),
         "regions": Range(
             8, 2, 8, limits=(1, 64), help="at most this many regions K; never more than classes"
@@ -203,11 +235,13 @@ class RFNet(Method):
                 for m in self.groups[:, k].nonzero().flatten().tolist()
             ]
             found.append(
-                f"K = {self.k} regions: {', '.join(alone)}, and the other {len(names) - len(alone)} classes together"
+                f"K = {self.k} regions: {', '.join(alone)}, and the other {len(names) - len(alone)}"
+                " classes together"
             )
         if self.small_maps and self.settings["norm"] == "auto":
             found.append(
-                f"batch norm in place of instance norm on maps of {', '.join(self.small_maps)} places"
+                f"batch norm in place of instance norm on maps of {', '.join(self.small_maps)}"
+                " places"
             )
         start = warm_up(EpochContext(0, epochs, self.combinations))
         if epochs * FUSE_START < 50:
@@ -218,7 +252,8 @@ class RFNet(Method):
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
         if spec.task == "segmentation" and hparams.get("sep_head") == "linear":
             raise UserError(
-                "hparams.rfnet.sep_head=linear does not segment; use sep_head=trunk, a decoder shared by the modalities"
+                "hparams.rfnet.sep_head=linear does not segment; use sep_head=trunk, a decoder"
+                " shared by the modalities"
             )
 
 

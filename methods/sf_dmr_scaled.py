@@ -20,11 +20,17 @@ class SFDMRScaled(ScaledTask, DMRNet):
     sigma^2, s: (B, C, h, w).
     """
 
-    citation = "Our control; network, KL and the scale are those of Wei et al., ECCV 2024, and of its released trainer"
+    citation = (
+        "Our control; network, KL and the scale are those of Wei et al., ECCV 2024, and of its"
+        " released trainer"
+    )
     provenance = "our design: a control, not a published method"
     deviations = (
         *DMRNet.deviations[:2],
-        "the released factor varies with the batch's number of hard samples; here it is its expectation",
+        (
+            "the released factor varies with the batch's number of hard samples; here it is its"
+            " expectation"
+        ),
     )
     hyperparameters = {"alpha": DMRNet.hyperparameters["alpha"], "beta": BETA}
     role = "control"

@@ -20,8 +20,14 @@ class SFMD(Method):
     sample. f_v (B, c, h, w), z (B, C, h', w').
     """
 
-    citation = "Baseline of Wei et al., Robust Multimodal Learning via Representation Decoupling, ECCV 2024 (SF-MD)"
-    provenance = "re-implemented from the paper and from the facts of the released code (network, masks, loss)"
+    citation = (
+        "Baseline of Wei et al., Robust Multimodal Learning via Representation Decoupling, ECCV"
+        " 2024 (SF-MD)"
+    )
+    provenance = (
+        "re-implemented from the paper and from the facts of the released code (network, masks,"
+        " loss)"
+    )
     role: ClassVar[Role] = "baseline"
     tasks: ClassVar[tuple[str, ...]] = ("classification", "anti_spoofing", "segmentation")
 

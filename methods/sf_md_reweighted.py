@@ -46,7 +46,10 @@ class SFMDReweighted(SFMD):
         ),
         "hard_set": Range(
             "",
-            help="hard combinations by name, comma-separated (`a,a+b`); has a default on CASIA-SURF alone",
+            help=(
+                "hard combinations by name, comma-separated (`a,a+b`); has a default on CASIA-SURF"
+                " alone"
+            ),
         ),
     }
     role = "control"
@@ -68,15 +71,17 @@ class SFMDReweighted(SFMD):
 
     def remarks(self, epochs: int) -> list[str]:
         return [
-            f"hard combinations (given): {', '.join(c.name for c in self.combinations if self.hard[c.bits] > 0)}"
+            "hard combinations (given):"
+            f" {', '.join(c.name for c in self.combinations if self.hard[c.bits] > 0)}"
         ]
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
         if not _given(spec, hparams):
             raise UserError(
-                f"hparams.{NAME}.hard_set has no default on {spec.name}: give the combinations to weight, comma-separated, such as "
-                f"hparams.{NAME}.hard_set={spec.names[0]} (dmrnet's remarks in the report name those it mined)"
+                f"hparams.{NAME}.hard_set has no default on {spec.name}: give the combinations to"
+                f" weight, comma-separated, such as hparams.{NAME}.hard_set={spec.names[0]}"
+                " (dmrnet's remarks in the report name those it mined)"
             )
 
 

@@ -21,7 +21,10 @@ class SFMDScaled(ScaledTask, SFMD):
     citation = "Our control; the scale is a fact of the released trainer of Wei et al., ECCV 2024"
     provenance = "our design: a control, not a published method"
     deviations = (
-        "the released factor varies with the batch's number of hard samples; here it is its expectation",
+        (
+            "the released factor varies with the batch's number of hard samples; here it is its"
+            " expectation"
+        ),
     )
     hyperparameters = {"beta": BETA}
     role = "control"

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from harness.backbones import MapShape
 from methods._vector import SampledVector
 
-ONE_PLACE = "the attention is left out: the network's maps have one place, of which any attention is the mean"
+ONE_PLACE = (
+    "the attention is left out: the network's maps have one place, of which any attention is the"
+    " mean"
+)
 
 
 class SFPCME(SampledVector):
@@ -24,19 +27,29 @@ class SFPCME(SampledVector):
     """
 
     citation = (
-        "Row SF-MD+PCME of Wei et al., Robust Multimodal Learning via Representation Decoupling, ECCV 2024; "
-        "after Chun et al.: Probabilistic Embeddings for Cross-Modal Retrieval, CVPR 2021"
+        "Row SF-MD+PCME of Wei et al., Robust Multimodal Learning via Representation Decoupling,"
+        " ECCV 2024; after Chun et al.: Probabilistic Embeddings for Cross-Modal Retrieval, CVPR"
+        " 2021"
     )
     provenance = (
-        "our design from one line of the paper's ablation and from the facts of the released PCME code; which form the DMRNet "
-        "authors ran is not published (confidence: low)"
+        "our design from one line of the paper's ablation and from the facts of the released PCME"
+        " code; which form the DMRNet authors ran is not published (confidence: low)"
     )
     deviations = (
         "mu is not L2-normalised, as it would be for retrieval: a linear classifier follows",
-        "the second head is log sigma^2 everywhere; the released PCME code reads it as log sigma when it samples",
-        "one sample per step and cross-entropy replace the original's several samples and matching loss",
+        (
+            "the second head is log sigma^2 everywhere; the released PCME code reads it as log"
+            " sigma when it samples"
+        ),
+        (
+            "one sample per step and cross-entropy replace the original's several samples and"
+            " matching loss"
+        ),
         "maps of one place have no attention: it would be that place whatever its weights",
-        "alpha is not published for this row: it starts at DMRNet's 1e-3 and is to be tuned and reported",
+        (
+            "alpha is not published for this row: it starts at DMRNet's 1e-3 and is to be tuned and"
+            " reported"
+        ),
     )
     training_only = ("distribution.logvar",)
 

@@ -20,19 +20,28 @@ class SFPE(SampledVector):
     """
 
     citation = (
-        "Row SF-MD+PE of Wei et al., Robust Multimodal Learning via Representation Decoupling, ECCV 2024; "
-        "after Shi, Jain: Probabilistic Face Embeddings, ICCV 2019"
+        "Row SF-MD+PE of Wei et al., Robust Multimodal Learning via Representation Decoupling, ECCV"
+        " 2024; after Shi, Jain: Probabilistic Face Embeddings, ICCV 2019"
     )
     provenance = (
-        "our design from one line of the paper's ablation and from the heads of the authors' audio-visual code, which have this "
-        "form; their code for this row is not released (confidence: medium)"
+        "our design from one line of the paper's ablation and from the heads of the authors'"
+        " audio-visual code, which have this form; their code for this row is not released"
+        " (confidence: medium)"
     )
     deviations = (
-        "probabilistic face embeddings freeze mu, train a log sigma^2 head of their own and use a mutual-likelihood loss; here, as "
-        "in the paper's ablation as we read it, two equal heads are trained with cross-entropy and KL",
-        "alpha is not published for this row: it starts at DMRNet's 1e-3 although the KL has h*w times fewer terms, and is to be "
-        "tuned and reported",
-        "the noise of a vector is not averaged by the pooling: at equal sigma it is sqrt(h*w) times that of DMRNet per logit",
+        (
+            "probabilistic face embeddings freeze mu, train a log sigma^2 head of their own and use"
+            " a mutual-likelihood loss; here, as in the paper's ablation as we read it, two equal"
+            " heads are trained with cross-entropy and KL"
+        ),
+        (
+            "alpha is not published for this row: it starts at DMRNet's 1e-3 although the KL has"
+            " h*w times fewer terms, and is to be tuned and reported"
+        ),
+        (
+            "the noise of a vector is not averaged by the pooling: at equal sigma it is sqrt(h*w)"
+            " times that of DMRNet per logit"
+        ),
     )
     training_only = ("distribution.logvar",)
 

@@ -34,22 +34,47 @@ class ShaSpec(Method):
     """
 
     citation = (
-        "Wang, Chen, Ma, Avery, Hull, Carneiro: Multi-Modal Learning with Missing Modality via Shared-Specific Feature "
-        "Modelling, CVPR 2023"
+        "Wang, Chen, Ma, Avery, Hull, Carneiro: Multi-Modal Learning with Missing Modality via"
+        " Shared-Specific Feature Modelling, CVPR 2023"
     )
     provenance = (
-        "re-implemented from the paper's text and a transcription of its equations; `released` from the facts of the DMRNet "
-        "authors' port to CASIA-SURF (the ShaSpec authors released segmentation code only)"
+        "re-implemented from the paper's text and a transcription of its equations; `released` from"
+        " the facts of the DMRNet authors' port to CASIA-SURF (the ShaSpec authors released"
+        " segmentation code only)"
     )
     deviations = (
-        "inputs of unlike shapes get a stem each, to a common shape, before the shared layers; the paper's share all layers",
-        "the shared trunk and head replace the paper's two fully connected layers with dropout and its U-Net",
-        "DAO is the L1 distance, which the paper chose for BraTS, averaged over c, h, w and samples, summed over all pairs",
-        "absence acts on features: every available input is encoded, and losses count the present modalities only",
-        "a missing feature is the mean of the present shared ones, as in the paper; the authors' segmentation code takes the first",
-        "skips of missing modalities are zeros; the authors' segmentation code has the features of a zero image there",
-        "`released` leaves out an unused linear layer (c * K + K weights), and tells absence by the mask, not by a sum of zero",
-        "`released` for V = 2 fills as the authors' audio-visual port does; for V > 3 its order of filling is our generalisation",
+        (
+            "inputs of unlike shapes get a stem each, to a common shape, before the shared layers;"
+            " the paper's share all layers"
+        ),
+        (
+            "the shared trunk and head replace the paper's two fully connected layers with dropout"
+            " and its U-Net"
+        ),
+        (
+            "DAO is the L1 distance, which the paper chose for BraTS, averaged over c, h, w and"
+            " samples, summed over all pairs"
+        ),
+        (
+            "absence acts on features: every available input is encoded, and losses count the"
+            " present modalities only"
+        ),
+        (
+            "a missing feature is the mean of the present shared ones, as in the paper; the"
+            " authors' segmentation code takes the first"
+        ),
+        (
+            "skips of missing modalities are zeros; the authors' segmentation code has the features"
+            " of a zero image there"
+        ),
+        (
+            "`released` leaves out an unused linear layer (c * K + K weights), and tells absence by"
+            " the mask, not by a sum of zero"
+        ),
+        (
+            "`released` for V = 2 fills as the authors' audio-visual port does; for V > 3 its order"
+            " of filling is our generalisation"
+        ),
         "`released` has a pyramid form of our own: the authors ported classification only",
     )
     hyperparameters = {
@@ -71,10 +96,14 @@ class ShaSpec(Method):
         ),
     }
     variants = {
-        "paper": "residual on the shared feature, one projection, mean of the present shared features, losses over what is present",
+        "paper": (
+            "residual on the shared feature, one projection, mean of the present shared features,"
+            " losses over what is present"
+        ),
         "released": (
-            "the port: residual on the specific feature, a projection with bias per modality, shared encoder run per modality, its "
-            "fill (in slot order, filled slots included; slot 3 of 3 leaves slot 2 out), MSE over neighbours, DAO and DCO pre-mask"
+            "the port: residual on the specific feature, a projection with bias per modality,"
+            " shared encoder run per modality, its fill (in slot order, filled slots included; slot"
+            " 3 of 3 leaves slot 2 out), MSE over neighbours, DAO and DCO pre-mask"
         ),
     }
     tasks = ("classification", "anti_spoofing", "segmentation")

@@ -35,7 +35,8 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[harness.methods]\ntheirs = third_party_good:Theirs\nbroken = third_party_broken:X\nwrong = third_party_good:__name__\n"
+        "[harness.methods]\ntheirs = third_party_good:Theirs\nbroken = third_party_broken:X\nwrong"
+        " = third_party_good:__name__\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
 

@@ -26,8 +26,9 @@ _TRAINING = re.compile(
 _BLOCK = re.compile(r"(?P<key>(?:Val|Testing)/[^/]+/\d+)-(?P<word>[a-z]+)(?P<frame>\.[a-zA-Z]+)")
 
 ON_REQUEST = (
-    "the public lists carry no labels; val_private_list.txt and test_private_list.txt, which do, come from the organisers of the "
-    "benchmark on request, and dataset.protocol=leave_out_4 needs train_list.txt alone"
+    "the public lists carry no labels; val_private_list.txt and test_private_list.txt, which do,"
+    " come from the organisers of the benchmark on request, and dataset.protocol=leave_out_4 needs"
+    " train_list.txt alone"
 )
 
 AS_DISTRIBUTED = "take the list as it is distributed"
@@ -46,8 +47,10 @@ TRAPS = {
         "take it out of the list: paths begin at the root",
     ),
     "layout": (
-        "with a path that is neither Training/<real_part or fake_part>/SUBJECT/SESSION/<color, depth or ir>/N.jpg nor "
-        "<Val or Testing>/BLOCK/NUMBER-<color, depth or ir>.jpg",
+        (
+            "with a path that is neither Training/<real_part or fake_part>/SUBJECT/SESSION/<color,"
+            " depth or ir>/N.jpg nor <Val or Testing>/BLOCK/NUMBER-<color, depth or ir>.jpg"
+        ),
         AS_DISTRIBUTED,
     ),
     "archive": (
@@ -118,13 +121,17 @@ def read_list(path: Path, split: str) -> Listing:
     for kind, (what, way_out) in TRAPS.items():
         if kind in trapped:
             raise UserError(
-                f"{path}: {count(len(trapped[kind]), 'line')} {what}: {shown(trapped[kind])}; {way_out}"
+                f"{path}: {count(len(trapped[kind]), 'line')} {what}: {shown(trapped[kind])};"
+                f" {way_out}"
             )
     _refuse_duplicates(path, samples)
     remarks: tuple[str, ...] = ()
     if reordered:
         remarks = (
-            f"{path.name} does not name color, depth and ir in this order in {shown(reordered)}; files were told by name",
+            (
+                f"{path.name} does not name color, depth and ir in this order in"
+                f" {shown(reordered)}; files were told by name"
+            ),
         )
     return Listing(tuple(sample for _, sample in samples), remarks)
 
@@ -202,5 +209,6 @@ def _refuse_duplicates(path: Path, samples: Sequence[tuple[int, Sample]]) -> Non
             if sample.files in again
         ]
         raise UserError(
-            f"{path}: {count(len(again), 'sample')} listed more than once: {shown(lines)}; leave each in one line only"
+            f"{path}: {count(len(again), 'sample')} listed more than once: {shown(lines)}; leave"
+            " each in one line only"
         )

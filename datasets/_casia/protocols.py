@@ -36,7 +36,8 @@ def read_lists(root: Path, protocol: str) -> tuple[Splits, list[str]]:
             f"; {path.parent} has one" for path in sorted(root.glob("*/train_list.txt"))[:1]
         )
         raise UserError(
-            f"{root / 'train_list.txt'} does not exist; dataset.root must be the folder that holds {LAYOUT}{deeper}"
+            f"{root / 'train_list.txt'} does not exist; dataset.root must be the folder that holds"
+            f" {LAYOUT}{deeper}"
         )
     if missing:
         raise UserError(
@@ -58,8 +59,8 @@ def unlike_published(lists: Splits) -> list[str]:
         swapped = found == (published[0], published[0] - published[1])
         hint = ", as if its labels were swapped (1 must be live)" if swapped else ""
         sentences.append(
-            f"{LISTS[split]} has {found[0]:,} samples, {found[1]:,} of them live{hint}; published are {published[0]:,} and "
-            f"{published[1]:,}"
+            f"{LISTS[split]} has {found[0]:,} samples, {found[1]:,} of them live{hint}; published"
+            f" are {published[0]:,} and {published[1]:,}"
         )
     return sentences
 
@@ -71,7 +72,8 @@ def splits(lists: Splits, protocol: str) -> Splits:
         for label, name in ((LIVE, "live samples"), (ATTACK, "attacks")):
             if not any(sample.label == label for sample in samples):
                 raise UserError(
-                    f"protocol {protocol}: {split} has no {name}; the lists in dataset.root are not complete"
+                    f"protocol {protocol}: {split} has no {name}; the lists in dataset.root are not"
+                    " complete"
                 )
     return found
 
@@ -121,8 +123,8 @@ def sizes(root: Path, found: Mapping[str, Sequence[Sample]]) -> list[int]:
     gone = [file for file, size in zip(files, seen, strict=True) if size is None]
     if gone:
         raise UserError(
-            f"{count(len(gone), 'file')} of {len(files):,} that the lists name cannot be found in {root}: {shown(gone)}; "
-            f"{_remedy(root, gone)}"
+            f"{count(len(gone), 'file')} of {len(files):,} that the lists name cannot be found in"
+            f" {root}: {shown(gone)}; {_remedy(root, gone)}"
         )
     return [size for size in seen if size is not None]
 
@@ -143,5 +145,8 @@ def _remedy(root: Path, gone: Sequence[str]) -> str:
         if deeper:
             return f"{name}/ lies in {deeper[0].parent}; move it to the root, beside the lists"
     if absent:
-        return f"unpack the archive with {' and '.join(f'{name}/' for name in absent)} beside the lists"
+        return (
+            f"unpack the archive with {' and '.join(f'{name}/' for name in absent)} beside the"
+            " lists"
+        )
     return "unpack the archives again, or take the samples out of the lists"

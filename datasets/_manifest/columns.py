@@ -94,7 +94,8 @@ def _headers(sheet: Sheet, scan: Scan, position: int) -> list[tuple[int, Header]
     if not found:
         reason = next(header for _, header in cells)
         raise UserError(
-            f"{sheet.path.name}: no file of column '{sheet.modalities[position]}' can be read: {reason}"
+            f"{sheet.path.name}: no file of column '{sheet.modalities[position]}' can be read:"
+            f" {reason}"
         )
     return found
 
@@ -164,18 +165,23 @@ def _image(name: str, found: Sequence[tuple[int, Header]], size: Size | None) ->
     remarks = []
     if deep and shallow:
         remarks.append(
-            f"'{name}' mixes 8 and 16 bits: 8 bits ({rows_named(shallow)}) are multiplied by {TO_16_BITS}"
+            f"'{name}' mixes 8 and 16 bits: 8 bits ({rows_named(shallow)}) are multiplied by"
+            f" {TO_16_BITS}"
         )
     grey = [number for number, header in found if header.shape[0] < channels]
     if grey:
         remarks.append(
-            f"'{name}' mixes grey and colour: grey pictures ({rows_named(grey)}) are repeated in all three channels"
+            f"'{name}' mixes grey and colour: grey pictures ({rows_named(grey)}) are repeated in"
+            " all three channels"
         )
     if stored != {target}:
         remarks.append(
             f"'{name}' is resized to {_x(target)}; dataset.options.size={name}:HxW changes that"
         )
-    operation = f"picture -> {channels} x {'16 bits as float32' if deep else '8 bits'}, bilinear with low-pass {_x(target)}"
+    operation = (
+        f"picture -> {channels} x {'16 bits as float32' if deep else '8 bits'}, bilinear with"
+        f" low-pass {_x(target)}"
+    )
     read = partial(picture, channels=channels, deep=deep, size=target)
     return Column(
         name,
@@ -226,11 +232,15 @@ def _audio(name: str, found: Sequence[tuple[int, Header]], options: Mapping[str,
     )
     if lengths[0] != lengths[-1]:
         remarks.append(
-            f"'{name}' lasts {lengths[0]:.2f} to {lengths[-1]:.2f} s and is brought to {chosen.seconds:g} s: longer sound is cut, "
-            "shorter repeated; dataset.options.seconds changes that"
+            f"'{name}' lasts {lengths[0]:.2f} to {lengths[-1]:.2f} s and is brought to"
+            f" {chosen.seconds:g} s: longer sound is cut, shorter repeated; dataset.options.seconds"
+            " changes that"
         )
     windows = f"windows of {chosen.window} every {chosen.hop}"
-    what = f"{len(found):,} wav files as log spectrograms, {chosen.rate} Hz, {chosen.seconds:g} s, {windows}"
+    what = (
+        f"{len(found):,} wav files as log spectrograms, {chosen.rate} Hz, {chosen.seconds:g} s,"
+        f" {windows}"
+    )
     return Column(
         name, "audio", chosen.shape, "float16", chosen.describe(), chosen.read, what, tuple(remarks)
     )
@@ -286,12 +296,14 @@ def _one_shape(sheet: Sheet, name: str, found: Sequence[tuple[int, Header]]) -> 
     odd = [(number, header.shape) for number, header in found if header.shape != shape]
     if odd:
         raise UserError(
-            f"{sheet.path.name}: the arrays of column '{name}' have the shape {shape}, but not in "
-            f"{rows_named([n for n, _ in odd])} ({odd[0][1]}); a modality has one shape: pad or cut these, or empty the cells"
+            f"{sheet.path.name}: the arrays of column '{name}' have the shape {shape}, but not in"
+            f" {rows_named([n for n, _ in odd])} ({odd[0][1]}); a modality has one shape: pad or"
+            " cut these, or empty the cells"
         )
     if len(shape) > 3:
         raise UserError(
-            f"{sheet.path.name}: the arrays of column '{name}' have {len(shape)} dimensions {shape}; at most three are read"
+            f"{sheet.path.name}: the arrays of column '{name}' have {len(shape)} dimensions"
+            f" {shape}; at most three are read"
         )
     return shape
 
@@ -305,9 +317,13 @@ def _layout(
         if wanted == "sequence" or (wanted == "auto" and shape[0] > LONG_VECTOR):
             return "sequence", [f"'{name}' is read as a sequence of {shape[0]} values"]
         return "features", [
-            f"'{name}' is read as {shape[0]} features, each normalised by itself; dataset.options.vectors changes that"
+            f"'{name}' is read as {shape[0]} features, each normalised by itself;"
+            " dataset.options.vectors changes that"
         ]
     if len(shape) == 3 and not last and shape[2] <= 4 < shape[0]:
-        hint = f"is read as (channels, height, width) = {shape}; if its channels come last, set dataset.options.channels_last={name}"
+        hint = (
+            f"is read as (channels, height, width) = {shape}; if its channels come last, set"
+            f" dataset.options.channels_last={name}"
+        )
         return "first", [f"'{name}' {hint}"]
     return ("last" if last and len(shape) == 3 else "first"), []

@@ -119,7 +119,8 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
     if not lines:
         raise UserError(
-            f"{path.name} is empty; its first row must name the columns: split, label or label_path, and one per modality"
+            f"{path.name} is empty; its first row must name the columns: split, label or"
+            " label_path, and one per modality"
         )
     return _header(path, lines[0][1]), _even(path, lines)
 
@@ -168,13 +169,15 @@ def _modalities(path: Path, header: Sequence[str], wanted: Sequence[str]) -> tup
     names = tuple(wanted) or tuple(there)
     if len(set(names)) < 2:
         raise UserError(
-            f"{path.name} has {len(set(names))} modality column{'' if names else 's'} ({', '.join(names) or 'none'}); a comparison "
-            "under missing modalities needs at least two columns beside split and label"
+            f"{path.name} has {len(set(names))} modality column{'' if names else 's'}"
+            f" ({', '.join(names) or 'none'}); a comparison under missing modalities needs at least"
+            " two columns beside split and label"
         )
     bad = [name for name in names if set(name) & set("+.,/\\")]
     if bad:
         raise UserError(
-            f"{path.name}: column '{bad[0]}' contains one of + . , / \\, which separate names; rename it"
+            f"{path.name}: column '{bad[0]}' contains one of + . , / \\, which separate names;"
+            " rename it"
         )
     return names
 
@@ -182,17 +185,20 @@ def _modalities(path: Path, header: Sequence[str], wanted: Sequence[str]) -> tup
 def _label_column(path: Path, header: Sequence[str], task: str) -> str:
     if "split" not in header:
         raise UserError(
-            f"{path.name} has no column 'split' (train, val or test of every row){nearest('split', header)}"
+            f"{path.name} has no column 'split' (train, val or test of every"
+            f" row){nearest('split', header)}"
         )
     found = [name for name in LABELS if name in header]
     if not found:
         raise UserError(
-            f"{path.name} has neither a column 'label' (a class) nor 'label_path' (a map of classes){nearest('label', header)}"
+            f"{path.name} has neither a column 'label' (a class) nor 'label_path' (a map of"
+            f" classes){nearest('label', header)}"
         )
     wanted = {"auto": found[-1], "segmentation": "label_path"}.get(task, "label")
     if wanted not in found:
         raise UserError(
-            f"{path.name} has no column '{wanted}', which dataset.options.task={task} needs; it has '{found[0]}'"
+            f"{path.name} has no column '{wanted}', which dataset.options.task={task} needs; it has"
+            f" '{found[0]}'"
         )
     return wanted
 
@@ -246,7 +252,8 @@ def _check_cells(sheet: Sheet) -> None:
         )
         if not any(row.files[position] for row in sheet.of("train")):
             raise UserError(
-                f"{name}: column '{column}' is empty in every row of train, so that nothing can be learned from it; {LEAVE_OUT}"
+                f"{name}: column '{column}' is empty in every row of train, so that nothing can be"
+                f" learned from it; {LEAVE_OUT}"
             )
     if sheet.dense:
         _inside(sheet, "label_path", [(row.number, row.label) for row in sheet.rows])
@@ -262,15 +269,16 @@ def _check_column(sheet: Sheet, column: str, cells: Sequence[tuple[int, str]]) -
     if None in kinds:
         cell = next(cell for _, cell in cells if kind_of(cell) is None)
         raise UserError(
-            f"{sheet.path.name}: column '{column}' has '{cell}' in row {kinds[None]}, which is no picture, wav or npy file by its "
-            f"ending; if the column is not a modality, {LEAVE_OUT}"
+            f"{sheet.path.name}: column '{column}' has '{cell}' in row {kinds[None]}, which is no"
+            f" picture, wav or npy file by its ending; if the column is not a modality, {LEAVE_OUT}"
         )
     if len(kinds) > 1:
         found = " and ".join(
             f"{kind} (row {row})" for kind, row in sorted(kinds.items(), key=lambda item: item[1])
         )
         raise UserError(
-            f"{sheet.path.name}: column '{column}' mixes {found}; give each kind a column of its own"
+            f"{sheet.path.name}: column '{column}' mixes {found}; give each kind a column of"
+            " its own"
         )
 
 
@@ -283,8 +291,9 @@ def _inside(sheet: Sheet, column: str, cells: Sequence[tuple[int, str]]) -> None
     if outside:
         cell = dict(cells)[outside[0]]
         raise UserError(
-            f"{sheet.path.name}: column '{column}' leaves the folder of the manifest in {rows_named(outside)} ('{cell}'); "
-            "write paths relative to it, or name the folder that they are relative to with dataset.root="
+            f"{sheet.path.name}: column '{column}' leaves the folder of the manifest in"
+            f" {rows_named(outside)} ('{cell}'); write paths relative to it, or name the folder"
+            " that they are relative to with dataset.root="
         )
 
 

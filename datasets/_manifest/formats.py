@@ -159,7 +159,8 @@ def label_map(path: Path) -> Item:
     if values.ndim != 2 or values.dtype.kind not in "bui":
         raise Unreadable(
             path,
-            f"{values.dtype} of shape {values.shape} where a map (H, W) of class numbers is expected",
+            f"{values.dtype} of shape {values.shape} where a map (H, W) of class numbers is"
+            " expected",
         )
     return values
 
@@ -229,6 +230,7 @@ def sides(text: str, key: str) -> Size:
         part.strip().isdigit() and int(part) > 0 for part in parts
     ):
         raise UserError(
-            f"{key}={text} is not a size: give one number of pixels, such as 64, or height x width, such as 64x96"
+            f"{key}={text} is not a size: give one number of pixels, such as 64, or height x width,"
+            " such as 64x96"
         )
     return int(parts[0]), int(parts[-1])

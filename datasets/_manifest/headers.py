@@ -146,7 +146,8 @@ def _refuse_missing(sheet: Sheet, gone: set[str]) -> None:
     ]
     rows = list(dict.fromkeys(number for number, _ in named))
     raise UserError(
-        f"{sheet.path.name}: {len(gone)} file{'s' if len(gone) > 1 else ''} cannot be found: "
-        f"{shown(dict.fromkeys(name for _, name in named))} ({rows_named(rows)}); paths are relative to {sheet.folder}; put the "
-        "files there, correct the paths, or empty a cell whose sample does not have that modality"
+        f"{sheet.path.name}: {len(gone)} file{'s' if len(gone) > 1 else ''} cannot be found:"
+        f" {shown(dict.fromkeys(name for _, name in named))} ({rows_named(rows)}); paths are"
+        f" relative to {sheet.folder}; put the files there, correct the paths, or empty a cell"
+        " whose sample does not have that modality"
     )

@@ -62,7 +62,8 @@ def labels(sheet: Sheet, scan: Scan, options: Mapping[str, Value]) -> Labels:
         []
         if live is None
         else [
-            f"'{live}' is class 1, live; say dataset.options.task=classification for accuracy instead of ACER"
+            f"'{live}' is class 1, live; say dataset.options.task=classification for accuracy"
+            " instead of ACER"
         ]
     )
     index = {label: names.index(name) for label, name in folded.items()}
@@ -91,13 +92,14 @@ def _found(sheet: Sheet, folded: Mapping[str, str]) -> tuple[str, ...]:
         if other != label:
             rows = [row.number for row in sheet.rows if row.label == label]
             raise UserError(
-                f"{sheet.path.name}: '{label}' ({rows_named(rows)}) and '{other}' differ in upper and lower case alone; write them "
-                "alike, or set dataset.options.fold_case=true"
+                f"{sheet.path.name}: '{label}' ({rows_named(rows)}) and '{other}' differ in upper"
+                " and lower case alone; write them alike, or set dataset.options.fold_case=true"
             )
     names = tuple(sorted(set(folded.values()), key=_natural))
     if len(names) < 2:
         raise UserError(
-            f"{sheet.path.name}: every row has the label '{names[0]}'; there must be two classes or more"
+            f"{sheet.path.name}: every row has the label '{names[0]}'; there must be two classes or"
+            " more"
         )
     return names
 
@@ -116,8 +118,8 @@ def _known(sheet: Sheet, folded: Mapping[str, str], given: tuple[str, ...]) -> t
         if name not in given:
             rows = [row.number for row in sheet.rows if row.label == label]
             raise UserError(
-                f"{sheet.path.name}: label '{label}' ({rows_named(rows)}) is not in dataset.options.classes"
-                f"{nearest_name(label, given)}"
+                f"{sheet.path.name}: label '{label}' ({rows_named(rows)}) is not in"
+                f" dataset.options.classes{nearest_name(label, given)}"
             )
     return given
 
@@ -132,8 +134,9 @@ def _live(sheet: Sheet, names: Sequence[str], task: str) -> str | None:
     fits = len(names) == 2 and len(found) == 1 and any(name in attacks for name in plain)
     if task == "anti_spoofing" and not fits:
         raise UserError(
-            f"{sheet.path.name}: anti-spoofing needs one label for live ({', '.join(ANTI_SPOOFING[1])}) and one for attacks "
-            f"({', '.join(ANTI_SPOOFING[0])}); the labels are {shown(names)}"
+            f"{sheet.path.name}: anti-spoofing needs one label for live"
+            f" ({', '.join(ANTI_SPOOFING[1])}) and one for attacks ({', '.join(ANTI_SPOOFING[0])});"
+            f" the labels are {shown(names)}"
         )
     return found[0] if fits and task in ("auto", "anti_spoofing") else None
 
@@ -145,9 +148,9 @@ def _check_trained(sheet: Sheet, index: Mapping[str, int], names: Sequence[str])
         if unseen:
             rows = rows_named([row.number for row in unseen])
             raise UserError(
-                f"{sheet.path.name}: label '{unseen[0].label}' is in {split} ({rows}) and not in "
-                "train, so that it cannot be learned; correct the label or add it to train, or list all classes in "
-                f"dataset.options.classes={','.join(names)}"
+                f"{sheet.path.name}: label '{unseen[0].label}' is in {split} ({rows}) and not in"
+                " train, so that it cannot be learned; correct the label or add it to train, or"
+                f" list all classes in dataset.options.classes={','.join(names)}"
             )
 
 
@@ -162,14 +165,16 @@ def _dense(sheet: Sheet, scan: Scan, options: Mapping[str, Value]) -> Labels:
     )
     if not found:
         raise UserError(
-            f"{sheet.path.name}: no label map can be read: {next(str(v) for v in scan.values.values())}"
+            f"{sheet.path.name}: no label map can be read:"
+            f" {next(str(v) for v in scan.values.values())}"
         )
     stored = _stored(sheet, scan, sorted(found), void, str(options["values"]))
     names = _class_names(str(options["classes"]), stored, max(stored.values()) + 1)
     remarks = []
     if void in found and void not in stored:
         remarks.append(
-            f"pixels of {void} are void and count nowhere ({found[void]:,} of {len(scan.values):,} maps have some)"
+            f"pixels of {void} are void and count nowhere ({found[void]:,} of {len(scan.values):,}"
+            " maps have some)"
         )
     train = {
         v
@@ -196,7 +201,8 @@ def _stored(
     if given:
         if not re.fullmatch(r"\s*\d+(\s*,\s*\d+)+\s*", given):
             raise UserError(
-                f"dataset.options.values={given} must be the classes' numbers in the maps, comma-separated, such as 0,255"
+                f"dataset.options.values={given} must be the classes' numbers in the maps,"
+                " comma-separated, such as 0,255"
             )
         wanted = [int(part) for part in given.split(",")]
         _refuse_values(
@@ -212,8 +218,9 @@ def _stored(
     )
     if not proper or max(proper) == 0:
         raise UserError(
-            f"{sheet.path.name}: the label maps hold {', '.join(map(str, found))}, of which {void} is void, so that one class is "
-            f"left; if {void} is a class, set dataset.options.void=-1 and dataset.options.values={','.join(map(str, found))}"
+            f"{sheet.path.name}: the label maps hold {', '.join(map(str, found))}, of which {void}"
+            f" is void, so that one class is left; if {void} is a class, set"
+            f" dataset.options.void=-1 and dataset.options.values={','.join(map(str, found))}"
         )
     return {value: value for value in range(max(proper) + 1)}
 
@@ -226,8 +233,9 @@ def _refuse_values(sheet: Sheet, scan: Scan, wrong: Sequence[int], why: str) -> 
             if not isinstance(v := scan.values[row.label], str) and wrong[0] in v[0]
         ]
         raise UserError(
-            f"{sheet.path.name}: the label maps of {rows_named(rows)} hold the number {wrong[0]}, which {why}; name the numbers "
-            "that are classes with dataset.options.values=0,1,... and the one that is none with dataset.options.void"
+            f"{sheet.path.name}: the label maps of {rows_named(rows)} hold the number {wrong[0]},"
+            f" which {why}; name the numbers that are classes with dataset.options.values=0,1,..."
+            " and the one that is none with dataset.options.void"
         )
 
 
@@ -238,7 +246,8 @@ def _class_names(text: str, stored: Mapping[int, int], count: int) -> tuple[str,
     names = tuple(map(str, range(int(text)))) if text.strip().isdecimal() else _named(text)
     if len(names) < count:
         raise UserError(
-            f"dataset.options.classes={text} are {len(names)} classes, and the label maps hold class {count - 1}"
+            f"dataset.options.classes={text} are {len(names)} classes, and the label maps hold"
+            f" class {count - 1}"
         )
     return names
 
@@ -257,8 +266,9 @@ def _check_sizes(sheet: Sheet, scan: Scan) -> None:
     if odd:
         row, (height, width) = odd[0]
         raise UserError(
-            f"{sheet.path.name}: {len(odd)} label map{'s have' if len(odd) > 1 else ' has'} another size than the row's pictures: "
-            f"{rows_named([row.number for row, _ in odd])} ({row.label} is {height}x{width}); store maps at the pictures' size"
+            f"{sheet.path.name}: {len(odd)} label map{'s have' if len(odd) > 1 else ' has'} another"
+            f" size than the row's pictures: {rows_named([row.number for row, _ in odd])}"
+            f" ({row.label} is {height}x{width}); store maps at the pictures' size"
         )
 
 

@@ -16,15 +16,23 @@ OPTIONS: dict[str, Range] = {
     ),
     "modalities": Range(
         "",
-        help="columns that are modalities, in this order; empty: all but split, label and label_path",
+        help=(
+            "columns that are modalities, in this order; empty: all but split, label and label_path"
+        ),
     ),
     "classes": Range(
         "",
-        help="all classes in their order, comma-separated; for label maps names or their number; empty: as found",
+        help=(
+            "all classes in their order, comma-separated; for label maps names or their number;"
+            " empty: as found"
+        ),
     ),
     "values": Range(
         "",
-        help="label maps: the stored numbers that are classes 0, 1, ...; empty: the numbers are the classes",
+        help=(
+            "label maps: the stored numbers that are classes 0, 1, ...; empty: the numbers are the"
+            " classes"
+        ),
     ),
     "void": Range(
         255,
@@ -33,7 +41,10 @@ OPTIONS: dict[str, Range] = {
     ),
     "size": Range(
         "auto",
-        help="of pictures and maps, HxW, or per column rgb:64x96,depth:32x32; auto: as stored, at most 256",
+        help=(
+            "of pictures and maps, HxW, or per column rgb:64x96,depth:32x32; auto: as stored, at"
+            " most 256"
+        ),
     ),
     "channels_last": Range("", help="columns whose 3-D arrays are (H, W, C)"),
     "vectors": Range(

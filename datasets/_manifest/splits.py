@@ -30,7 +30,8 @@ def splits(sheet: Sheet, share: float, seed: int, limit: int | None) -> Splits:
     for name in ("train", "test"):
         if not rows[name]:
             raise UserError(
-                f"{sheet.path.name} has no row whose split is {name}; mark the samples that are to be the {name} split"
+                f"{sheet.path.name} has no row whose split is {name}; mark the samples that are to"
+                f" be the {name} split"
             )
     remarks = []
     if not rows["val"]:
@@ -39,12 +40,14 @@ def splits(sheet: Sheet, share: float, seed: int, limit: int | None) -> Splits:
         rows["train"] = [row for row in rows["train"] if id(row) not in taken]
         how = "at random" if sheet.dense else "class by class"
         remarks.append(
-            f"there is no val split: {len(rows['val'])} samples of train became val, {how}, seed {seed}; samples of one person or "
-            "scene may now be on both sides, so name a val split of your own if there are such"
+            f"there is no val split: {len(rows['val'])} samples of train became val, {how}, seed"
+            f" {seed}; samples of one person or scene may now be on both sides, so name a val split"
+            " of your own if there are such"
         )
     if min(map(len, rows.values())) == 0:
         raise UserError(
-            f"{sheet.path.name} has too few samples in train to take a val split from; mark some rows as val"
+            f"{sheet.path.name} has too few samples in train to take a val split from; mark some"
+            " rows as val"
         )
     return Splits(
         {name: _limited(found, sheet.dense, limit) for name, found in rows.items()}, tuple(remarks)
@@ -64,8 +67,9 @@ def require_both(sheet: Sheet, found: Splits, index: Mapping[str, int]) -> None:
             ]
             if rows and len({index[row.label] for row in rows}) < 2:
                 raise UserError(
-                    f"{sheet.path.name}: the {len(rows)} samples of {split} that have {combination.name} are all "
-                    f"'{rows[0].label}', and error rates need live samples and attacks; add some of the other"
+                    f"{sheet.path.name}: the {len(rows)} samples of {split} that have"
+                    f" {combination.name} are all '{rows[0].label}', and error rates need live"
+                    " samples and attacks; add some of the other"
                 )
 
 

@@ -57,8 +57,9 @@ def saved(folder: Path, table: Table, rows: Sequence[int]) -> Statistics:
     content = read_json(_path(folder, table, rows))
     if content is None:
         raise UserError(
-            f"the mean and deviation of '{table.name}' are not in {folder} on this machine; the command that starts the study "
-            "prepares them, so start the study again, with a cache folder that all its machines share"
+            f"the mean and deviation of '{table.name}' are not in {folder} on this machine; the"
+            " command that starts the study prepares them, so start the study again, with a cache"
+            " folder that all its machines share"
         )
     return tuple(content["mean"]), tuple(content["std"])
 

@@ -50,7 +50,8 @@ def read_wav(path: Path) -> tuple[Array, int]:
     if is_pointer(content):
         raise Unreadable(
             path,
-            "a git-lfs pointer, not the sound itself: run `git lfs pull` in the copy that it comes from",
+            "a git-lfs pointer, not the sound itself: run `git lfs pull` in the copy that it comes"
+            " from",
         )
     try:
         _require_whole(content)
@@ -187,7 +188,8 @@ def front_end(name: str, seconds: float = 0.0) -> FrontEnd:
         )
     if chosen.samples < chosen.window:
         raise UserError(
-            f"{seconds:g} seconds are less than one window of front-end {name}; take {chosen.window / chosen.rate:g} or more"
+            f"{seconds:g} seconds are less than one window of front-end {name}; take"
+            f" {chosen.window / chosen.rate:g} or more"
         )
     return chosen
 

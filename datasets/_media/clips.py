@@ -217,8 +217,9 @@ class ClipDataset(Dataset):
         pointers = [path for path in small if is_pointer(path.read_bytes())]
         if pointers:
             raise UserError(
-                f"{len(pointers)} of {len(files)} files are git-lfs pointers, not sound or video: {shown(pointers)}; fetch what "
-                "they stand for with `git lfs pull` in the repository that they come from"
+                f"{len(pointers)} of {len(files)} files are git-lfs pointers, not sound or video:"
+                f" {shown(pointers)}; fetch what they stand for with `git lfs pull` in the"
+                " repository that they come from"
             )
 
     # ------------------------------------------------------------------ what is prepared

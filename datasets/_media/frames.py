@@ -69,8 +69,8 @@ def require_video(root: Path, missing: str) -> None:
     """UserError unless the library that reads videos is installed."""
     if importlib.util.find_spec("av") is None:
         raise UserError(
-            f'{root} has videos and no {missing}: install the extra `video` (pip install -e ".[video]") to read the videos, '
-            "or extract their frames into that folder"
+            f"{root} has videos and no {missing}: install the extra `video` (pip install -e"
+            ' ".[video]") to read the videos, or extract their frames into that folder'
         )
 
 
@@ -87,7 +87,8 @@ def read_video(path: Path, frames: int, size: Size) -> Array:
         if is_pointer(stream.read(64)):
             raise Unreadable(
                 path,
-                "a git-lfs pointer, not the video itself: run `git lfs pull` in the copy that it comes from",
+                "a git-lfs pointer, not the video itself: run `git lfs pull` in the copy that it"
+                " comes from",
             )
     try:
         pictures = list(_chosen(av, path, frames))

@@ -106,8 +106,8 @@ def class_names(version: str, root: Path | None) -> tuple[str, ...]:
     )
     if path is None:
         raise UserError(
-            f"dataset.options.classes={OWN} needs classes.txt in dataset.root={root}: names by commas or lines; or take one of "
-            f"the lists {', '.join(CLASSES)}"
+            f"dataset.options.classes={OWN} needs classes.txt in dataset.root={root}: names by"
+            f" commas or lines; or take one of the lists {', '.join(CLASSES)}"
         )
     names = tuple(
         spoken(part)
@@ -116,7 +116,8 @@ def class_names(version: str, root: Path | None) -> tuple[str, ...]:
     )
     if len(set(names)) != len(names) or len(names) < 2:
         raise UserError(
-            f"{path} names {len(names)} classes, {len(set(names))} of them different; name two or more, each once"
+            f"{path} names {len(names)} classes, {len(set(names))} of them different; name two or"
+            " more, each once"
         )
     return names
 

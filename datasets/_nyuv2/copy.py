@@ -9,8 +9,9 @@ from datasets._nyuv2.mat import MAT, MatCopy
 from harness.errors import UserError
 
 FORMS = (
-    f"{MAT} with splits.mat and classMapping40.mat, or the layout of ESANet (train/rgb, train/depth, train/labels_40, train.txt), "
-    "of nicr-scene-analysis-datasets (train/semantic_40) or of nyuv2-python-toolkit (image/train, seg40/train)"
+    f"{MAT} with splits.mat and classMapping40.mat, or the layout of ESANet (train/rgb,"
+    " train/depth, train/labels_40, train.txt), of nicr-scene-analysis-datasets"
+    " (train/semantic_40) or of nyuv2-python-toolkit (image/train, seg40/train)"
 )
 
 

@@ -97,12 +97,16 @@ def told_unit(given: str, maps: Sequence[Array]) -> tuple[str, str]:
     unit = "m" if median < METRES_BELOW else "mm" if median < TENTHS_FROM else "0.1mm"
     if unit == "m" and all(depth.dtype.kind != "f" for depth in maps):
         raise UserError(
-            f"depth has the median {median:g} in {len(maps)} training images, in whole numbers: neither millimetres nor tenths of "
-            "them; convert it to 16-bit millimetres, or name its unit with dataset.options.depth_unit"
+            f"depth has the median {median:g} in {len(maps)} training images, in whole numbers:"
+            " neither millimetres nor tenths of them; convert it to 16-bit millimetres, or name"
+            " its unit with dataset.options.depth_unit"
         )
     return (
         unit,
-        f"depth is in {unit}, judging by the median {median:,.6g} of {len(maps)} training images; kept in mm",
+        (
+            f"depth is in {unit}, judging by the median {median:,.6g} of {len(maps)} training"
+            " images; kept in mm"
+        ),
     )
 
 

@@ -129,7 +129,8 @@ def find_layout(root: Path) -> Layout | None:
     ]
     if len(found) > 1:
         raise UserError(
-            f"{root} holds NYUv2 in the layouts of {' and '.join(x.name for x in found)}; give each its own folder"
+            f"{root} holds NYUv2 in the layouts of {' and '.join(x.name for x in found)}; give each"
+            " its own folder"
         )
     return found[0] if found else None
 
@@ -182,8 +183,9 @@ class PictureCopy(Copy):
         folder = self._folder(split, kind)
         if not folder.is_dir():
             raise UserError(
-                f"the folder {folder} with the {kind} of NYUv2 is not there (layout of {self.layout}); restore it, "
-                "or choose another of dataset.options.classes or dataset.options.depth"
+                f"the folder {folder} with the {kind} of NYUv2 is not there (layout of"
+                f" {self.layout}); restore it, or choose another of dataset.options.classes or"
+                " dataset.options.depth"
             )
         return {path.name for path in folder.glob("*.png")}
 
@@ -197,11 +199,13 @@ class PictureCopy(Copy):
             numbers = tuple(int(stem) for stem in stems if stem.isdecimal())
             if self.form.void == 0:
                 self.remarks.append(
-                    f"{path.name} is not there; the {len(numbers)} files of {self._folder(split, 'label')} were taken"
+                    f"{path.name} is not there; the {len(numbers)} files of"
+                    f" {self._folder(split, 'label')} were taken"
                 )
         if not numbers:
             raise UserError(
-                f"{self._folder(split, 'label')} has no files such as {self.form.file(3)}; restore them"
+                f"{self._folder(split, 'label')} has no files such as {self.form.file(3)}; restore"
+                " them"
             )
         return tuple(sorted(number + 1 - self.form.first for number in numbers))
 
@@ -216,21 +220,28 @@ class PictureCopy(Copy):
             if extra:
                 folder = self._folder(split, kind)
                 self.remarks.append(
-                    f"{len(extra)} files of {folder} are on no list and were left out: {shown(extra)}"
+                    f"{len(extra)} files of {folder} are on no list and were left out:"
+                    f" {shown(extra)}"
                 )
 
     def _missing(
         self, split: str, kind: Kind, missing: list[str], wanted: Mapping[str, int]
     ) -> str:
         folder, found = self._folder(split, kind), self._files[split][kind]
-        told = f"{len(missing)} of the {len(wanted)} {split} images have no {kind} in {folder}: {shown(missing)}"
+        told = (
+            f"{len(missing)} of the {len(wanted)} {split} images have no {kind} in {folder}:"
+            f" {shown(missing)}"
+        )
         shifted = [
             by
             for by in (-1, 1)
             if all(self.form.file(image + by) in found for image in wanted.values())
         ]
         if shifted:
-            return f"{told}; all are there {'before' if shifted[0] < 0 else 'after'} by one: its names are off by one, rename them"
+            return (
+                f"{told}; all are there {'before' if shifted[0] < 0 else 'after'} by one: its names"
+                " are off by one, rename them"
+            )
         return f"{told}; restore them, or take them out of {split}.txt"
 
     def _check_first(self, kind: Kind) -> None:
@@ -248,16 +259,19 @@ class PictureCopy(Copy):
             return
         if kind == "label" and mode not in ("L", "P", "I", "I;16"):
             raise UserError(
-                f"{path} is a picture of the labels in colours (mode {mode}), and maps of class numbers are needed; "
-                f"{path.parent.name} should hold files of one channel with 0 to {self.classes}"
+                f"{path} is a picture of the labels in colours (mode {mode}), and maps of class"
+                f" numbers are needed; {path.parent.name} should hold files of one channel with 0"
+                f" to {self.classes}"
             )
         if kind == "depth" and not mode.startswith("I"):
             raise UserError(
-                f"{path} is a picture of the depth (mode {mode}), and 16-bit distances are needed; convert it again"
+                f"{path} is a picture of the depth (mode {mode}), and 16-bit distances are needed;"
+                " convert it again"
             )
         if size != expected:
             raise UserError(
-                f"{path} has {size[0]}x{size[1]} pixels and its picture {expected[0]}x{expected[1]}; they must be equal"
+                f"{path} has {size[0]}x{size[1]} pixels and its picture"
+                f" {expected[0]}x{expected[1]}; they must be equal"
             )
 
     # ------------------------------------------------------------------ what the dataset reads
@@ -294,6 +308,7 @@ class PictureCopy(Copy):
                 else f"0 to {highest} and {VOID} (void)"
             )
             raise UserError(
-                f"{path} has the label {shown(wrong)}, and the layout of {self.layout} has {expected}: "
-                f"the labels are offset by one, or not those of {self.classes} classes; prepare them again"
+                f"{path} has the label {shown(wrong)}, and the layout of {self.layout} has"
+                f" {expected}: the labels are offset by one, or not those of {self.classes}"
+                " classes; prepare them again"
             )

@@ -48,7 +48,8 @@ class MatCopy(Copy):
         missing = [i for part in self.ids.values() for i in part if i > len(self._data["images"])]
         if missing:
             raise UserError(
-                f"{MAT} has {len(self._data['images'])} images and {SPLITS} names {len(missing)} beyond them"
+                f"{MAT} has {len(self._data['images'])} images and {SPLITS} names {len(missing)}"
+                " beyond them"
             )
         self.scenes = self._scenes()
         self._mapping = raw_mapping(self.root, self.classes)
@@ -66,7 +67,8 @@ class MatCopy(Copy):
             return h5py.File(self.root / MAT, "r")
         except OSError as error:
             raise UserError(
-                f"{self.root / MAT} cannot be opened ({error}); it has 2,972,037,809 bytes as published, fetch it again"
+                f"{self.root / MAT} cannot be opened ({error}); it has 2,972,037,809 bytes as"
+                " published, fetch it again"
             ) from error
 
     def __getstate__(self) -> dict[str, Any]:
@@ -76,7 +78,8 @@ class MatCopy(Copy):
         for key in self.keys.values():
             if key not in self._data:
                 raise UserError(
-                    f"{self.root / MAT} has no '{key}'; it is not the labelled set of NYUv2, or a part of it only"
+                    f"{self.root / MAT} has no '{key}'; it is not the labelled set of NYUv2, or a"
+                    " part of it only"
                 )
         images, depth, labels = (
             tuple(self._data[self.keys[kind]].shape) for kind in ("rgb", "depth", "label")
@@ -90,8 +93,9 @@ class MatCopy(Copy):
             or labels != (count, *sides)
         ):
             raise UserError(
-                f"{self.root / MAT} has images {images}, depth {depth}, labels {labels}; the original shows (N, 3, 640, 480) and "
-                "(N, 640, 480) twice (picture, channel, x, y): the axes were exchanged, use the original file"
+                f"{self.root / MAT} has images {images}, depth {depth}, labels {labels}; the"
+                " original shows (N, 3, 640, 480) and (N, 640, 480) twice (picture, channel, x,"
+                " y): the axes were exchanged, use the original file"
             )
 
     def _scenes(self) -> Mapping[int, str]:
@@ -121,7 +125,8 @@ class MatCopy(Copy):
         labels = self._read("label", image)
         if labels.max() > RAW_LABELS:
             raise UserError(
-                f"image {image} of {MAT} has the label {labels.max()}, and raw labels end at {RAW_LABELS}"
+                f"image {image} of {MAT} has the label {labels.max()}, and raw labels end at"
+                f" {RAW_LABELS}"
             )
         return without_offset(_sized(self._mapping[labels].T[:, :, None], size, nearest)[0])
 
@@ -157,7 +162,8 @@ def raw_mapping(folder: Path, classes: int) -> Array:
     table = np.append(0, content[0]["mapClass"].ravel()).astype(np.int64)
     if len(table) != RAW_LABELS + 1 or table.max() > 40:
         raise UserError(
-            f"classMapping40.mat maps {len(table) - 1} labels to {table.max()}, not 894 to 40; take the published one"
+            f"classMapping40.mat maps {len(table) - 1} labels to {table.max()}, not 894 to 40; take"
+            " the published one"
         )
     if classes == 40:
         return table

@@ -55,8 +55,9 @@ def selection(root: Path, ids: Sequence[int], scenes: Mapping[int, str]) -> Sele
         else "runs of neighbouring ids, which are frames of the same scenes"
     )
     told = (
-        f"there is no {LISTS}/val.txt below the root, so val is {len(val)} of the {len(ids)} training images, whole scenes "
-        f"({kept}); the published 381/414 lists (train.txt and val.txt of data/nyud in the FCN repository) are used from there"
+        f"there is no {LISTS}/val.txt below the root, so val is {len(val)} of the {len(ids)}"
+        f" training images, whole scenes ({kept}); the published 381/414 lists (train.txt and"
+        " val.txt of data/nyud in the FCN repository) are used from there"
     )
     return Selection(
         train,
@@ -100,8 +101,9 @@ def _published(folder: Path, ids: Sequence[int]) -> Selection:
     wrong = sorted(both | (set(found["train"]) | set(found["val"])) ^ set(ids))
     if wrong:
         raise UserError(
-            f"{folder}/train.txt and val.txt do not divide the {len(ids)} training images: {len(wrong)} ids are in both, in "
-            f"neither or not for training: {shown(wrong)}; use the lists that belong to this copy, or take the folder {LISTS} away"
+            f"{folder}/train.txt and val.txt do not divide the {len(ids)} training images:"
+            f" {len(wrong)} ids are in both, in neither or not for training: {shown(wrong)}; use"
+            f" the lists that belong to this copy, or take the folder {LISTS} away"
         )
     told = f"val is the list {LISTS}/val.txt: {len(found['train'])} train, {len(found['val'])} val"
     return Selection(
@@ -129,7 +131,8 @@ def read_ids(path: Path) -> tuple[int, ...]:
     odd = [line for line in lines if not line.isdecimal()]
     if odd or not lines:
         raise UserError(
-            f"{path} has {len(odd)} of {len(lines)} lines that are not a number: {shown(odd)}; one number per line"
+            f"{path} has {len(odd)} of {len(lines)} lines that are not a number: {shown(odd)}; one"
+            " number per line"
         )
     ids = tuple(int(line) for line in lines)
     twice = sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) < len(ids) else []
@@ -147,27 +150,34 @@ def check_ids(ids: Mapping[str, Sequence[int]], counting: str) -> None:
     outside = [i for part in ids.values() for i in part if not 1 <= i <= IMAGES]
     if outside:
         raise UserError(
-            f"{len(outside)} image numbers lie outside the {IMAGES} of the dataset (original, 1-based: {shown(outside)}): "
-            f"{counting}, and these names do not; names and folders come from different programs, prepare the copy with one of them"
+            f"{len(outside)} image numbers lie outside the {IMAGES} of the dataset (original,"
+            f" 1-based: {shown(outside)}): {counting}, and these names do not; names and folders"
+            " come from different programs, prepare the copy with one of them"
         )
     both = sorted(set(ids["train"]) & set(ids["test"]))
     if both:
         raise UserError(
-            f"{len(both)} images are for training and for test: {shown(both)}; restore the official lists"
+            f"{len(both)} images are for training and for test: {shown(both)}; restore the official"
+            " lists"
         )
 
 
 def check_official(ids: Mapping[str, Sequence[int]]) -> None:
     """Refuse a copy that is not the official 795 training and 654 test images."""
     found = {name: len(part) for name, part in ids.items()}
-    way_out = "restore the copy, or set dataset.options.counts=any to use it as it is (not comparable with published results)"
+    way_out = (
+        "restore the copy, or set dataset.options.counts=any to use it as it is (not comparable"
+        " with published results)"
+    )
     if found != OFFICIAL:
         raise UserError(
-            f"this copy has {found['train']} training and {found['test']} test images, the official split 795 and 654; {way_out}"
+            f"this copy has {found['train']} training and {found['test']} test images, the official"
+            f" split 795 and 654; {way_out}"
         )
     for name, start in OFFICIAL_STARTS.items():
         if tuple(ids[name][:6]) != start:
             raise UserError(
-                f"the first {name} images are {shown(ids[name][:6])} (original, 1-based), officially they are {shown(start)}; "
-                f"the names are shifted or the lists are others; {way_out}"
+                f"the first {name} images are {shown(ids[name][:6])} (original, 1-based),"
+                f" officially they are {shown(start)}; the names are shifted or the lists are"
+                f" others; {way_out}"
             )

@@ -92,7 +92,8 @@ def write(folder: Path, seed: int = 0, size: Size = SIZE, scenes: int = SCENES) 
     if not is_synthetic(folder):
         mark(
             folder,
-            "Rooms of boxes, drawn by a program in the layout in which ESANet prepares NYUv2; nothing of it is NYUv2.",
+            "Rooms of boxes, drawn by a program in the layout in which ESANet prepares NYUv2;"
+            " nothing of it is NYUv2.",
         )
     names: dict[str, list[str]] = {"train": [], "test": []}
     for image, frame in enumerate(frames(seed, size, scenes), 1):

@@ -214,7 +214,10 @@ class Calibration:
         if self.calibrated:
             return ""
         span = f"{self.lowest:.0f} to {self.highest:.0f} %"
-        return f"not calibrated here: with {self.seeds} seeds the 95 % intervals cover {span}; use 3 seeds or more"
+        return (
+            f"not calibrated here: with {self.seeds} seeds the 95 % intervals cover {span}; use 3"
+            " seeds or more"
+        )
 
 
 @cache

@@ -87,7 +87,10 @@ def different_cells(
         wrong = [name for name in again if not _agree(again[name], recorded[name])]
         if wrong:
             said, found = (_told(cells[wrong[0]]) for cells in (recorded, again))
-            return f"for {wrong[0]} on {split}, record.json says {said}, and {_file(splits)} gives {found}"
+            return (
+                f"for {wrong[0]} on {split}, record.json says {said}, and {_file(splits)} gives"
+                f" {found}"
+            )
     return None
 
 

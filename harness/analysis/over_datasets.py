@@ -111,7 +111,10 @@ def _refusal(parts: Sequence[Findings], names: Sequence[str]) -> str:
     if len(count) < FEWEST:
         return "all studies are on one dataset"
     if twice:
-        return f"{', '.join(twice)} stands in several groups on unequal terms, and a dataset can count only once; give one study of it"
+        return (
+            f"{', '.join(twice)} stands in several groups on unequal terms, and a dataset can count"
+            " only once; give one study of it"
+        )
     if len({one.comparison.metric.unit for one in parts}) > 1:
         return "the metrics have different units"
     return f"the rows are not ranked on {', '.join(unranked)}" if unranked else ""

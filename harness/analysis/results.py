@@ -335,7 +335,8 @@ def verify(plan: Plan, store: Store) -> list[str]:
     by_id = {trial.id: trial for trial in [*plan.stages, *plan.trials]}
     damages = {trial_id: _damage(store.trial(trial_id), plan) for trial_id in by_id}
     return [
-        f"trial {trial_id} ({by_id[trial_id].job.name}) is damaged: {damage}; remove store/{trial_id} and run the study again"
+        f"trial {trial_id} ({by_id[trial_id].job.name}) is damaged: {damage}; remove"
+        f" store/{trial_id} and run the study again"
         for trial_id, damage in damages.items()
         if damage is not None
     ]

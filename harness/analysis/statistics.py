@@ -71,8 +71,9 @@ AVERAGE, WORST = "average", "worst"
 """Summaries beside the single combinations, which go by their names."""
 
 NEAR_TIES = (
-    "not calibrated here: one row has several combinations that are about equally bad, and the other has not; "
-    "the worst of several noisy values looks worse than it is, and correcting for it leaves 89 to 95 % coverage"
+    "not calibrated here: one row has several combinations that are about equally bad, and the"
+    " other has not; the worst of several noisy values looks worse than it is, and correcting for"
+    " it leaves 89 to 95 % coverage"
 )
 
 
@@ -327,7 +328,8 @@ def ranking(
     labels = [row.label for row in results.plan.rows if not row.method_class.per_combination]
     if apart := unpaired(labels, [(one.first, one.second) for one in chosen]):
         raise Unranked(
-            f"rows without a common seed are not ranked: {', '.join(apart[:3])}; run them with the same seeds"
+            f"rows without a common seed are not ranked: {', '.join(apart[:3])}; run them with the"
+            " same seeds"
         )
     return ranked(
         {label: means[label].mean for label in labels},
@@ -350,7 +352,8 @@ def _require_whole(results: Results) -> None:
     holes = [*missing, *damaged]
     if holes:
         raise Unranked(
-            f"a table with holes is not ranked; missing: {shown(holes)}; run the study again to fill them"
+            f"a table with holes is not ranked; missing: {shown(holes)}; run the study again to"
+            " fill them"
         )
 
 

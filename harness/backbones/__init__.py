@@ -152,7 +152,8 @@ class Backbone(ABC):
         if len({modality.shape[1:] for modality in modalities}) > 1:
             shapes = ", ".join(f"{modality.name} {modality.shape}" for modality in modalities)
             raise UserError(
-                f"this backbone cannot share an encoder between inputs of unlike sizes ({shapes}); use backbone=small"
+                f"this backbone cannot share an encoder between inputs of unlike sizes ({shapes});"
+                " use backbone=small"
             )
         widest = max(modalities, key=lambda modality: modality.shape[0])
         stems = [_to_channels(modality.shape[0], widest.shape[0]) for modality in modalities]

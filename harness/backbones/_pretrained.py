@@ -34,7 +34,8 @@ class Pretrained:
         self.sha256 = _digest(path)
         if sha256 and sha256.lower() != self.sha256:
             raise UserError(
-                f"backbone.pretrained={path} has the sha256 {self.sha256}, not backbone.pretrained_sha256={sha256}"
+                f"backbone.pretrained={path} has the sha256 {self.sha256}, not"
+                f" backbone.pretrained_sha256={sha256}"
             )
         self.path = path
         self.weights = _read(path)
@@ -75,7 +76,8 @@ class Pretrained:
                 else f"has other shapes in {shown(unlike, SHOWN)}"
             )
             raise UserError(
-                f"backbone.pretrained={self.path} {what} for the {owner}; check backbone.encoder and backbone.width"
+                f"backbone.pretrained={self.path} {what} for the {owner}; check backbone.encoder"
+                " and backbone.width"
             )
         module.load_state_dict(given, strict=False)
         self.used |= given.keys()
@@ -93,7 +95,10 @@ class Pretrained:
             if unexpected
             else "all names in it but fc.* were used"
         )
-        return f"encoders started from local pretrained weights (sha256 {self.sha256}); none was missing, {report}"
+        return (
+            f"encoders started from local pretrained weights (sha256 {self.sha256}); none was"
+            f" missing, {report}"
+        )
 
 
 def _digest(path: Path) -> str:
@@ -101,7 +106,8 @@ def _digest(path: Path) -> str:
         return file_sha256(path)
     except OSError as error:
         raise UserError(
-            f"backbone.pretrained={path} cannot be read ({error.strerror}); give a local file, or none"
+            f"backbone.pretrained={path} cannot be read ({error.strerror}); give a local file, or"
+            " none"
         ) from error
 
 
@@ -110,7 +116,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(
-            f"backbone.pretrained={path} is not a file of tensors that torch.load reads with weights_only"
+            f"backbone.pretrained={path} is not a file of tensors that torch.load reads with"
+            " weights_only"
         ) from error
     content = content.get("state_dict", content) if isinstance(content, Mapping) else content
     if not isinstance(content, Mapping) or not all(

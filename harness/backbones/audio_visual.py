@@ -253,13 +253,13 @@ class AudioVisual(Backbone):
         names, frames = self.spec.names, int(self.values["frames"])
         if self.joins and len(names) != 2:
             raise UserError(
-                f"backbone.fusion={self.fusion} joins two modalities and {self.spec.name} has {len(names)} ({', '.join(names)}); "
-                "use backbone.fusion=concat or sum"
+                f"backbone.fusion={self.fusion} joins two modalities and {self.spec.name} has"
+                f" {len(names)} ({', '.join(names)}); use backbone.fusion=concat or sum"
             )
         if frames > 1 and all(m.shape[0] != PICTURE * frames for m in self.spec.modalities):
             raise UserError(
-                f"backbone.frames={frames} needs an input of {PICTURE * frames} channels, which {self.spec.name} has not; use "
-                "backbone.frames=1"
+                f"backbone.frames={frames} needs an input of {PICTURE * frames} channels, which"
+                f" {self.spec.name} has not; use backbone.frames=1"
             )
 
     def encoder(self, modality: str) -> nn.Module:

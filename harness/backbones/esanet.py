@@ -124,7 +124,8 @@ class ESANet(Backbone):
         if self.pretrained is not None:
             return [self.pretrained.remark()]
         return [
-            "scratch: encoders started from random weights; published figures of this network have pretrained ones"
+            "scratch: encoders started from random weights; published figures of this network have"
+            " pretrained ones"
         ]
 
 
@@ -133,6 +134,7 @@ def _common_size(spec: DataSpec) -> tuple[int, int]:
     height, width = next(iter(sizes))
     if len(sizes) > 1 or height % STRIDE or width % STRIDE:
         raise UserError(
-            f"backbone esanet needs modalities of one height and width divisible by {STRIDE}; {spec.name} has {sorted(sizes)}"
+            f"backbone esanet needs modalities of one height and width divisible by {STRIDE};"
+            f" {spec.name} has {sorted(sizes)}"
         )
     return height, width

@@ -151,7 +151,8 @@ class ResNet(Backbone):
         self.width = int(self.values["width"])
         if 2 * self.width % SE_REDUCTION:
             raise UserError(
-                f"backbone.width={self.width} must be a multiple of {SE_REDUCTION // 2}, as 2 * width is divided by 16"
+                f"backbone.width={self.width} must be a multiple of {SE_REDUCTION // 2}, as 2 *"
+                " width is divided by 16"
             )
         self.own = OWN_LAYERS[str(self.values["fusion"])]
         height, width = _common_map(spec, self.own)
@@ -218,7 +219,8 @@ def _common_map(spec: DataSpec, layers: int) -> tuple[int, int]:
     if len(sizes) > 1:
         shapes = ", ".join(f"{m.name} {m.shape[1]}x{m.shape[2]}" for m in spec.modalities)
         raise UserError(
-            f"backbone resnet needs modalities of one height and width, and {spec.name} has {shapes}; use backbone=small"
+            f"backbone resnet needs modalities of one height and width, and {spec.name} has"
+            f" {shapes}; use backbone=small"
         )
     height, width = next(iter(sizes))
     return height, width

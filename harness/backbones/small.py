@@ -162,6 +162,7 @@ def _common_size(spec: DataSpec) -> tuple[int, int]:
     height, width = next(iter(sizes))
     if len(sizes) > 1 or height % (1 << SCALES) or width % (1 << SCALES):
         raise UserError(
-            f"backbone small segments modalities of one size divisible by {1 << SCALES}; {spec.name} has {sorted(sizes)}"
+            f"backbone small segments modalities of one size divisible by {1 << SCALES};"
+            f" {spec.name} has {sorted(sizes)}"
         )
     return height, width

@@ -70,7 +70,8 @@ def gradients(case: Case) -> None:
             if next(model.encoders[v].parameters(), None) is not None:
                 require(
                     has or size == 0,
-                    f"the encoder of '{name}' gets a gradient of {size:.3g} from a batch without '{name}'",
+                    f"the encoder of '{name}' gets a gradient of {size:.3g} from a batch without"
+                    f" '{name}'",
                 )
                 require(
                     not has or size > 0,
@@ -150,7 +151,8 @@ def present_policy(case: Case) -> None:
             finite = all(bool(t.isfinite()) for t in terms.values()) and not finite_gradients(model)
             require(
                 finite,
-                f"losses or gradients are not finite when the inputs that are not shown hold {what}",
+                "losses or gradients are not finite when the inputs that are not shown hold"
+                f" {what}",
             )
         dense = case.logits(case.trained, present)
         with torch.no_grad():

@@ -194,5 +194,6 @@ def _full_disk(folder: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(
-            f"the disk of {folder} became full while data was prepared; make room there and start again"
+            f"the disk of {folder} became full while data was prepared; make room there and start"
+            " again"
         ) from error

@@ -54,7 +54,8 @@ class Table:
     def __post_init__(self) -> None:
         if not any(source is not None for source in self.sources):
             raise UserError(
-                f"table '{self.name}' has no items: the split is empty or has nothing of this modality"
+                f"table '{self.name}' has no items: the split is empty or has nothing of this"
+                " modality"
             )
 
     def __len__(self) -> int:
@@ -135,8 +136,8 @@ def digest(value: object) -> str:
 def vanished(name: str, paths: list[Path]) -> UserError:
     """The error for sources that are not there."""
     return UserError(
-        f"{len(paths)} file{'s' if len(paths) > 1 else ''} of '{name}' cannot be found: {shown(paths)}; "
-        "restore what is missing, or take it out of the list of samples"
+        f"{len(paths)} file{'s' if len(paths) > 1 else ''} of '{name}' cannot be found:"
+        f" {shown(paths)}; restore what is missing, or take it out of the list of samples"
     )
 
 

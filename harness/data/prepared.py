@@ -93,8 +93,8 @@ def prepare(
             bad |= dict.fromkeys(_made(table, state, folder, progress, say)["unreadable"].values())
     if bad and unreadable == "fatal":
         raise UserError(
-            f"{len(bad)} file{'s' if len(bad) > 1 else ''} cannot be read: {shown(bad)}; repair what is named, "
-            "or leave it out with dataset.options.unreadable=exclude"
+            f"{len(bad)} file{'s' if len(bad) > 1 else ''} cannot be read: {shown(bad)}; repair"
+            " what is named, or leave it out with dataset.options.unreadable=exclude"
         )
 
 
@@ -109,8 +109,9 @@ def opened(table: Table, folder: Path) -> Prepared:
             unreadable = {int(row): reason for row, reason in sidecar["unreadable"].items()}
             return Prepared(torch.from_numpy(np.asarray(array)), unreadable, sidecar["decoded"])
     raise UserError(
-        f"'{table.name}' is not prepared in {folder} on this machine; the command that starts the study prepares it, "
-        "so start the study again, with a cache folder that all its machines share"
+        f"'{table.name}' is not prepared in {folder} on this machine; the command that starts the"
+        " study prepares it, so start the study again, with a cache folder that all its machines"
+        " share"
     )
 
 
@@ -190,8 +191,8 @@ def _require_room(tables: Sequence[Table], facts: Sequence[Facts], folder: Path)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"preparing the data needs {needed:,} bytes in {folder} and {free:,} are free there; make room, "
-            "or name another folder with dataset.cache="
+            f"preparing the data needs {needed:,} bytes in {folder} and {free:,} are free there;"
+            " make room, or name another folder with dataset.cache="
         )
 
 

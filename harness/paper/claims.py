@@ -97,8 +97,9 @@ def variance_falls(results: Results, views: pd.DataFrame) -> Claim:
             f"{_alpha(row):g}: {mean:.3g}" for row, mean in zip(rows, means, strict=True)
         )
         evidence.append(
-            f"{rows[0].method}, mean sigma^2 by alpha: {path}; {falls} of {len(rows) - 1} steps fall; from the smallest alpha to "
-            f"the largest the geometric mean changes by the factor {_factor(change)}"
+            f"{rows[0].method}, mean sigma^2 by alpha: {path}; {falls} of {len(rows) - 1} steps"
+            " fall; from the smallest alpha to the largest the geometric mean changes by the"
+            f" factor {_factor(change)}"
         )
     return Claim(question, _together(answers), tuple(evidence))
 
@@ -151,10 +152,15 @@ def _collapse(
     )
     trials, count = results.of(large.label), len(results.plan.combinations)
     surely = "significantly" if better is not None else "not significantly"
-    return answer, (
-        f"averages: {large.label} {mean:.2f}, the best other value of alpha ({_alpha(best):g}) {other:.2f}, a model that sees "
-        f"nothing {blind:.2f}: {100 * lost:.0f} % of the gain is lost, {surely}; one class is predicted for all test samples in "
-        f"{sum(len(done.collapsed) for done in trials)} of {len(trials) * count} cells (combinations x seeds)"
+    return (
+        answer,
+        (
+            f"averages: {large.label} {mean:.2f}, the best other value of alpha ({_alpha(best):g})"
+            f" {other:.2f}, a model that sees nothing {blind:.2f}: {100 * lost:.0f} % of the gain"
+            f" is lost, {surely}; one class is predicted for all test samples in"
+            f" {sum(len(done.collapsed) for done in trials)} of {len(trials) * count} cells"
+            " (combinations x seeds)"
+        ),
     )
 
 
@@ -165,7 +171,10 @@ def mined_are_worst(results: Results, views: pd.DataFrame) -> Claim:
     """Section 3.3: for each seed, how many of the mined combinations are among the as many that
     score worst on test.
     """
-    question = "Are the combinations that DMRNet mines as hard those that perform worst (Section 3.3, Figure 3)?"
+    question = (
+        "Are the combinations that DMRNet mines as hard those that perform worst (Section 3.3,"
+        " Figure 3)?"
+    )
     rows = [row for row in results.plan.rows if row.method == "dmrnet"]
     if not rows:
         return Claim(question, UNASKED, ("it needs a row of dmrnet",))
@@ -195,9 +204,15 @@ def mined_are_worst(results: Results, views: pd.DataFrame) -> Claim:
     answer = YES if all(exact) else PARTLY if hits > chance else NO
     sets = ", ".join(f"{name} {names.count(name)} times" for name in dict.fromkeys(names))
     evidence = (
-        f"{hits} of {total} mined combinations are among the as many worst on test ({chance:.1f} would be by chance); the sets are "
-        f"equal for {sum(exact)} of {len(exact)} trained models; mined: {sets}",
-        f"rank correlation of sigma^2 and error over the combinations, mean over models: {np.mean(correlations):+.2f}",
+        (
+            f"{hits} of {total} mined combinations are among the as many worst on test"
+            f" ({chance:.1f} would be by chance); the sets are equal for {sum(exact)} of"
+            f" {len(exact)} trained models; mined: {sets}"
+        ),
+        (
+            "rank correlation of sigma^2 and error over the combinations, mean over models:"
+            f" {np.mean(correlations):+.2f}"
+        ),
     )
     return Claim(question, answer, evidence)
 
@@ -241,8 +256,8 @@ def diversity_rises(results: Results, views: pd.DataFrame) -> Claim:
         low, high = interval(change)
         answers.append(_answer((low, high), wanted=1))
         evidence.append(
-            f"{row.label} minus {base.label}: {np.mean(change):+.4f} ({_span(low, high)}; mean distance of {base.label} "
-            f"{np.mean(list(before.values())):.4f})"
+            f"{row.label} minus {base.label}: {np.mean(change):+.4f} ({_span(low, high)}; mean"
+            f" distance of {base.label} {np.mean(list(before.values())):.4f})"
         )
     return Claim(question, _together(answers), tuple(evidence))
 
@@ -284,8 +299,11 @@ def same_order(results: Results, differences: Sequence[Difference]) -> Claim:
         [sign * means[label] for label in labels], [-printed[label] for label in labels]
     ).statistic
     evidence = (
-        f"of {pairs} pairs of {len(labels)} rows, {len(same)} differ significantly as printed, {len(opposite)} the other way, "
-        f"{pairs - len(same) - len(opposite)} are not told apart; rank correlation of the averages (Kendall): {tau:+.2f}",
+        (
+            f"of {pairs} pairs of {len(labels)} rows, {len(same)} differ significantly as printed,"
+            f" {len(opposite)} the other way, {pairs - len(same) - len(opposite)} are not told"
+            f" apart; rank correlation of the averages (Kendall): {tau:+.2f}"
+        ),
         *([f"as printed: {'; '.join(same)}"] if same else []),
         *([f"the other way: {'; '.join(opposite)}"] if opposite else []),
     )
@@ -374,7 +392,10 @@ def _together(answers: Sequence[str]) -> str:
 
 def _factor(change: Sequence[float]) -> str:
     low, high = interval(change)
-    return f"{math.exp(np.mean(change)):.3g} ({_span(math.exp(low), math.exp(high) if high < math.inf else high)})"
+    return (
+        f"{math.exp(np.mean(change)):.3g}"
+        f" ({_span(math.exp(low), math.exp(high) if high < math.inf else high)})"
+    )
 
 
 def _span(low: float, high: float) -> str:

@@ -87,7 +87,10 @@ class WrongAverage:
 
     def __str__(self) -> str:
         cell = self.printed
-        return f"Table {cell.table}, {cell.dataset}, {cell.label}: printed {cell.value}, mean of its column {self.mean:.3f}"
+        return (
+            f"Table {cell.table}, {cell.dataset}, {cell.label}: printed {cell.value}, mean of its"
+            f" column {self.mean:.3f}"
+        )
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,8 @@ def load(path: Path = PAPER) -> tuple[Published, ...]:
         place = (*cell.column, cell.combination)
         if place in seen:
             raise UserError(
-                f"{path.name} line {number}: the cell {cell.label}, {cell.combination} of table {cell.table} is there twice"
+                f"{path.name} line {number}: the cell {cell.label}, {cell.combination} of table"
+                f" {cell.table} is there twice"
             )
         seen.add(place)
     return tuple(cells)
@@ -249,7 +253,10 @@ def single_run(column: Sequence[Published], log: Iterable[Published] | None = No
         return None
     but = "".join(f"; {cell.combination} is {_cut(logged[cell.key])} there" for cell in unlike)
     like = f"{len(cells) - len(unlike)} of {len(cells)} cells and the average"
-    return f"single run, as it seems: {like} are, truncated, those of one run in the authors' public test log{but}"
+    return (
+        f"single run, as it seems: {like} are, truncated, those of one run in the authors' public"
+        f" test log{but}"
+    )
 
 
 def _cut(value: Decimal) -> Decimal:

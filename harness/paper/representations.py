@@ -176,9 +176,11 @@ def _keep(trial: TrialDirectory, record: Json, statistics: RepresentationStatist
         "sigma2": np.array(list(statistics.variance.values()), dtype=np.float64),
         "distance_of": np.array(list(statistics.distance), dtype=np.str_),
         "distance": np.array(list(statistics.distance.values()), dtype=np.float64),
-        "histogram": np.array(
-            [statistics.histogram[of] for of in statistics.distance], dtype=np.float64
-        ).reshape(-1, BINS),
+        "histogram": (
+            np.array(
+                [statistics.histogram[of] for of in statistics.distance], dtype=np.float64
+            ).reshape(-1, BINS)
+        ),
     }
     write_atomically(trial / FILE, lambda stream: np.savez(stream, allow_pickle=False, **arrays))
 

@@ -53,7 +53,8 @@ class Range:
             return float(value)
         if type(value) is not wanted:
             raise UserError(
-                f"{key}={value!r} is not a value of type {wanted.__name__} (default: {self.default!r})"
+                f"{key}={value!r} is not a value of type {wanted.__name__} (default:"
+                f" {self.default!r})"
             )
         return value
 
@@ -79,8 +80,10 @@ def resolve(
         if key not in declared:
             raise unknown(kind, f"{prefix}.{key}", [f"{prefix}.{known}" for known in declared])
     return {
-        key: declared[key].check(f"{prefix}.{key}", given[key])
-        if key in given
-        else declared[key].default
+        key: (
+            declared[key].check(f"{prefix}.{key}", given[key])
+            if key in given
+            else declared[key].default
+        )
         for key in declared
     }

@@ -47,7 +47,8 @@ def caveats(findings: Findings, problems: Sequence[str] = ()) -> list[str]:
         *([synthetic] if results.plan.spec.synthetic else []),
         *(
             [
-                f"planned trials that are not there: {len(results.holes)} of {results.plan.size} (Holes)"
+                f"planned trials that are not there: {len(results.holes)} of {results.plan.size}"
+                " (Holes)"
             ]
             if results.holes
             else []
@@ -126,7 +127,10 @@ def _alone(findings: Findings, ranked: Sequence[str]) -> tuple[str, str]:
         )
     label, metric, comparison = ranked[0], findings.comparison.metric, findings.comparison
     values = comparison.average[label].mean, comparison.worst[label].mean
-    text = f"{label} has {with_unit(values[0], metric)} {_average(findings)}, {with_unit(values[1], metric)} in its worst combination."
+    text = (
+        f"{label} has {with_unit(values[0], metric)} {_average(findings)},"
+        f" {with_unit(values[1], metric)} in its worst combination."
+    )
     return text, "One row alone is no comparison: nothing can be ranked."
 
 
@@ -143,9 +147,15 @@ def _one_seed(findings: Findings, found: Ranking) -> tuple[str, str]:
     if others:
         told = f"not told apart from {some(others, 'or')} on these test samples"
     return (
-        f"With {given}, {top.label} has the {extreme} {_average(findings)} ({with_unit(top.mean, metric)}), {told}.",
-        "One seed says nothing about other seeds: whether a method is better than another cannot be said here, only how much "
-        "the choice of test samples matters; 3 seeds or more would tell.",
+        (
+            f"With {given}, {top.label} has the {extreme} {_average(findings)}"
+            f" ({with_unit(top.mean, metric)}), {told}."
+        ),
+        (
+            "One seed says nothing about other seeds: whether a method is better than another"
+            " cannot be said here, only how much the choice of test samples matters; 3 seeds or"
+            " more would tell."
+        ),
     )
 
 
@@ -153,14 +163,18 @@ def _leader(findings: Findings, found: Ranking) -> str:
     top, count, pairs = found.places[0], len(found.places), len(found.differences)
     comparisons = f"{pairs} comparisons" if pairs > 1 else "the one comparison"
     return (
-        f"{found.leader} is the best of {count} rows: {with_unit(top.mean, findings.comparison.metric)} {_average(findings)}, "
-        f"significantly better than every other row (5 %, Holm's correction for {comparisons})."
+        f"{found.leader} is the best of {count} rows:"
+        f" {with_unit(top.mean, findings.comparison.metric)} {_average(findings)}, significantly"
+        f" better than every other row (5 %, Holm's correction for {comparisons})."
     )
 
 
 def _tie(findings: Findings, found: Ranking) -> str:
     if len(found.best) == len(found.places):
-        return f"No row is best: by {_average(findings)}, no row is significantly better than any other of the {len(found.places)}."
+        return (
+            f"No row is best: by {_average(findings)}, no row is significantly better than any"
+            f" other of the {len(found.places)}."
+        )
     return (
         f"No single row is best: by {_average(findings)}, no row is significantly better than "
         f"{some(found.best, 'or')}, of {len(found.places)} rows."
@@ -172,13 +186,19 @@ def _certainty(findings: Findings, found: Ranking) -> str:
     first, second = found.places[0].label, found.places[1].label
     pair = next(one for one in findings.against(second) if one.label == first)
     span = interval(pair.low, pair.high, metric)
-    gap = f"The first two, {first} and {second}, differ by {size(pair.value, metric)} (95 % interval {span})"
+    gap = (
+        f"The first two, {first} and {second}, differ by {size(pair.value, metric)} (95 % interval"
+        f" {span})"
+    )
     needed = (
         ""
         if pair.difference.significant
         else f", {separation(pair.difference, pair.difference.estimate.seeds)}"
     )
-    power = f"with {seeds} seeds a true difference of {size(found.detectable, metric)} is found in 80 % of such studies"
+    power = (
+        f"with {seeds} seeds a true difference of {size(found.detectable, metric)} is found in 80 %"
+        " of such studies"
+    )
     return f"{gap}{needed}; {power}{f' ({findings.reserve})' if findings.reserve else ''}."
 
 

@@ -86,8 +86,14 @@ def _ranking(findings: Findings) -> list[str]:
         for place in found.places
     )
     return [
-        f"ranking by average, with tie groups (rows that share a letter are not told apart): {'; '.join(places)}",
-        f"minimum detectable difference: {size(found.detectable, metric)} (80 % power, median over pairs)",
+        (
+            "ranking by average, with tie groups (rows that share a letter are not told apart):"
+            f" {'; '.join(places)}"
+        ),
+        (
+            f"minimum detectable difference: {size(found.detectable, metric)} (80 % power, median"
+            " over pairs)"
+        ),
         *found.notes,
     ]
 

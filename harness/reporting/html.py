@@ -74,7 +74,10 @@ def anchor(title: str) -> str:
 
 def _section(section: Section) -> str:
     blocks = "\n".join(map(_block, section.blocks))
-    return f'<section id="{anchor(section.title)}">\n<h2>{text(section.title)}</h2>\n{blocks}\n</section>'
+    return (
+        "<section"
+        f' id="{anchor(section.title)}">\n<h2>{text(section.title)}</h2>\n{blocks}\n</section>'
+    )
 
 
 def _block(block: Block) -> str:
@@ -92,7 +95,10 @@ def _block(block: Block) -> str:
             return _table(block)
         case Figure():
             # The drawing is this project's own; its texts are escaped by the library that drew it.
-            return f'<figure><div class="scroll">{block.svg}</div><figcaption>{text(block.text)}</figcaption></figure>'
+            return (
+                "<figure><div"
+                f' class="scroll">{block.svg}</div><figcaption>{text(block.text)}</figcaption></figure>'
+            )
         case Code():
             return f"<pre>{escape(portable(block.text))}</pre>"
 
@@ -110,7 +116,10 @@ def _table(table: Table) -> str:
     found = f'<figure class="table">{caption}<div class="scroll">{inner}</div></figure>'
     if len(table.rows) <= LONG:
         return found
-    return f"<details><summary>{text(table.caption or 'Table')}: {len(table.rows)} rows</summary>\n{found}</details>"
+    return (
+        f"<details><summary>{text(table.caption or 'Table')}: {len(table.rows)}"
+        f" rows</summary>\n{found}</details>"
+    )
 
 
 def _head(table: Table, at: int) -> str:

@@ -14,7 +14,10 @@ from harness.protocol.schedules import epoch_at
 
 COLLAPSED, MIXED, STALE = "†", "‡", "§"
 ABSENT = "–"
-COLLAPSED_SENTENCE = f"{COLLAPSED} collapsed: in at least one seed the model predicts one class for every sample; it counts as scored"
+COLLAPSED_SENTENCE = (
+    f"{COLLAPSED} collapsed: in at least one seed the model predicts one class for every sample; it"
+    " counts as scored"
+)
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,20 @@ def metric_sentence(results: Results) -> str:
     """``digits, accuracy on test in %, higher is better``."""
     chosen = results.metric
     direction = "higher" if chosen.higher_is_better else "lower"
-    return f"{dataset_name(results.plan.spec)}, {chosen.name} on test in {chosen.unit}, {direction} is better"
+    return (
+        f"{dataset_name(results.plan.spec)}, {chosen.name} on test in {chosen.unit}, {direction} is"
+        " better"
+    )
 
 
 def legend(results: Results, comparison: Comparison) -> list[str]:
     """The sentences that a table of results needs below it."""
     return [
         seeds_sentence(results),
-        "average: mean over the combinations of each trial; worst: its worst combination; both then over seeds",
+        (
+            "average: mean over the combinations of each trial; worst: its worst combination; both"
+            " then over seeds"
+        ),
         f"checkpoint: {checkpoint_rule(results)}",
         *_reference_sentences(results),
         *_mark_sentences(results, comparison),
@@ -106,7 +115,10 @@ def seeds_sentence(results: Results) -> str:
     if len(seeds) == 1:
         return f"one seed ({seeds[0]}): no spread can be given"
     listed = ", ".join(str(seed) for seed in seeds)
-    return f"{len(seeds)} seeds ({listed}); ± is the standard deviation over seeds (n-1), not a confidence interval"
+    return (
+        f"{len(seeds)} seeds ({listed}); ± is the standard deviation over seeds (n-1), not a"
+        " confidence interval"
+    )
 
 
 def checkpoint_rule(results: Results) -> str:
@@ -127,7 +139,8 @@ def checkpoint_rule(results: Results) -> str:
 def _reference_sentences(results: Results) -> list[str]:
     rows = [row.label for row in results.plan.rows if row.method_class.per_combination]
     return [
-        f"{label}: one model per combination, trained and selected on it alone; a reference, not ranked"
+        f"{label}: one model per combination, trained and selected on it alone; a reference, not"
+        " ranked"
         for label in rows
     ]
 
@@ -139,11 +152,13 @@ def _mark_sentences(results: Results, comparison: Comparison) -> list[str]:
         found.append(COLLAPSED_SENTENCE)
     if any(comparison.average[label].seeds < planned for label in labels):
         found.append(
-            f"(k/{planned}): only k of {planned} seeds are there; rows with different seeds do not compare on equal terms"
+            f"(k/{planned}): only k of {planned} seeds are there; rows with different seeds do not"
+            " compare on equal terms"
         )
     if any(len(devices(results, label)) > 1 for label in labels):
         found.append(
-            f"{MIXED} some trials of the row ran on a CPU and some on a GPU: their last digits are not comparable"
+            f"{MIXED} some trials of the row ran on a CPU and some on a GPU: their last digits are"
+            " not comparable"
         )
     if any(done.status == "stale" for done in results.finished):
         found.append(

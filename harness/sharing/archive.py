@@ -132,7 +132,8 @@ def _manifest(path: Path, archive: ZipFile) -> Json:
     if len(infos) != 1 or infos[0].file_size > LARGEST_MANIFEST:
         raise refused(
             path,
-            f"it has no {MANIFEST}: it was cut off, or is no archive that `python -m harness.share export` made",
+            f"it has no {MANIFEST}: it was cut off, or is no archive that `python -m harness.share"
+            " export` made",
         )
     with archive.open(infos[0]) as stream:
         manifest = json.loads(stream.read(LARGEST_MANIFEST))
@@ -141,7 +142,8 @@ def _manifest(path: Path, archive: ZipFile) -> Json:
     if manifest.get("format") != FORMAT:
         raise refused(
             path,
-            f"it has format {manifest.get('format')}, and this version of the harness reads {FORMAT}; update",
+            f"it has format {manifest.get('format')}, and this version of the harness reads"
+            f" {FORMAT}; update",
         )
     if not _listing(manifest.get("files")):
         raise refused(path, f"its {MANIFEST} does not list files with their sizes and sha256")
@@ -212,5 +214,6 @@ def _extract(path: Path, archive: ZipFile, info: ZipInfo, target: Path, facts: J
     if size != facts["bytes"] or sha.hexdigest() != facts["sha256"]:
         raise refused(
             path,
-            f"{info.filename} is not what the manifest says it is (size or sha256): it was damaged or changed",
+            f"{info.filename} is not what the manifest says it is (size or sha256): it was damaged"
+            " or changed",
         )

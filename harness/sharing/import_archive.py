@@ -147,7 +147,10 @@ def different(own: Json, other: Json) -> str:
     """
     for split in sorted({*own["cells"]} & {*other["cells"]}):
         if own["cells"][split] != other["cells"][split]:
-            return f"average on {split} {_average(own, split):.4f} here, {_average(other, split):.4f} there"
+            return (
+                f"average on {split} {_average(own, split):.4f} here, {_average(other, split):.4f}"
+                " there"
+            )
     unlike = [key for key in SAME if own[key] != other[key]]
     unlike += [
         name
@@ -167,9 +170,10 @@ def _average(record: Json, split: str) -> float:
 def _refusal(path: Path, conflicts: Sequence[str]) -> str:
     more = f"; and {len(conflicts) - SHOWN} more" if len(conflicts) > SHOWN else ""
     return (
-        f"{path.name}: {len(conflicts)} of its trials are here with other results (another machine or version gives other last "
-        f"digits, or one of the two was changed): {'; '.join(conflicts[:SHOWN])}{more}; nothing was imported: keep=ours leaves "
-        "those out, keep=theirs sets ours aside"
+        f"{path.name}: {len(conflicts)} of its trials are here with other results (another machine"
+        " or version gives other last digits, or one of the two was changed):"
+        f" {'; '.join(conflicts[:SHOWN])}{more}; nothing was imported: keep=ours leaves those out,"
+        " keep=theirs sets ours aside"
     )
 
 

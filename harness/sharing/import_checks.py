@@ -156,7 +156,10 @@ def _contradiction(
     spec = read_json(trial / "spec.json") or {}
     identity = spec_id(record["spec"])
     if record["format"] != RECORD_FORMAT:
-        return f"has a record of format {record['format']}, and this version of the harness reads {RECORD_FORMAT}; update"
+        return (
+            f"has a record of format {record['format']}, and this version of the harness reads"
+            f" {RECORD_FORMAT}; update"
+        )
     if not trial.path.name == record["trial_id"] == identity:
         return f"is called so, but its spec has the id {identity}: trials cannot be renamed"
     if {key: value for key, value in spec.items() if key != "label"} != record["spec"]:

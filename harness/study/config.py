@@ -95,7 +95,8 @@ class Study:
     )
     views: bool = setting(
         False,
-        "measure sigma^2 and the distances between features of all trained models for the report (harness.views)",
+        "measure sigma^2 and the distances between features of all trained models for the report"
+        " (harness.views)",
     )
     methods: list[Any] = field(
         default_factory=list,
@@ -156,7 +157,8 @@ def load_study(arguments: Sequence[str]) -> Study:
     given = _arguments(arguments)
     if "base" in given:
         raise UserError(
-            f"base={given['base']} belongs into a study file; on the command line study={given['base']} names the study"
+            f"base={given['base']} belongs into a study file; on the command line"
+            f" study={given['base']} names the study"
         )
     name, path = _find_study(str(given.pop("study", DEFAULT_STUDY)))
     body = _with_base(_read(path), path)

@@ -50,7 +50,8 @@ def load_studies(arguments: Sequence[str]) -> list[Study]:
     for name, count in Counter(study.name for study in studies).items():
         if count > 1:
             raise UserError(
-                f"study={SEPARATOR.join(names)} names {count} studies that are called '{name}'; name each once, or rename a file"
+                f"study={SEPARATOR.join(names)} names {count} studies that are called '{name}';"
+                " name each once, or rename a file"
             )
     return studies
 
@@ -203,9 +204,11 @@ def _merged_study(studies: Sequence[Study]) -> Study:
         studies[0],
         name=JOINED.join(study.name for study in studies),
         description=described_together(studies),
-        seeds=seeds[0]
-        if all(each == seeds[0] for each in seeds)
-        else sorted({seed for each in seeds for seed in each}),
+        seeds=(
+            seeds[0]
+            if all(each == seeds[0] for each in seeds)
+            else sorted({seed for each in seeds for seed in each})
+        ),
         published_table=tables.pop() if len(tables) == 1 else None,
         search=type(studies[0].search)(),
     )

@@ -160,7 +160,8 @@ class Plan:
         facts, wanted = dataset_facts(self.dataset), self.study.dataset.fingerprint
         if wanted is not None and not facts["fingerprint"].startswith(wanted):
             raise UserError(
-                f"dataset.fingerprint={wanted}, and the data given have {facts['fingerprint']}: it is another copy"
+                f"dataset.fingerprint={wanted}, and the data given have {facts['fingerprint']}: it"
+                " is another copy"
             )
         return facts
 
@@ -244,6 +245,7 @@ def _network(study: Study, spec: DataSpec) -> Backbone:
     cls = BACKBONES.get(name)
     if spec.task not in cls.tasks:
         raise UserError(
-            f"backbone '{name}' does not do {spec.task}, the task of {spec.name}; it does: {', '.join(cls.tasks)}"
+            f"backbone '{name}' does not do {spec.task}, the task of {spec.name}; it does:"
+            f" {', '.join(cls.tasks)}"
         )
     return cls(spec, given)

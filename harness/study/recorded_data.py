@@ -54,7 +54,8 @@ class Recorded(Dataset):
 
     def _refuse(self) -> NoReturn:
         raise UserError(
-            f"the samples of {self.spec.name} are not on this machine; only what the store recorded about them is"
+            f"the samples of {self.spec.name} are not on this machine; only what the store recorded"
+            " about them is"
         )
 
 
@@ -199,8 +200,8 @@ def _chosen(study: Study, found: list[Json]) -> Json:
         f"{one['facts']['fingerprint'][:SHOWN]} ({', '.join(_told(one))})" for one in found
     )
     raise UserError(
-        f"the data of {study.dataset.name} are not on this machine, and the store has trials on {len(found)} copies of them: "
-        f"{copies}; say which with dataset.fingerprint=..."
+        f"the data of {study.dataset.name} are not on this machine, and the store has trials on"
+        f" {len(found)} copies of them: {copies}; say which with dataset.fingerprint=..."
     )
 
 

@@ -70,7 +70,8 @@ def joined(rows: Sequence[Row], winners: Sequence[Row]) -> list[Row]:
     for label in labels:
         if labels.count(label) > 1:
             raise UserError(
-                f"two rows are called '{label}'; give one of them a label: {{method: ..., label: ...}}"
+                f"two rows are called '{label}'; give one of them a label: {{method: ..., label:"
+                " ...}"
             )
     return found
 
@@ -108,7 +109,8 @@ def _entry(entry: Any) -> dict[str, Any]:
     block = {"method": entry} if isinstance(entry, str) else entry
     if not isinstance(block, dict) or "method" not in block:
         raise UserError(
-            f"methods entry {entry!r} must be NAME, NAME:variant, ./file.py or {{method: NAME, ...}}"
+            f"methods entry {entry!r} must be NAME, NAME:variant, ./file.py or {{method: NAME,"
+            " ...}"
         )
     for key in block:
         if key not in ENTRY_KEYS:
@@ -132,7 +134,8 @@ def _entry_rows(study: Study, entry: dict[str, Any]) -> list[Row]:
     common = study.hparams.get(name) or {}
     if not isinstance(common, dict):
         raise UserError(
-            f"hparams.{name}={common} must be a block of hyperparameters, such as hparams.{name}.alpha=..."
+            f"hparams.{name}={common} must be a block of hyperparameters, such as"
+            f" hparams.{name}.alpha=..."
         )
     given = common | entry["hparams"]
     axes = {key: value for key, value in given.items() if isinstance(value, list)}
@@ -186,7 +189,8 @@ def check_row(row: Row, network: Backbone, study: Study) -> None:
         _check_complete(row, spec, study)
     if spec.task not in row.method_class.tasks:
         raise UserError(
-            f"method '{row.label}' is for {', '.join(row.method_class.tasks)} only, and {spec.name} is {spec.task}"
+            f"method '{row.label}' is for {', '.join(row.method_class.tasks)} only, and {spec.name}"
+            f" is {spec.task}"
         )
     row.method_class.check(spec, row.variant, row.hparams)
     row.method_class.check_backbone(network)

@@ -34,7 +34,10 @@ class SearchConfig:
     space: dict[str, Any] = field(
         default_factory=dict,
         metadata={
-            "help": "search.space.<method>.<name>: [values] or {low, high, log}; default: the method's declared ranges"
+            "help": (
+                "search.space.<method>.<name>: [values] or {low, high, log}; default: the method's"
+                " declared ranges"
+            )
         },
     )
     sampler: str = setting(
@@ -69,8 +72,9 @@ def check_search(search: SearchConfig, seeds: Sequence[int]) -> None:
     shared = sorted(set(search.seeds) & set(seeds))
     if shared:
         raise UserError(
-            f"search.seeds={search.seeds} and seeds={list(seeds)} share {', '.join(map(str, shared))}; "
-            "a winner is measured on seeds that its search has not seen"
+            f"search.seeds={search.seeds} and seeds={list(seeds)} share"
+            f" {', '.join(map(str, shared))}; a winner is measured on seeds that its search has not"
+            " seen"
         )
 
 
@@ -99,7 +103,10 @@ class Axis:
         if isinstance(self.values, range):
             return f"{self.name} {self.values[0]}..{self.values[-1]}"
         if self.values:
-            return f"{self.name} {', '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in self.values)}"
+            return (
+                f"{self.name}"
+                f" {', '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in self.values)}"
+            )
         return f"{self.name} {self.low:g}..{self.high:g}{' (log)' if self.log else ''}"
 
 
@@ -191,7 +198,8 @@ def given_axes(method: str, declared: Mapping[str, Range], given: Any) -> list[A
     key = f"search.space.{method}"
     if not isinstance(given, Mapping) or not given:
         raise UserError(
-            f"{key}={given} must be a block of hyperparameters, such as {key}.{next(iter(declared), 'alpha')}=[...]"
+            f"{key}={given} must be a block of hyperparameters, such as"
+            f" {key}.{next(iter(declared), 'alpha')}=[...]"
         )
     for name in given:
         if name not in declared:
@@ -208,12 +216,14 @@ def _given_axis(key: str, name: str, declared: Range, given: Any) -> Axis:
         values = [declared.check(key, value) for value in given]
         if len(values) < 2 or len(set(values)) != len(values):
             raise UserError(
-                f"{key}={given} must hold at least two values, all different; one value belongs into hparams"
+                f"{key}={given} must hold at least two values, all different; one value belongs"
+                " into hparams"
             )
         return Axis(name, tuple(values))
     if not isinstance(given, Mapping):
         raise UserError(
-            f"{key}={given} must be a list of values or {{low: ..., high: ...}}; one value belongs into hparams"
+            f"{key}={given} must be a list of values or {{low: ..., high: ...}}; one value belongs"
+            " into hparams"
         )
     for bound in given:
         if bound not in BOUNDS:
@@ -237,6 +247,7 @@ def _bounded(key: str, name: str, declared: Range, given: Mapping[str, Any]) -> 
     )
     if not low < high or (log and low <= 0):
         raise UserError(
-            f"{key}: low={low} must be less than high={high}{', and above 0 where log is true' if log else ''}"
+            f"{key}: low={low} must be less than"
+            f" high={high}{', and above 0 where log is true' if log else ''}"
         )
     return _interval(name, declared, low, high, log)

@@ -103,7 +103,8 @@ def _evidence(
     expected = run.dataset.counts()[name]
     if arrays[name].shape[1] != expected:
         raise TrialFailure(
-            f"{arrays[name].shape[1]} samples of {name} were evaluated, and the split has {expected}"
+            f"{arrays[name].shape[1]} samples of {name} were evaluated, and the split has"
+            f" {expected}"
         )
     return arrays, cells
 

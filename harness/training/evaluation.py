@@ -126,7 +126,8 @@ def _checked(found: dict[str, Tensor], combinations: Sequence[Combination]) -> d
     wrong = int((labelled[0] - found["scores"][0].sum((1, 2))).sum())
     if wrong:
         raise TrialFailure(
-            f"{wrong} pixels have a label that is neither a class nor {VOID}, the label of pixels without one"
+            f"{wrong} pixels have a label that is neither a class nor {VOID}, the label of pixels"
+            " without one"
         )
     return found
 
@@ -138,6 +139,7 @@ def _check_separable(
     plain = model(inputs, mask.expand(rows, -1)).logits
     if not torch.equal(plain.nan_to_num(), fused.nan_to_num()):
         raise NotSeparable(
-            f"{type(model).__name__}: logits fused from cached features differ from a plain forward pass by up to "
-            f"{float((plain - fused).abs().max()):.3g}; encode or prepare depends on more than its own modality"
+            f"{type(model).__name__}: logits fused from cached features differ from a plain forward"
+            f" pass by up to {float((plain - fused).abs().max()):.3g}; encode or prepare depends on"
+            " more than its own modality"
         )

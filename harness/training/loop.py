@@ -269,6 +269,7 @@ def _means(totals: dict[str, Tensor], batches: int, epoch: int) -> dict[str, flo
     broken = [name for name, value in means.items() if not math.isfinite(value)]
     if broken:
         raise TrialFailure(
-            f"{broken[0]} became {means[broken[0]]} in epoch {epoch}; a smaller train.lr or smaller loss weights may help"
+            f"{broken[0]} became {means[broken[0]]} in epoch {epoch}; a smaller train.lr or smaller"
+            " loss weights may help"
         )
     return means

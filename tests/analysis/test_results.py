@@ -294,8 +294,8 @@ def test_verify_finds_a_changed_record(tmp_path: Path) -> None:
     path.write_text(json.dumps(record))
     (problem,) = verify(plan, store)
     assert (
-        "for thumb+profile on test, record.json says 99 on 60 samples, and scores.npz gives 70 on 60 samples"
-        in problem
+        "for thumb+profile on test, record.json says 99 on 60 samples, and scores.npz gives 70 on"
+        " 60 samples" in problem
     )
 
 

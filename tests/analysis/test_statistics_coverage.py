@@ -125,7 +125,8 @@ def test_a_worst_case_among_ties_is_not_calibrated_and_says_so() -> None:
         for centres in ([one.value for one in found], [one.corrected for one in found])
     )
     print(
-        f"ties against a clear worst, 5 seeds, samples: {100 * corrected:.1f}, uncorrected {100 * plain:.1f}"
+        f"ties against a clear worst, 5 seeds, samples: {100 * corrected:.1f}, uncorrected"
+        f" {100 * plain:.1f}"
     )
     assert plain < 0.88 < corrected < 0.95
     assert np.mean([one.biased for one in found]) > 0.8

@@ -104,7 +104,8 @@ def test_every_encoder_starts_with_the_file(tmp_path: Path, form: str, wrapper: 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert backbone.values["pretrained_sha256"] == digest
     assert backbone.remarks() == [
-        f"encoders started from local pretrained weights (sha256 {digest}); none was missing, all names in it but fc.* were used"
+        f"encoders started from local pretrained weights (sha256 {digest}); none was missing, all"
+        " names in it but fc.* were used"
     ]
 
 
@@ -172,9 +173,10 @@ def test_the_files_hash_is_in_the_trials_id_and_its_path_is_not(
     def spec(path: Path | None) -> tuple[TrialSpec, dict[str, str]]:
         plan = Plan(make_study())
         network = ESANet(SPEC, OPTIONS | ({"pretrained": str(path)} if path else {}))
-        return replace(
-            plan.trials[0].job.spec, backbone={"name": "esanet", **network.facts}
-        ), network.paths
+        return (
+            replace(plan.trials[0].job.spec, backbone={"name": "esanet", **network.facts}),
+            network.paths,
+        )
 
     ids = {path: spec(path)[0].id for path in (first, copy, other, None)}
     assert ids[first] == ids[copy] and len({ids[first], ids[other], ids[None]}) == 3

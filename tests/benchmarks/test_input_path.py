@@ -225,14 +225,16 @@ def test_gathering_feeds_a_device_thirty_times_as_fast_as_the_published_steps(
     middle = {name: statistics.median(values) for name, values in found.items()}
     sizes = [path.stat().st_size for paths in files.values() for path in paths]
     print(
-        f"\n{3 * SAMPLES} JPEGs, mean {statistics.mean(sizes) / 1000:.1f} kB; 1 thread; device {DEVICE.type}; medians of {ROUNDS}"
+        f"\n{3 * SAMPLES} JPEGs, mean {statistics.mean(sizes) / 1000:.1f} kB; 1 thread; device"
+        f" {DEVICE.type}; medians of {ROUNDS}"
     )
     for name, value in middle.items():
         ratios = ", ".join(
             f"{value / middle[base]:.2f} x {base}" for base in middle if base.startswith("A")
         )
         print(
-            f"  {name:14} {value:9.0f} samples/s/core (min {min(found[name]):.0f}, max {max(found[name]):.0f})  {ratios}"
+            f"  {name:14} {value:9.0f} samples/s/core (min {min(found[name]):.0f}, max"
+            f" {max(found[name]):.0f})  {ratios}"
         )
     for base in (name for name in middle if name.startswith("A")):
         assert middle["G"] >= 30 * middle[base], (
@@ -313,7 +315,8 @@ def test_memory_of_reading_does_not_grow_with_the_dataset(tmp_path: Path) -> Non
         peaks.append(int(done.stdout))
     grown = (2048 - 256) * 3 * 144 * 144
     print(
-        f"\nown memory at most {peaks[0] / 2**20:.0f} MiB for 256 samples, {peaks[1] / 2**20:.0f} MiB for 2048"
+        f"\nown memory at most {peaks[0] / 2**20:.0f} MiB for 256 samples, {peaks[1] / 2**20:.0f}"
+        " MiB for 2048"
     )
     assert peaks[1] - peaks[0] < grown / 4
 

@@ -106,9 +106,11 @@ def test_the_error_names_check_method_variant_and_case_and_says_what_the_contrac
         4,
         2,
     )
-    assert str(error) == (
-        "leak: Multiplied (variant paper, V=4, K=2): logits are not finite when absent modalities hold NaN; the contract: "
-        "features of absent modalities may be anything, NaN included, and are replaced by `where`, never by multiplication"
+    assert (
+        str(error)
+        == "leak: Multiplied (variant paper, V=4, K=2): logits are not finite when absent"
+        " modalities hold NaN; the contract: features of absent modalities may be anything, NaN"
+        " included, and are replaced by `where`, never by multiplication"
     )
 
 

@@ -250,7 +250,10 @@ def test_lists_that_are_not_there(tmp_path: Path) -> None:
     written(root, f"{block(1)} \n", "val_public_list.txt")
     with pytest.raises(
         UserError,
-        match=r"val_private_list\.txt and test_private_list\.txt are not in .*organisers .* on request",
+        match=(
+            r"val_private_list\.txt and test_private_list\.txt are not in .*organisers .* on"
+            r" request"
+        ),
     ):
         read_lists(root, "paper")
     assert len(read_lists(root, "leave_out_6")[0]["train"]) == 3

@@ -158,7 +158,10 @@ def test_real_data_with_other_counts_are_refused(copy: Path, make: Make) -> None
     (copy / "SYNTHETIC.md").unlink()
     with pytest.raises(
         UserError,
-        match=r"train_list.txt has 180 samples, 54 of them live; published are 29,266 and 8,942.*counts=report",
+        match=(
+            r"train_list.txt has 180 samples, 54 of them live; published are 29,266 and"
+            r" 8,942.*counts=report"
+        ),
     ):
         make(copy)
     assert make(copy, counts="report", limit=4).counts() == {"train": 4, "val": 4, "test": 4}

@@ -170,7 +170,9 @@ def test_git_lfs_pointers_are_one_sentence(copy: Path) -> None:
         path.write_text(POINTER)
     with pytest.raises(
         UserError,
-        match=r"4 of 30 files are git-lfs pointers.*1001_DFA_HAP_XX\.wav.* and 1 more.*git lfs pull",
+        match=(
+            r"4 of 30 files are git-lfs pointers.*1001_DFA_HAP_XX\.wav.* and 1 more.*git lfs pull"
+        ),
     ):
         opened(copy)
 

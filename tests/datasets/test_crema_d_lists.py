@@ -99,8 +99,12 @@ def test_lists_of_any_line_end_with_or_without_mark_and_final_newline(
 
 
 WRONG = {
-    "line 2: 1001_IEO_ANG_HI is listed as HAP and its id says ANG": "1001_IEO_SAD_HI,SAD\n1001_IEO_ANG_HI,HAP\n",
-    "line 3: 1001_IEO_SAD_HI is listed twice, first in line 1": "1001_IEO_SAD_HI,SAD\n\n1001_IEO_SAD_HI,SAD\n",
+    "line 2: 1001_IEO_ANG_HI is listed as HAP and its id says ANG": (
+        "1001_IEO_SAD_HI,SAD\n1001_IEO_ANG_HI,HAP\n"
+    ),
+    "line 3: 1001_IEO_SAD_HI is listed twice, first in line 1": (
+        "1001_IEO_SAD_HI,SAD\n\n1001_IEO_SAD_HI,SAD\n"
+    ),
     "line 1: 'video' is no id of CREMA-D": "video,label\n1001_IEO_SAD_HI,SAD\n",
 }
 

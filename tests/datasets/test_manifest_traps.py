@@ -65,7 +65,10 @@ def twice_in(split: str) -> Change:
 CLASSIFICATION: dict[str, tuple[Change, str]] = {
     "missing files": (
         gone,
-        "5 files cannot be found: pic/train3.png, pic/train4.png, pic/train5.png and 2 more (rows 5, 6, 7 and",
+        (
+            "5 files cannot be found: pic/train3.png, pic/train4.png, pic/train5.png and 2 more"
+            " (rows 5, 6, 7 and"
+        ),
     ),
     "above the folder": (
         cell(4, "pic", "../pic/train2.png"),
@@ -151,7 +154,10 @@ def test_without_a_manifest_or_with_a_wrong_path(tmp_path: Path) -> None:
         ({"size": "pix:8"}, "did you mean 'pic'"),
         (
             {"classes": "cat,dgo"},
-            "label 'dog' (rows 2, 4, 6 and 12 more) is not in dataset.options.classes; did you mean 'dgo'",
+            (
+                "label 'dog' (rows 2, 4, 6 and 12 more) is not in dataset.options.classes; did you"
+                " mean 'dgo'"
+            ),
         ),
         (
             {"task": "segmentation"},

@@ -49,7 +49,8 @@ def test_an_unknown_folder(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     refused(
         tmp_path / "other",
-        r"none of NYUv2.s layouts.*dataset\.root must hold nyu_depth_v2_labeled\.mat.*semantic_40.*seg40",
+        r"none of NYUv2.s layouts.*dataset\.root must hold"
+        r" nyu_depth_v2_labeled\.mat.*semantic_40.*seg40",
     )
 
 
@@ -87,7 +88,8 @@ def test_files_that_are_shifted_against_their_list(root: Path) -> None:
         path.rename(path.with_name(f"{int(path.stem) + 1:04d}.png"))
     refused(
         root,
-        r"of the 7 train images have no depth in .*; all are there after by one: its names are off by one",
+        r"of the 7 train images have no depth in .*; all are there after by one: its names are off"
+        r" by one",
     )
 
 
@@ -96,7 +98,8 @@ def test_files_that_a_list_names_and_that_are_not_there(root: Path) -> None:
         (root / "train" / "rgb" / f"{image:04d}.png").unlink()
     refused(
         root,
-        r"4 of the 7 train images have no rgb in .*train/rgb: 0003\.png, 0005\.png, 0008\.png and 1 more; restore them",
+        r"4 of the 7 train images have no rgb in .*train/rgb: 0003\.png, 0005\.png, 0008\.png and 1"
+        r" more; restore them",
     )
 
 
@@ -112,7 +115,8 @@ def test_a_missing_modality(root: Path) -> None:
     shutil.rmtree(root / "test" / "depth_raw")
     refused(
         root,
-        r"the folder .*test/depth_raw with the depth of NYUv2 is not there.*dataset\.options\.depth",
+        r"the folder .*test/depth_raw with the depth of NYUv2 is not"
+        r" there.*dataset\.options\.depth",
         depth="raw",
     )
 
@@ -132,7 +136,8 @@ def test_labels_with_the_void_of_another_layout(
         copies.save(path, content.of_40()[int(path.stem) - 1] - np.uint8(1))
     refused(
         root,
-        r"has the label 255, and the layout of ESANet has 0 \(void\) to 40: the labels are offset by one",
+        r"has the label 255, and the layout of ESANet has 0 \(void\) to 40: the labels are offset"
+        r" by one",
     )
     other = copies.write_toolkit(tmp_path / "other", content)
     for path in other.glob("seg40/*/*.png"):

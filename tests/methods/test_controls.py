@@ -217,11 +217,17 @@ def test_casia_surf_has_the_released_hard_set() -> None:
     [
         (
             "",
-            r"\.sf_md_reweighted\.hard_set has no default on digits: give .* such as hparams\.sf_md_reweighted\.hard_set=thumb",
+            (
+                r"\.sf_md_reweighted\.hard_set has no default on digits: give .* such as"
+                r" hparams\.sf_md_reweighted\.hard_set=thumb"
+            ),
         ),
         (
             "thum",
-            r"hparams\.sf_md_reweighted\.hard_set=thum: unknown modality 'thum'; did you mean 'thumb'\?",
+            (
+                r"hparams\.sf_md_reweighted\.hard_set=thum: unknown modality 'thum'; did you mean"
+                r" 'thumb'\?"
+            ),
         ),
     ],
 )

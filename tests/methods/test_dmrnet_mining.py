@@ -56,7 +56,8 @@ def test_T14_the_names_of_the_indices() -> None:
     feed(model, {1: 9.0, 2: 1.0, 3: 1.0, 4: 8.0, 5: 7.0, 6: 1.0, 7: 1.0})
     assert mined(model) == [1, 4, 5]
     assert model.remarks(100) == [
-        "hard combinations (mined once, from the variances of the training epochs before HCR): m0, m2, m0+m2"
+        "hard combinations (mined once, from the variances of the training epochs before HCR): m0,"
+        " m2, m0+m2"
     ]
     logged = model.diagnostics()
     assert [key for key, value in logged.items() if key.startswith("hard/") and value] == [

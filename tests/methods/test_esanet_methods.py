@@ -84,7 +84,10 @@ def test_methods_and_forms_that_do_not_fit_are_refused() -> None:
         baseline.check_backbone(narrow(spec, "joint"))
     with pytest.raises(
         UserError,
-        match=r"'esanet_md' needs a backbone that mixes.*backbone\.form=joint.*sf_md is its counterpart",
+        match=(
+            r"'esanet_md' needs a backbone that mixes.*backbone\.form=joint.*sf_md is its"
+            r" counterpart"
+        ),
     ):
         joint.check_backbone(narrow(spec))
     baseline.check_backbone(narrow(spec))

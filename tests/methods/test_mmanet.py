@@ -245,7 +245,10 @@ def test_mining_windows_scale_with_the_run(
 def test_remarks_say_what_did_not_happen() -> None:
     model = case(MMANet).fresh()
     never = "distillation and regularisation never ran: they start at epoch 1 and training had 1"
-    older = "the selected weights are older than distillation and regularisation, which start at epoch 6"
+    older = (
+        "the selected weights are older than distillation and regularisation, which start at"
+        " epoch 6"
+    )
     assert (model.remarks(1), model.remarks(100)) == ([never], [older])
 
 

@@ -199,7 +199,10 @@ def test_a_failed_teacher_fails_its_students_with_its_reason(tmp_path: Path) -> 
 
 
 def test_it_refuses_incomplete_training_data(tmp_path: Path) -> None:
-    sentence = r"'mmanet' needs complete training data and missing\.train=random takes some away; .* missing\.complete_subset=true"
+    sentence = (
+        r"'mmanet' needs complete training data and missing\.train=random takes some away; .*"
+        r" missing\.complete_subset=true"
+    )
     with pytest.raises(UserError, match=sentence):
         planned(tmp_path, "sf_md,mmanet", *INCOMPLETE)
 

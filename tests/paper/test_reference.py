@@ -169,9 +169,11 @@ def test_a_column_two_cells_off_the_log_is_not_called_a_run() -> None:
     column = published(3, "casia_surf")
     dmrnet = [cell for cell in column if cell.label == "dmrnet"]
     off = [
-        Published(*cell.column, cell.combination, cell.value + 1)
-        if cell.combination == "rgb"
-        else cell
+        (
+            Published(*cell.column, cell.combination, cell.value + 1)
+            if cell.combination == "rgb"
+            else cell
+        )
         for cell in dmrnet
     ]
     assert single_run(dmrnet) is not None and single_run(off) is None
@@ -315,8 +317,9 @@ MISTAKES = {
     HEADER + "one,d,m,sf_md,a,3\n": "line 2: table=one must be a whole number",
     HEADER + "1,d,m,sf_md,a,3%\n": "line 2: value=3% is not a number",
     HEADER + "1,d,m,sf_md,a,nan\n": "line 2: value=nan must be a finite number",
-    HEADER
-    + "1,d,m,sf_md,a,3\n1,d,m,sf_md,a,4\n": "line 3: the cell sf_md, a of table 1 is there twice",
+    HEADER + "1,d,m,sf_md,a,3\n1,d,m,sf_md,a,4\n": (
+        "line 3: the cell sf_md, a of table 1 is there twice"
+    ),
 }
 
 

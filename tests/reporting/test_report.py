@@ -379,8 +379,10 @@ def test_reproduction_hides_folders_and_quotes_the_rest(study: tuple[Plan, Store
         "tracking.uri=http://x/y",
     ]
     text = section(markdown(document_of(analyse(read(plan, store)), arguments)), "How to reproduce")
-    assert text.splitlines()[1] == (
-        "python -m harness.run study=quickstart 'methods=[sf_md,…/my_method.py]' dataset.root=YOUR_COPY"
+    assert (
+        text.splitlines()[1]
+        == "python -m harness.run study=quickstart 'methods=[sf_md,…/my_method.py]'"
+        " dataset.root=YOUR_COPY"
     )
 
 

@@ -91,6 +91,7 @@ def test_figures_are_drawn_in_the_ink_of_the_page(browser: Any, page_file: Path)
     assert figures.count() >= 5
     ink = page.evaluate("getComputedStyle(document.body).color")
     drawn = page.evaluate(
-        "[...document.querySelectorAll('figure svg *')].map(e => [getComputedStyle(e).fill, getComputedStyle(e).stroke]).flat()"
+        "[...document.querySelectorAll('figure svg *')].map(e => [getComputedStyle(e).fill,"
+        " getComputedStyle(e).stroke]).flat()"
     )
     assert ink == "rgb(230, 230, 230)" and ink in drawn

@@ -100,7 +100,8 @@ def per_sample(start: int) -> np.ndarray:
 def test_a_leader_outside_every_tie_is_named_and_bold(far: Findings) -> None:
     first, second = answer(far)
     assert first.startswith(
-        "hemis is the best of 3 rows: 85.0 % accuracy averaged over the 7 combinations, significantly better"
+        "hemis is the best of 3 rows: 85.0 % accuracy averaged over the 7 combinations,"
+        " significantly better"
     )
     assert "Holm's correction for 3 comparisons" in first
     assert second.startswith("The first two, hemis and sf_md, differ by 30.00 (95 % interval +")
@@ -139,15 +140,17 @@ def test_all_tied(tmp_path: Path) -> None:
     assert answer(findings_of(tmp_path, {label: NEAR[label] for label in ("sf_md", "hemis")}))[
         0
     ].startswith(
-        "No row is best: by accuracy averaged over the 7 combinations, no row is significantly better than any other of the 2"
+        "No row is best: by accuracy averaged over the 7 combinations, no row is significantly"
+        " better than any other of the 2"
     )
 
 
 def test_one_seed_says_what_it_cannot_say(tmp_path: Path) -> None:
     found = findings_of(tmp_path, FAR, [4])
     first, second = answer(found)
-    assert first == (
-        "With seed 4, hemis has the highest accuracy averaged over the 7 combinations (85.0 %), "
+    assert (
+        first
+        == "With seed 4, hemis has the highest accuracy averaged over the 7 combinations (85.0 %), "
         "better than every other row on these test samples."
     )
     assert second.startswith("One seed says nothing about other seeds")
@@ -194,7 +197,8 @@ def test_a_table_with_holes_is_not_ranked(tmp_path: Path) -> None:
     found = analyse(read(plan, store))
     first, second = answer(found)
     assert first.startswith(
-        "No ranking: a table with holes is not ranked; missing: hemis seed 1 (not run yet), hemis seed 2"
+        "No ranking: a table with holes is not ranked; missing: hemis seed 1 (not run yet), hemis"
+        " seed 2"
     )
     assert second.startswith("4 of 6 trials are finished")
     assert not [block for block in ranking(found).blocks if isinstance(block, Table)]

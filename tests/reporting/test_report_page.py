@@ -262,8 +262,8 @@ def test_a_document_as_a_page() -> None:
     text = html(DOCUMENT)
     assert "<h1>a &amp; b</h1>" in text and "what …/x.bin says" in text
     assert (
-        '<section id="one-two">\n<h2>One: &lt;two&gt;</h2>\n<p>p &lt; 0.05 with <code>code</code></p>'
-        in text
+        '<section id="one-two">\n<h2>One: &lt;two&gt;</h2>\n<p>p &lt; 0.05 with'
+        " <code>code</code></p>" in text
     )
     assert "<ul><li>none</li></ul>" in text and "<li>…/y</li>" in text
     assert '<tr><th scope="row"><strong>r</strong></th><td class="n">1</td></tr>' in text
@@ -299,7 +299,10 @@ NODE = shutil.which("node")
 def sorted_by_script(texts: Sequence[str], sign: int) -> list[str]:
     """Texts in the order that the page's script gives a column's cells."""
     functions = SCRIPT.split("for (const head", 1)[0]
-    program = f"{functions}\nprocess.stdout.write(JSON.stringify({json.dumps(texts)}.sort((a, b) => compare(a, b, {sign}))));"
+    program = (
+        f"{functions}\nprocess.stdout.write(JSON.stringify({json.dumps(texts)}.sort((a, b) =>"
+        f" compare(a, b, {sign}))));"
+    )
     assert NODE is not None
     done = subprocess.run([NODE, "-e", program], capture_output=True, text=True, check=True)
     found: list[str] = json.loads(done.stdout)

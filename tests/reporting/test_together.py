@@ -145,7 +145,8 @@ def test_equal_labels_of_unlike_rows_get_the_name_of_their_study(tmp_path: Path)
         study_file(
             tmp_path,
             "high",
-            "methods: [{method: dmrnet, hparams: {alpha: 0.2}, label: mine}, {method: sf_md, label: base}]",
+            "methods: [{method: dmrnet, hparams: {alpha: 0.2}, label: mine}, {method: sf_md, label:"
+            " base}]",
         ),
     ]
     plan = MergedPlan([Plan(load_study([f"study={file}"])) for file in files])
@@ -194,8 +195,10 @@ def test_rows_without_a_common_seed_are_not_ranked(tmp_path: Path) -> None:
         tmp_path, "methods: [sf_md, dmrnet]\nseeds: [0]", "methods: [hemis, dmrnet]\nseeds: [1]"
     )
     assert not found.rankings
-    assert answer(found)[0] == (
-        "No ranking: rows without a common seed are not ranked: sf_md and hemis; run them with the same seeds."
+    assert (
+        answer(found)[0]
+        == "No ranking: rows without a common seed are not ranked: sf_md and hemis; run them with"
+        " the same seeds."
     )
     pairs = {(one.first, one.second) for one in found.differences}
     assert pairs == {("sf_md", "dmrnet"), ("dmrnet", "hemis")}

@@ -66,8 +66,8 @@ def test_a_store_exported_and_imported_elsewhere_is_reported_identically(
     assert ELSEWHERE not in (own.folder / "report.md").read_text()
     sha = file_sha256(source.archive)[:12]
     assert (
-        f"- shared.zip (sha256 {sha}, by Ann, lab A): 4 trials, of sf_md, hemis\n- made in this store: 0"
-        in (other.folder / "report.md").read_text()
+        f"- shared.zip (sha256 {sha}, by Ann, lab A): 4 trials, of sf_md, hemis\n- made in this"
+        " store: 0" in (other.folder / "report.md").read_text()
     )
 
 
@@ -199,8 +199,8 @@ def test_other_results_under_one_id_are_refused_and_listed(
     # machine made them.
     assert error.count("\n") == 1 and "1 of its trials are here with other results" in error
     assert (
-        f"sf_md seed 0 (trial {trial_of(plan, 'sf_md', 0).id}): average on test 53.3333 here, 48.3333 there"
-        in error
+        f"sf_md seed 0 (trial {trial_of(plan, 'sf_md', 0).id}): average on test 53.3333 here,"
+        " 48.3333 there" in error
     )
     assert "made on y, torch 2 here, x, torch 2 there" in error and "keep=ours" in error
     assert snapshot(store) == before

@@ -216,9 +216,10 @@ def test_an_import_that_is_killed_leaves_whole_trials_only(source: Source, tmp_p
     ]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     # Four trials enter by four renames; a fifth one never happens.
-    assert done.stdout.splitlines() == [*(f"{point} 9" for point in ENTERED), "rename5 ended"], (
-        done.stderr
-    )
+    assert done.stdout.splitlines() == [
+        *(f"{point} 9" for point in ENTERED),
+        "rename5 ended",
+    ], done.stderr
     for point, entered in ENTERED.items():
         store = Store.below(tmp_path / point)
         assert [

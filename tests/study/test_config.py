@@ -75,14 +75,18 @@ MISTAKES = {
     "methods=[sf_m]": "unknown method 'sf_m'; did you mean 'sf_md'?",
     "methods=[./nowhere.py]": "nowhere.py does not exist",
     "methods=[dmrnet:releasd]": "unknown variant of dmrnet 'releasd'; did you mean 'released'?",
-    "methods=[{method: dmrnet, hparam: {}}]": "unknown key in methods entry 'hparam'; did you mean 'hparams'?",
+    "methods=[{method: dmrnet, hparam: {}}]": (
+        "unknown key in methods entry 'hparam'; did you mean 'hparams'?"
+    ),
     "dataset=digit": "unknown dataset 'digit'; did you mean 'digits'?",
     "dataset.protocol=blok": "unknown protocol of digits 'blok'",
     "backbone=smal": "unknown backbone 'smal'; did you mean 'small'?",
     "backbone.widht=3": "unknown option 'backbone.widht'; did you mean 'backbone.width'?",
     "hparams.dmrnt.alpha=1": "unknown method in hparams 'dmrnt'; did you mean 'dmrnet'?",
     "hparams.dmrnet=3": "hparams.dmrnet=3 must be a block",
-    "hparams.dmrnet.alph=1": "unknown hyperparameter 'hparams.dmrnet.alph'; did you mean 'hparams.dmrnet.alpha'?",
+    "hparams.dmrnet.alph=1": (
+        "unknown hyperparameter 'hparams.dmrnet.alph'; did you mean 'hparams.dmrnet.alpha'?"
+    ),
     "hparams.dmrnet.alpha=high": "hparams.dmrnet.alpha='high' is not a value of type float",
     "hparams.dmrnet.alpha=-1": "hparams.dmrnet.alpha=-1 is outside its range",
     "hparams.dmrnet.hard_set=thum": "unknown modality 'thum'; did you mean 'thumb'?",
@@ -134,7 +138,10 @@ def written(folder: Path, **files: str) -> Path:
 def test_a_study_has_its_bases_keys_below_its_own(tmp_path: Path) -> None:
     path = written(
         tmp_path,
-        own="base: casia_all_methods\nmethods: [sf_md]\ntrain: {epochs: 7}\npresets: {smoke: {seeds: [9]}}\n",
+        own=(
+            "base: casia_all_methods\nmethods: [sf_md]\ntrain: {epochs: 7}\npresets: {smoke:"
+            " {seeds: [9]}}\n"
+        ),
     )
     study, base = load_study([f"study={path}"]), load_study(["study=casia_all_methods"])
     assert (study.name, study.methods, study.train.epochs) == ("own", ["sf_md"], 7)
@@ -167,9 +174,15 @@ def test_a_base_that_is_a_file_is_taken_from_the_studys_folder(tmp_path: Path) -
 
 BASES = {
     "base: own.yaml\n": "own.yaml: base=own.yaml is itself; a base must be a study without a base",
-    "base: below.yaml\n": "own.yaml: base=below.yaml is a study that has the base own.yaml; a base must be",
-    "base: casia_ablation\n": "own.yaml: base=casia_ablation is a study that has the base casia_all_methods",
-    "base: casia_all_method\n": "base=casia_all_method: unknown study 'casia_all_method'; did you mean 'casia_all_methods'?",
+    "base: below.yaml\n": (
+        "own.yaml: base=below.yaml is a study that has the base own.yaml; a base must be"
+    ),
+    "base: casia_ablation\n": (
+        "own.yaml: base=casia_ablation is a study that has the base casia_all_methods"
+    ),
+    "base: casia_all_method\n": (
+        "base=casia_all_method: unknown study 'casia_all_method'; did you mean 'casia_all_methods'?"
+    ),
     "base: nowhere.yaml\n": "nowhere.yaml does not exist",
     "base: wrong.yaml\n": "wrong.yaml: unknown key 'seedz'; did you mean 'seeds'?",
 }

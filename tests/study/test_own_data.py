@@ -86,7 +86,10 @@ def test_a_method_that_needs_complete_data_asks_or_is_left_out(tmp_path: Path) -
     path = lacking(classification(tmp_path), keep=6)
     with pytest.raises(
         UserError,
-        match=r"only 6 training samples of manifest have every modality.*missing\.complete_subset=true",
+        match=(
+            r"only 6 training samples of manifest have every"
+            r" modality.*missing\.complete_subset=true"
+        ),
     ):
         Plan(load_study(study(path, "missing.complete_subset=false", "methods=[mmanet]")))
     assert "mmanet" in {row.label for row in Plan(load_study(study(path))).rows}

@@ -107,7 +107,10 @@ def test_a_list_is_a_grid_axis() -> None:
 
 
 def test_entries_with_variant_label_and_hparams() -> None:
-    entries = "methods=[dmrnet:released,{method: dmrnet, hparams: {beta: 0.0}},{method: hemis, label: moments}]"
+    entries = (
+        "methods=[dmrnet:released,{method: dmrnet, hparams: {beta: 0.0}},{method: hemis, label:"
+        " moments}]"
+    )
     rows = plan(entries).rows
     assert [row.label for row in rows] == ["dmrnet:released", "dmrnet[beta=0]", "moments"]
     assert [row.variant for row in rows] == ["released", "paper", "paper"]

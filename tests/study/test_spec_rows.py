@@ -91,7 +91,8 @@ def test_T26_channel_distance_by_a_loop() -> None:
 
 def test_T28_mean_variance_on_casia_surf() -> None:
     pytest.skip(
-        "needs the gated CASIA-SURF data, whose dataset is not built yet; test_T28_replacement shows what digits can show"
+        "needs the gated CASIA-SURF data, whose dataset is not built yet; test_T28_replacement"
+        " shows what digits can show"
     )
 
 

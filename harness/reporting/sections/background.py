@@ -25,11 +25,14 @@ FOLDER_KEYS = {
     "dataset.manifest": "dataset.manifest=YOUR_MANIFEST.csv",
 }
 
-ABSENT_DATA = "the data were not at hand for this report: what is said of them here is what the store recorded"
+ABSENT_DATA = (
+    "the data were not at hand for this report: what is said of them here is what the store"
+    " recorded"
+)
 
 MASKS = (
-    "masks: per sample and epoch, one non-empty combination of what the sample has, drawn uniformly; all methods draw the same "
-    "for the same seed, epoch and sample"
+    "masks: per sample and epoch, one non-empty combination of what the sample has, drawn"
+    " uniformly; all methods draw the same for the same seed, epoch and sample"
 )
 
 
@@ -45,11 +48,17 @@ def data(results: Results) -> Section:
     absent = [ABSENT_DATA] if isinstance(dataset, Recorded) else []
     lines = [
         *absent,
-        f"{dataset_name(spec)}: {spec.task}, {len(spec.modalities)} modalities, {len(spec.classes)} classes",
+        (
+            f"{dataset_name(spec)}: {spec.task}, {len(spec.modalities)} modalities,"
+            f" {len(spec.classes)} classes"
+        ),
         *nature,
         *spec.notes,
         "samples: " + ", ".join(f"{split} {count}" for split, count in dataset.counts().items()),
-        f"protocol: {facts['protocol']}; limit per split: {facts['limit'] or 'none'}; fingerprint: `{facts['fingerprint']}`",
+        (
+            f"protocol: {facts['protocol']}; limit per split: {facts['limit'] or 'none'};"
+            f" fingerprint: `{facts['fingerprint']}`"
+        ),
     ]
     rows = [[m.name, "x".join(map(str, m.shape)), m.description or ABSENT] for m in spec.modalities]
     return section(
@@ -91,7 +100,10 @@ def protocol(results: Results) -> Section:
         MASKS,
         f"modalities missing from training samples: {missing.train} ({lacking})",
         f"checkpoint: {checkpoint_rule(results)}; test is read after that",
-        f"evaluation: every combination, on all samples that have its modalities; {_settings(asdict(plan.study.evaluation))}",
+        (
+            "evaluation: every combination, on all samples that have its modalities;"
+            f" {_settings(asdict(plan.study.evaluation))}"
+        ),
         f"{chosen.name}: {chosen.definition}",
     ]
     return section("Protocol", bullets(lines))

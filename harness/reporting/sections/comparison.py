@@ -94,12 +94,16 @@ def ranking_notes(findings: Findings) -> list[str]:
     found, worst = findings.rankings[AVERAGE], findings.rankings[WORST]
     metric, seeds = findings.comparison.metric, findings.seeds
     notes = [
-        "rows that share a letter are a tie: they are not significantly different at 5 % (paired over seeds and test samples, "
-        "Holm's correction over all pairs); a rank a–b may be any from a to b",
+        (
+            "rows that share a letter are a tie: they are not significantly different at 5 %"
+            " (paired over seeds and test samples, Holm's correction over all pairs); a rank a–b"
+            " may be any from a to b"
+        ),
         _emphasis(findings),
         *(
-            f"minimum detectable difference of {name}: {size(of.detectable, metric)} (found in 80 % of studies with "
-            f"{seeds} {'seed' if seeds == 1 else 'seeds'}; median over the pairs, uncorrected)"
+            f"minimum detectable difference of {name}: {size(of.detectable, metric)} (found in 80 %"
+            f" of studies with {seeds} {'seed' if seeds == 1 else 'seeds'}; median over the pairs,"
+            " uncorrected)"
             for name, of in (("averages", found), ("worst cases", worst))
             if of.differences
         ),
@@ -156,7 +160,8 @@ def _samples(results: Results) -> list[str]:
         return []
     counts = ", ".join(f"{name} {n}" for name, n in found.items())
     return [
-        f"samples of test that have all modalities of a combination, on which it is scored: {counts}"
+        "samples of test that have all modalities of a combination, on which it is scored:"
+        f" {counts}"
     ]
 
 
@@ -266,7 +271,10 @@ def _each(findings: Findings, other: str) -> Table | None:
         [label, *(marked_difference(by_name[name].get(label), metric) for name in by_name)]
         for label in labels
     ]
-    caption = f"Each combination and the worst case, each row minus {other}; {MORE} significantly better, {LESS} worse"
+    caption = (
+        f"Each combination and the worst case, each row minus {other}; {MORE} significantly better,"
+        f" {LESS} worse"
+    )
     return table(["method", *names, "worst case"], rows, caption) if rows else None
 
 
@@ -286,12 +294,19 @@ def _difference_notes(findings: Findings) -> Bullets:
     )
     return bullets(
         [
-            f"{units}; {'higher' if findings.comparison.metric.higher_is_better else 'lower'} is better; paired on the same seeds "
-            "and the same test samples",
-            "intervals are for one pair alone; p values are corrected for all pairs, those of single combinations for all of them "
-            "together",
-            "detectable: the true difference that is found in 80 % of such studies; seeds needed: for 80 % power if the difference "
-            "is what it seems, ∞ where the test set is too small for any number of seeds",
+            (
+                f"{units}; {'higher' if findings.comparison.metric.higher_is_better else 'lower'}"
+                " is better; paired on the same seeds and the same test samples"
+            ),
+            (
+                "intervals are for one pair alone; p values are corrected for all pairs, those of"
+                " single combinations for all of them together"
+            ),
+            (
+                "detectable: the true difference that is found in 80 % of such studies; seeds"
+                " needed: for 80 % power if the difference is what it seems, ∞ where the test set"
+                " is too small for any number of seeds"
+            ),
             *([findings.reserve] if findings.reserve else []),
             *_near_ties(findings.differences),
         ]
@@ -308,5 +323,6 @@ def _near_ties(found: Sequence[Difference]) -> list[str]:
         return []
     shown_pairs = "; ".join(pairs[:3]) + (f"; {len(pairs) - 3} more" if len(pairs) > 3 else "")
     return [
-        f"worst cases not calibrated here (several combinations are about equally bad): {shown_pairs}"
+        "worst cases not calibrated here (several combinations are about equally bad):"
+        f" {shown_pairs}"
     ]

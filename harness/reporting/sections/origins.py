@@ -32,7 +32,8 @@ def mixtures(results: Results) -> list[str]:
     ]
     which = f"rows that mix them: {', '.join(mixed)}" if mixed else "each row ran on one of them"
     return [
-        f"the trials ran on {count} kinds of machine or library versions, which may differ in last digits; {which}"
+        f"the trials ran on {count} kinds of machine or library versions, which may differ in last"
+        f" digits; {which}"
     ]
 
 

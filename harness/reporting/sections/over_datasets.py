@@ -75,8 +75,9 @@ def _across_notes(found: Across) -> list[str]:
     notes = ["datasets are the units; hyperparameters of a row may differ between datasets"]
     if found.tests is None:
         notes.append(
-            f"no rank test: for {rows} rows it could be significant from {found.needed} datasets on (2^(1-n) at most 0.05 over the "
-            f"number of pairs), and here are {count}; verdicts are those of each dataset alone"
+            f"no rank test: for {rows} rows it could be significant from {found.needed} datasets on"
+            f" (2^(1-n) at most 0.05 over the number of pairs), and here are {count}; verdicts are"
+            " those of each dataset alone"
         )
     if any("(synthetic)" in name for name in found.datasets):
         notes.append("some of the data are synthetic: they say nothing about real recordings")

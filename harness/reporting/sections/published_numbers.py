@@ -40,7 +40,10 @@ def published(findings: Findings, paper: PaperFindings) -> Section:
     rows = [_row(one) for one in averages]
     lines = [
         *paper.reservations,
-        "difference: measured minus published; within: whether the published value lies in the 95 % interval of our mean",
+        (
+            "difference: measured minus published; within: whether the published value lies in the"
+            " 95 % interval of our mean"
+        ),
         *([f"our intervals: {findings.reserve}"] if findings.reserve else []),
         "published values are never ranked",
     ]
@@ -70,9 +73,9 @@ def _row(one: Beside, said: Collection[object] = ()) -> list[str]:
     gap = (
         ABSENT
         if one.difference is None
-        else signed(one.difference, metric)
-        if metric
-        else f"{one.difference:+.2f}".replace("-", "−")
+        else (
+            signed(one.difference, metric) if metric else f"{one.difference:+.2f}".replace("-", "−")
+        )
     )
     return [
         cell.metric,

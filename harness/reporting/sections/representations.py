@@ -38,12 +38,21 @@ def representations(findings: Findings, paper: PaperFindings) -> Section:
     """
     if paper.measured.empty:
         plan = findings.results.plan
-        text = f"Not measured: `python -m harness.views {plan.arguments}` does, and `views=true` lets the study do it when it has run."
+        text = (
+            f"Not measured: `python -m harness.views {plan.arguments}` does, and `views=true` lets"
+            " the study do it when it has run."
+        )
         return section("Representations", Paragraph(text))
     notes = [
-        f"measured on {SPLIT} with the selected weights, in evaluation mode; means ± standard deviations over seeds",
+        (
+            f"measured on {SPLIT} with the selected weights, in evaluation mode; means ± standard"
+            " deviations over seeds"
+        ),
         f"{MINED} mined as hard at the end of training by most of the row's models",
-        "distance of m|n: 1 - G / ||G|| over the channels of m's and n's features (Eq. 14-15), mean over its entries",
+        (
+            "distance of m|n: 1 - G / ||G|| over the channels of m's and n's features (Eq. 14-15),"
+            " mean over its entries"
+        ),
     ]
     return section(
         "Representations",
@@ -61,7 +70,10 @@ def claims(findings: Findings, paper: PaperFindings) -> Section:
         Facts(f"{claim.question} {claim.answer.capitalize()}.", claim.evidence)
         for claim in paper.claims
     ]
-    text = "Answers from this study's own trained models and data; they say nothing about the paper's data unless these are they."
+    text = (
+        "Answers from this study's own trained models and data; they say nothing about the paper's"
+        " data unless these are they."
+    )
     reserve = Paragraph(f"Every answer here: {findings.reserve}.") if findings.reserve else None
     return section("The paper's claims, asked here", Paragraph(text), reserve, *asked)
 
@@ -98,9 +110,11 @@ def _cells(group: pd.DataFrame, names: Sequence[str], marked: bool) -> list[str]
     """One cell per name, then the mean over the names."""
     by_name = {str(of): cell for of, cell in group.groupby("of")}
     cells = [
-        _cell(by_name[name]["value"], marked and _mostly_mined(by_name[name]))
-        if name in by_name
-        else ABSENT
+        (
+            _cell(by_name[name]["value"], marked and _mostly_mined(by_name[name]))
+            if name in by_name
+            else ABSENT
+        )
         for name in names
     ]
     return [*cells, _cell(group.groupby("seed")["value"].mean())]

@@ -44,11 +44,20 @@ def _notes(findings: Findings) -> list[str]:
     metric = findings.comparison.metric
     direction = "" if metric.higher_is_better else "; negative ones help"
     return [
-        "p: the expected value when each modality is there with that chance, independently, and at least one is",
-        f"Shapley values say how much each modality contributes to what all of them reach above a model that sees nothing "
-        f"({number(blind, metric)}); with another value for it, all of them move by the same amount{direction}",
-        "calibration error: 15 bins; risk-coverage area: mean error rate of the k most confident predictions over all k, "
-        "excess: above that of the best possible order; both in %, lower is better, means over seeds",
+        (
+            "p: the expected value when each modality is there with that chance, independently, and"
+            " at least one is"
+        ),
+        (
+            "Shapley values say how much each modality contributes to what all of them reach above"
+            f" a model that sees nothing ({number(blind, metric)}); with another value for it, all"
+            f" of them move by the same amount{direction}"
+        ),
+        (
+            "calibration error: 15 bins; risk-coverage area: mean error rate of the k most"
+            " confident predictions over all k, excess: above that of the best possible order; both"
+            " in %, lower is better, means over seeds"
+        ),
     ]
 
 
@@ -73,7 +82,10 @@ def _summaries(views: Mapping[str, RowRobustness], metric: Metric) -> Table:
         ]
         for label, view in views.items()
     ]
-    caption = f"{metric.name} in the mean, in the worst case, by the number of present modalities, and in expectation"
+    caption = (
+        f"{metric.name} in the mean, in the worst case, by the number of present modalities, and in"
+        " expectation"
+    )
     return table(header, rows, caption, paper=True)
 
 
@@ -236,10 +248,18 @@ def cost(findings: Findings) -> Section:
         "peak memory in MiB (largest)",
     ]
     notes = [
-        "train seconds: epochs with their validation, without the final evaluation; wall clock, as the machine was then loaded",
-        "peak memory: of the GPU, or, on a CPU, of the whole process, which may have run other trials before",
-        "encode: all modalities of a sample, once; fuse: one combination of them; medians over seeds, on the test set, as the "
-        "trial's machine was then loaded",
+        (
+            "train seconds: epochs with their validation, without the final evaluation; wall clock,"
+            " as the machine was then loaded"
+        ),
+        (
+            "peak memory: of the GPU, or, on a CPU, of the whole process, which may have run other"
+            " trials before"
+        ),
+        (
+            "encode: all modalities of a sample, once; fuse: one combination of them; medians over"
+            " seeds, on the test set, as the trial's machine was then loaded"
+        ),
         *_front(findings),
     ]
     return section(
@@ -304,7 +324,8 @@ def _front(findings: Findings) -> list[str]:
         return []
     front = pareto(points, findings.comparison.metric.higher_is_better)
     return [
-        f"no row has at most as many parameters at inference and a mean at least as good as: {', '.join(front)}"
+        "no row has at most as many parameters at inference and a mean at least as good as:"
+        f" {', '.join(front)}"
     ]
 
 

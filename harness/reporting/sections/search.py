@@ -32,7 +32,10 @@ from harness.study.rows import short
 TITLE = "Search"
 OWN, BEST = "own", "best"
 NO_SEARCH = "This study searches no hyperparameters: each row has those listed with its method."
-ELSEWHERE = f"The rows called {SEARCHED} have values that a search found; its journal and its trials on val are not here."
+ELSEWHERE = (
+    f"The rows called {SEARCHED} have values that a search found; its journal and its trials on val"
+    " are not here."
+)
 
 
 def search(findings: Findings, found: Sequence[SearchResult]) -> Section:
@@ -74,14 +77,24 @@ def _lines(findings: Findings, found: Sequence[SearchResult]) -> list[str]:
     )
     which = "highest" if metric.higher_is_better else "lowest"
     return [
-        f"each point is trained with every tuning seed ({'; '.join(seeds)}) and gets the mean of their {metric.name} on val, "
-        "averaged over the combinations, at the selected epoch; its trials are not evaluated on test",
-        f"the point with the {which} value wins, the earliest of equals, and is trained again on the study's own seeds: its row "
-        "is called [searched], unless the study has a row with these values",
-        "the best of many points looks better on val than it is; what it gains is read from test, on seeds that the search has "
-        "not seen",
-        "own: the values of the row in this study, which are the published ones unless the study sets others; they are a point of "
-        "the search, the first",
+        (
+            f"each point is trained with every tuning seed ({'; '.join(seeds)}) and gets the mean"
+            f" of their {metric.name} on val, averaged over the combinations, at the selected"
+            " epoch; its trials are not evaluated on test"
+        ),
+        (
+            f"the point with the {which} value wins, the earliest of equals, and is trained again"
+            " on the study's own seeds: its row is called [searched], unless the study has a row"
+            " with these values"
+        ),
+        (
+            "the best of many points looks better on val than it is; what it gains is read from"
+            " test, on seeds that the search has not seen"
+        ),
+        (
+            "own: the values of the row in this study, which are the published ones unless the"
+            " study sets others; they are a point of the search, the first"
+        ),
         *([f"differences on test: {findings.reserve}"] if findings.reserve else []),
         _equal(found),
         *(sentence for one in found for sentence in _about(one)),
@@ -92,22 +105,35 @@ def _equal(found: Sequence[SearchResult]) -> str:
     """Whether the searched rows had the same number of trials."""
     budgets = {one.subject.points for one in found}
     if len(found) == 1:
-        return f"one row is searched, with {budgets.pop()} points; rows that are not have the values listed with their method"
+        return (
+            f"one row is searched, with {budgets.pop()} points; rows that are not have the values"
+            " listed with their method"
+        )
     if len({tuple(one.search.config.seeds) for one in found}) > 1:
         each = [
-            f"{_title(one, found)} {one.subject.points} with {len(one.search.config.seeds)} tuning seeds"
+            f"{_title(one, found)} {one.subject.points} with {len(one.search.config.seeds)} tuning"
+            " seeds"
             for one in found
         ]
-        return f"budgets of different studies, which are not equal ones: points of {'; of '.join(each)}"
+        return (
+            "budgets of different studies, which are not equal ones: points of"
+            f" {'; of '.join(each)}"
+        )
     if len(budgets) == 1:
-        return f"equal budgets: every searched row has {budgets.pop()} points with the same tuning seeds"
+        return (
+            f"equal budgets: every searched row has {budgets.pop()} points with the same tuning"
+            " seeds"
+        )
     most = max(budgets)
     fewer = [
         f"{one.subject.row.label} has only {one.subject.points} different points"
         for one in found
         if one.subject.points < most
     ]
-    return f"budgets: {most} points with the same tuning seeds for every searched row, but {'; '.join(fewer)}"
+    return (
+        f"budgets: {most} points with the same tuning seeds for every searched row, but"
+        f" {'; '.join(fewer)}"
+    )
 
 
 def _about(one: SearchResult) -> list[str]:
@@ -115,15 +141,18 @@ def _about(one: SearchResult) -> list[str]:
     lines = []
     if not one.over:
         lines.append(
-            f"{label}: {len(one.points)} of {one.subject.points} points are told; the winner is known when all are"
+            f"{label}: {len(one.points)} of {one.subject.points} points are told; the winner is"
+            " known when all are"
         )
     if one.failed:
         lines.append(
-            f"{label}: {len(one.failed)} of {len(one.points)} points failed; they count as tried and cannot win"
+            f"{label}: {len(one.failed)} of {len(one.points)} points failed; they count as tried"
+            " and cannot win"
         )
     if not one.subject.space.has(one.subject.own):
         lines.append(
-            f"{label}: the study's own values lie outside of the search; only their row on test tells about them"
+            f"{label}: the study's own values lie outside of the search; only their row on test"
+            " tells about them"
         )
     if noise is not None:
         verdict = (
@@ -132,8 +161,9 @@ def _about(one: SearchResult) -> list[str]:
             else "their seeds alone may explain it"
         )
         lines.append(
-            f"{label}: two points differ significantly on val from {size(noise.detectable, metric)} on (5 %, by the scatter over "
-            f"seeds of the better half, not corrected for their number); over all, {verdict} (F test, {_p(noise.p)})"
+            f"{label}: two points differ significantly on val from {size(noise.detectable, metric)}"
+            " on (5 %, by the scatter over seeds of the better half, not corrected for their"
+            f" number); over all, {verdict} (F test, {_p(noise.p)})"
         )
     return [*lines, *_sensitivity(one)]
 
@@ -150,7 +180,8 @@ def _sensitivity(one: SearchResult) -> list[str]:
     label, values = one.subject.row.label, _values(one, one.own)
     if one.own is one.best:
         return [
-            f"{label}: no point is better on val than the study's own values ({values}): they win, and nothing is lost by them"
+            f"{label}: no point is better on val than the study's own values ({values}): they win,"
+            " and nothing is lost by them"
         ]
     noise = one.noise
     within = (
@@ -159,8 +190,8 @@ def _sensitivity(one: SearchResult) -> list[str]:
         else ""
     )
     return [
-        f"{label}: the study's own values ({values}) lose {size(one.loss, one.metric)} on val against the best point "
-        f"({_values(one, one.best)}){within}"
+        f"{label}: the study's own values ({values}) lose {size(one.loss, one.metric)} on val"
+        f" against the best point ({_values(one, one.best)}){within}"
     ]
 
 
@@ -181,7 +212,10 @@ def _budgets(found: Sequence[SearchResult]) -> Table:
     ]
     rows = []
     for one in found:
-        trials = f"{len(one.points) * len(one.search.config.seeds)} of {one.subject.points * len(one.search.config.seeds)}"
+        trials = (
+            f"{len(one.points) * len(one.search.config.seeds)} of"
+            f" {one.subject.points * len(one.search.config.seeds)}"
+        )
         points = f"{len(one.points)} of {one.subject.points}"
         best = _values(one, one.best) if one.best else ABSENT
         values = [
@@ -222,7 +256,10 @@ def _on_test(findings: Findings, found: Sequence[SearchResult]) -> Table | None:
         verdict = pair.verdict or "not told apart"
         rows.append([own, *means, signed(pair.value, metric), interval, verdict])
     header = ["row", "own values", "searched", "searched minus own", "95 % interval", "searched is"]
-    caption = f"What the search gains on test, on the study's own seeds: average {metric.name} over the combinations"
+    caption = (
+        f"What the search gains on test, on the study's own seeds: average {metric.name} over the"
+        " combinations"
+    )
     return table(header, rows, caption, paper=True) if rows else None
 
 
@@ -233,7 +270,10 @@ def _importance(found: Sequence[SearchResult]) -> Table | None:
         for one in found
         for axis in one.subject.space.axes
     ]
-    caption = "Importance of each hyperparameter on val, shares of one by Optuna's estimates; of noise where points do not differ"
+    caption = (
+        "Importance of each hyperparameter on val, shares of one by Optuna's estimates; of noise"
+        " where points do not differ"
+    )
     return table(["row", "hyperparameter", *names], rows, caption) if names else None
 
 
@@ -317,7 +357,8 @@ def _curve(found: Sequence[SearchResult]) -> Figure:
     return Figure(
         "search",
         drawing,
-        "The search: every point, and the best so far; a triangle stands for a point beyond the scale",
+        "The search: every point, and the best so far; a triangle stands for a point beyond the"
+        " scale",
     )
 
 

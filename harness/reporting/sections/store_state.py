@@ -60,7 +60,10 @@ def _stale(status: str) -> str:
 
 def holes(results: Results) -> Section:
     """Planned trials that are not there."""
-    head = f"{len(results.finished)} of {results.plan.size} planned trials are in the table. Not in it:"
+    head = (
+        f"{len(results.finished)} of {results.plan.size} planned trials are in the table. Not"
+        " in it:"
+    )
     return section("Holes", Paragraph(head), bullets(hole_lines(results.holes, STORE)))
 
 
@@ -68,8 +71,8 @@ def damaged(results: Results, problems: Sequence[str]) -> Section:
     """What does not agree with the records."""
     checked = len({done.trial.id for done in results.finished})
     head = (
-        f"The files of {checked} trials were compared with their recorded sha256, and the values on val and test computed "
-        "again from the stored scores. What does not agree:"
+        f"The files of {checked} trials were compared with their recorded sha256, and the values on"
+        " val and test computed again from the stored scores. What does not agree:"
     )
     return section("Damaged trials", Paragraph(head), bullets(problems))
 
@@ -78,7 +81,8 @@ def collapsed(results: Results) -> Section:
     """Models that predict one class."""
     count = len(results.plan.combinations)
     lines = [
-        f"{done.trial.job.name}: {len(done.collapsed)} of {count} combinations ({', '.join(done.collapsed)})"
+        f"{done.trial.job.name}: {len(done.collapsed)} of {count} combinations"
+        f" ({', '.join(done.collapsed)})"
         for done in results.finished
         if done.collapsed
     ]
@@ -92,7 +96,8 @@ def remarks(results: Results) -> Section:
     for done in results.finished:
         starved = done.record["starved_encoder_batches"]
         own = [
-            f"{starved} times an encoder had fewer than two samples in a training batch and used its running statistics"
+            f"{starved} times an encoder had fewer than two samples in a training batch and used"
+            " its running statistics"
         ]
         for remark in [*done.record["remarks"], *(own if starved else [])]:
             found.setdefault((done.trial.row.label, remark), []).append(str(done.trial.seed))

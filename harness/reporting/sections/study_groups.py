@@ -57,12 +57,16 @@ def _merged_rows(plan: object) -> list[str]:
     shared = [f"{row.label} ({', '.join(plan.studies_of(row))})" for row in plan.shared()]
     equal = len({tuple(member.study.seeds) for member in plan.members}) == 1
     return [
-        f"rows that several studies have, with the trials and seeds of all of them: {', '.join(shared) or 'none'}",
+        (
+            "rows that several studies have, with the trials and seeds of all of them:"
+            f" {', '.join(shared) or 'none'}"
+        ),
         *(
             []
             if equal
             else [
-                "the studies have different seeds: two rows are compared on the seeds that both have"
+                "the studies have different seeds: two rows are compared on the seeds that both"
+                " have"
             ]
         ),
     ]
@@ -72,7 +76,8 @@ def groups_apart(groups: Sequence[StudyGroup]) -> Section:
     """Why the groups are no one group."""
     first = groups[0].plans[0]
     lines = [
-        f"group {at} is not ranked with group 1: they differ in {'; '.join(unlike(first, group.plans[0]))}"
+        f"group {at} is not ranked with group 1: they differ in"
+        f" {'; '.join(unlike(first, group.plans[0]))}"
         for at, group in enumerate(groups[1:], 2)
     ]
     head = (
