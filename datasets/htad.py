@@ -1,4 +1,6 @@
-"""HTAD: real, synchronous sound and wrist acceleration of home tasks, read from the extra `real`."""
+"""HTAD: real, synchronous sound and wrist acceleration of home tasks, read from the extra
+`real`.
+"""
 
 from __future__ import annotations
 

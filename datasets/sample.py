@@ -18,8 +18,9 @@ from harness.errors import DONE, UserError, unknown
 
 HELP = """usage: python -m datasets.sample NAME DIR [seed=0]
 
-Writes a small made-up copy of the dataset NAME into the new or empty folder DIR: the true folders, lists and file types, and a
-signal that can be learnt. What is computed on it is called synthetic everywhere.
+Writes a small made-up copy of the dataset NAME into the new or empty folder DIR: the true folders,
+lists and file types, and a signal that can be learnt. What is computed on it is called synthetic
+everywhere.
 
 NAME is one of: """
 

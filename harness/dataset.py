@@ -126,16 +126,18 @@ class DataSpec:
 class Split:
     """One split: N samples, as rows of stored arrays.
 
-    Attributes: inputs: modality name -> (M, ...) stored rows of any type, possibly mapped from
-        disk. target: (N,) int64 class index; for segmentation (M, H, W) stored class maps with
-        VOID. available: (N, V) bool, what each sample has; on the CPU, where masks are drawn. rows:
-        (N,) int64, the row of each sample; None when sample n is row n. modalities: how stored rows
-        become what encoders receive; empty when they already are. augmentation: of training
-        samples; None for evaluation. device: where batches are handed out. takes: modality name ->
-        (M, 2) int64, the first of the stored rows that show one sample's modality in different
-        ways, such as the frames of a clip, and how many they are; one is drawn per sample and
-        epoch, without draws it is the middle one. Modalities that are not named have one stored row
-        per row.
+    Attributes:
+        inputs: modality name -> (M, ...) stored rows of any type, possibly mapped from disk.
+        target: (N,) int64 class index; for segmentation (M, H, W) stored class maps with VOID.
+        available: (N, V) bool, what each sample has; on the CPU, where masks are drawn.
+        rows: (N,) int64, the row of each sample; None when sample n is row n.
+        modalities: how stored rows become what encoders receive; empty when they already are.
+        augmentation: of training samples; None for evaluation.
+        device: where batches are handed out.
+        takes: modality name -> (M, 2) int64, the first of the stored rows that show one sample's
+            modality in different ways, such as the frames of a clip, and how many they are; one is
+            drawn per sample and epoch, without draws it is the middle one. Modalities that are not
+            named have one stored row per row.
     """
 
     inputs: Mapping[str, Tensor]

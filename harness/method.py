@@ -87,11 +87,15 @@ class EpochContext:
     In ``begin_epoch`` there is no validation yet: ``val_scores`` and ``val_target`` are None,
     ``val_values`` is empty.
 
-    Attributes: epoch: 0-based. epochs: of the whole run. combinations: the C = 2^V - 1
-        combinations. val_scores: (C, N, K) scores; of a segmentation (C, N, K, K) confusion counts
-        per image, rows = target. val_target: (N,); None for a segmentation, whose counts tell what
-        is needed of it. val_values: combination name -> the dataset's metric on val, NaN for a
-        combination that no sample has.
+    Attributes:
+        epoch: 0-based.
+        epochs: of the whole run.
+        combinations: the C = 2^V - 1 combinations.
+        val_scores: (C, N, K) scores; of a segmentation (C, N, K, K) confusion counts per image,
+            rows = target.
+        val_target: (N,); None for a segmentation, whose counts tell what is needed of it.
+        val_values: combination name -> the dataset's metric on val, NaN for a combination that no
+            sample has.
     """
 
     epoch: int
@@ -287,9 +291,11 @@ class Method(nn.Module):
     ) -> list[Features]:
         """Encode every modality, in the dataset's order.
 
-        Args: inputs: modality -> (B, C, H, W). rows: (B, V) bool on the CPU: encode only these
-            samples of each modality and scatter the results into zeros, so that no other input
-            reaches an encoder (or its batch norm). None encodes everything.
+        Args:
+            inputs: modality -> (B, C, H, W).
+            rows: (B, V) bool on the CPU: encode only these samples of each modality and scatter the
+                results into zeros, so that no other input reaches an encoder (or its batch norm).
+                None encodes everything.
         """
         if rows is None:
             return [self.encode(name, inputs[name]) for name in self.spec.names]

@@ -112,7 +112,8 @@ def _installed(group: str, _path: tuple[str, ...]) -> dict[str, EntryPoint]:
 def _load_file(path: Path, kind: str) -> ModuleType:
     if not path.is_file():
         raise UserError(f"the {kind} file {path} does not exist")
-    name = f"_harness_file_{path.resolve().as_posix().strip('/').replace('/', '_').removesuffix('.py')}"
+    place = path.resolve().as_posix().strip("/").replace("/", "_").removesuffix(".py")
+    name = f"_harness_file_{place}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"the {kind} file {path} is not a Python file")

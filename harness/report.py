@@ -22,22 +22,26 @@ from harness.study.plan import Plan
 from harness.tracking.mirror import mirror
 from harness.tracking.registry import tracked_runs, tracker_of
 
-HELP = f"""usage: python -m harness.report [study=NAME|study=A,B] [key=value ...] [--track] [--watch] [--help]
+HELP = f"""usage: python -m harness.report [study=NAME|study=A,B] [key=value ...]
+       [--track] [--watch] [--help]
 
-Shows the table methods x combinations of a study's finished trials and writes report.html (one page that needs nothing
-else), report.md, report.tex, report.csv and heatmap.png to <output>/<study>/. Nothing is trained. No study means
-study={DEFAULT_STUDY}; give the same key=value arguments as to python -m harness.run, whose --help lists them. Data that are not on
-this machine are not needed: what the store recorded about them is enough.
+Shows the table methods x combinations of a study's finished trials and writes report.html (one page
+that needs nothing else), report.md, report.tex, report.csv and heatmap.png to <output>/<study>/.
+Nothing is trained. No study means study={DEFAULT_STUDY}; give the same key=value arguments as to
+python -m harness.run, whose --help lists them. Data that are not on this machine are not needed:
+what the store recorded about them is enough.
 
-study=A,B makes one report of several studies in <output>/A+B/. Their rows are ranked together where all but method,
-hyperparameters and seed is the same; other studies stand apart, and the report says why.
+study=A,B makes one report of several studies in <output>/A+B/. Their rows are ranked together where
+all but method, hyperparameters and seed is the same; other studies stand apart, and the report says
+why.
 
   --track   mirror the whole study to MLflow again
-  --watch   while the study runs, write the report again whenever a trial ends; the page reloads itself, until the study ends
+  --watch   while the study runs, write the report again whenever a trial ends; the page reloads
+            itself, until the study ends
   --help    this text
 
-exit codes: 0 report written, 1 written, but a trial has failed or is damaged, 2 bad configuration, nothing to report, or
-(with --track) no MLflow"""
+exit codes: 0 report written, 1 written, but a trial has failed or is damaged, 2 bad configuration,
+nothing to report, or (with --track) no MLflow"""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -15,25 +15,28 @@ from harness.errors import DONE, SOME_FAILED, UserError, unknown
 
 one_thread()
 
-HELP = """usage: python -m harness.share export [study=NAME] [key=value ...] FILE [by=TEXT] [--no-weights]
+HELP = """usage: python -m harness.share export [study=NAME] [key=value ...] FILE [by=TEXT]
+           [--no-weights]
        python -m harness.share import FILE [output=runs] [keep=ours|theirs]
 
-export writes the finished trials of a study (study=a,b: of several) into one new archive FILE, a zip: records, scores of every
-sample, learning curves, selected weights, the study in full, the description and fingerprint of the data (never the data), and
-size and sha256 of each file. Give the same key=value arguments as to python -m harness.run.
+export writes the finished trials of a study (study=a,b: of several) into one new archive FILE, a
+zip: records, scores of every sample, learning curves, selected weights, the study in full, the
+description and fingerprint of the data (never the data), and size and sha256 of each file. Give the
+same key=value arguments as to python -m harness.run.
 
-import checks the whole archive first: every size and sha256, that each trial's id is the hash of its spec, and that its values
-follow from its scores. Then each trial enters the store below the output folder, whole or not at all; one that is there with equal
-results is left as it is. The archive's studies become files in <output>/imported/, which study=... takes.
+import checks the whole archive first: every size and sha256, that each trial's id is the hash of
+its spec, and that its values follow from its scores. Then each trial enters the store below the
+output folder, whole or not at all; one that is there with equal results is left as it is. The
+archive's studies become files in <output>/imported/, which study=... takes.
 
   by=TEXT        export: who gives it; stands in the report of whoever imports it
   --no-weights   export: leave weights out, but for models that others of the study start from
-  keep=ours      import: where a trial is here with other results, leave ours; keep=theirs sets ours aside; without it nothing
-                 is imported then, and the trials are listed
+  keep=ours      import: where a trial is here with other results, leave ours; keep=theirs sets
+                 ours aside; without it nothing is imported then, and the trials are listed
   --help         this text
 
-exit codes: 0 done, 1 done, but damaged trials were not exported, or trials in use were not imported, 2 nothing was done: a
-mistake in the command, a damaged archive, other results here"""
+exit codes: 0 done, 1 done, but damaged trials were not exported, or trials in use were not
+imported, 2 nothing was done: a mistake in the command, a damaged archive, other results here"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -112,10 +115,8 @@ def _import(path: Path, settings: Sequence[str], _: bool) -> int:
     for what, trials in found.lines().items():
         print(f"  {what}: {len(trials)}")
     for study in found.studies:
-        print(
-            "report:"
-            f" {shlex.join(['python', '-m', 'harness.report', f'study={study}', f'output={output}'])}"
-        )
+        command = ["python", "-m", "harness.report", f"study={study}", f"output={output}"]
+        print(f"report: {shlex.join(command)}")
     return SOME_FAILED if found.busy else DONE
 
 

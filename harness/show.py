@@ -25,7 +25,8 @@ HELP = """usage: python -m harness.show WHAT [key=value ...] [--help]
 
 WHAT is one of
   methods | datasets | studies      a list
-  method=NAME                       a method's card: paper, provenance, deviations, hyperparameters, parameters
+  method=NAME                       a method's card: paper, provenance, deviations,
+                                    hyperparameters, parameters
   dataset=NAME                      a dataset's card
   study=NAME [key=value ...]        a study's rows, trials and settings; needs no data
   trial=ID [output=runs]            a trial's record (the first characters of an id are enough)"""
@@ -188,7 +189,9 @@ def show_dataset(name: str, settings: Sequence[str]) -> str:
 
 
 def show_study(name: str, settings: Sequence[str]) -> str:
-    """A study's rows, combinations and settings; trial ids are not shown, for they need the data."""
+    """A study's rows, combinations and settings; trial ids are not shown, for they need the
+    data.
+    """
     from harness.search.plan import search_plan
     from harness.study.config import leaves, load_study
     from harness.study.plan import Plan, data_needed

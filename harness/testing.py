@@ -77,13 +77,17 @@ def check_method(
     """Raise ConformanceError at the first check that a method violates, over all variants, V and K;
     about a second per case.
 
-    Args: cls: the method's class. variants: names from ``cls.variants``; None for all. modalities:
-        numbers of modalities V. classes: numbers of classes K. task: what the synthetic data asks
-        for; one of the method's tasks. aligned: give all modalities the same shape and declare them
-        spatially aligned. backbone: makes the shared network for a dataset's description (a
-        Backbone class will do); None for ``small``, width 8. hparams: hyperparameters that differ
-        from their defaults; modalities are called m0, m1, ... side: height and width of
-        segmentation data.
+    Args:
+        cls: the method's class.
+        variants: names from ``cls.variants``; None for all.
+        modalities: numbers of modalities V.
+        classes: numbers of classes K.
+        task: what the synthetic data asks for; one of the method's tasks.
+        aligned: give all modalities the same shape and declare them spatially aligned.
+        backbone: makes the shared network for a dataset's description (a Backbone class will do);
+            None for ``small``, width 8.
+        hparams: hyperparameters that differ from their defaults; modalities are called m0, m1, ...
+        side: height and width of segmentation data.
     """
     for variant in variants or cls.variants or ("paper",):
         if variants and variant not in cls.variants:
@@ -102,7 +106,9 @@ def check_method(
 
 
 def run_check(name: str, case: Case) -> None:
-    """Run one check of one case; ConformanceError when it is violated, or when the method raises."""
+    """Run one check of one case; ConformanceError when it is violated, or when the method
+    raises.
+    """
     facts = (case.variant, len(case.spec.modalities), len(case.spec.classes))
     try:
         CHECKS[name](case)

@@ -20,9 +20,10 @@ from harness.study.plan import Plan
 
 HELP = f"""usage: python -m harness.views [study=NAME] [key=value ...] [--help]
 
-Measures the mean sigma^2 of each combination (methods that predict a distribution) and the inter-channel distance of each ordered
-pair of modalities (methods whose encoders return maps) on {SPLIT}, once for each finished trial, and writes
-<output>/<study>/views.csv. Needs the data and the finished trials. No study means study={DEFAULT_STUDY}.
+Measures the mean sigma^2 of each combination (methods that predict a distribution) and the
+inter-channel distance of each ordered pair of modalities (methods whose encoders return maps) on
+{SPLIT}, once for each finished trial, and writes <output>/<study>/views.csv. Needs the data and the
+finished trials. No study means study={DEFAULT_STUDY}.
 
 exit codes: 0 written, 2 bad configuration or nothing to measure"""
 

@@ -197,7 +197,9 @@ def hard_set(
 
 
 def top_variance(variance: Tensor, size: int) -> Tensor:
-    """Indicator (2^V,) of the ``size`` largest finite entries of d_j; ties go to the lower index."""
+    """Indicator (2^V,) of the ``size`` largest finite entries of d_j; ties go to the lower
+    index.
+    """
     values = variance.tolist()
     order = sorted(
         (j for j, value in enumerate(values) if value > float("-inf")),

@@ -193,8 +193,10 @@ class _Attention(nn.Module):
 def express(maps: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[Tensor]:
     """LCE: F_v = sum_{j != v} Gamma_{v,j} y_j + Gamma_{v,bias} for every v.
 
-    Args: maps: y_v, (B, c, h, w) each, zero where absent. parameters: Gamma_v, (B, V, 1 or c, 1, 1)
-        each: the others' coefficients in their order, then the bias.
+    Args:
+        maps: y_v, (B, c, h, w) each, zero where absent.
+        parameters: Gamma_v, (B, V, 1 or c, 1, 1) each: the others' coefficients in their order,
+            then the bias.
     """
     expressed = []
     for v, gamma in enumerate(parameters):

@@ -203,9 +203,12 @@ def margin_aware_distillation(
     """MAD, 0-d: squared differences of row-normalised Gram matrices, weighted by the teacher's
     normalised entropy k.
 
-    Args: student: (B, ...) maps; gradients flow here only. teacher: (B, ...) maps. logits: (B, K)
-        of the teacher, or (B, K, H, W). axis: ``rows`` for sum_i k_i sum_j, ``columns`` for sum_ij
-        k_j; not divided by B in either case.
+    Args:
+        student: (B, ...) maps; gradients flow here only.
+        teacher: (B, ...) maps.
+        logits: (B, K) of the teacher, or (B, K, H, W).
+        axis: ``rows`` for sum_i k_i sum_j, ``columns`` for sum_ij k_j; not divided by B in either
+            case.
     """
     difference = (_relations(student) - _relations(teacher.detach())).square()
     return difference.sum(1 if axis == "rows" else 0) @ normalised_entropy(logits.detach())

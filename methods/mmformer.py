@@ -36,13 +36,13 @@ class MMFormer(Method):
     auxiliary predictions.
 
     t_v = layer_v(conv1x1_v(f_v) + p_v), N = h*w tokens of width d; t_v = 0 where v is missing; u =
-    layer([t_1; ...; t_V] + [p_1;
-    ...; p_V]) on V*N tokens, the same positions p_v (zero at first) again; u is put back in place, (B, V*d, h, w), and a 1x1
-    convolution gives V*c channels for SF-MD's trunk. layer: x + Drop(Proj(Attn(LN x))), then x +
-    MLP(LN x). Loss = mean CE + aux_scale * (sum over v of (1/B) sum_b delta_bv CE of a shared
-    predictor on f_v alone + CE of linear predictors on the re-projected map and on maps between
-    fusion and logits). Segmentation: this at the deepest scale; at every scale 1x1, 3x3 and 1x1
-    convolutions fuse V*c channels to c. f_v (B, c, h, w).
+    layer([t_1; ...; t_V] + [p_1; ...; p_V]) on V*N tokens, the same positions p_v (zero at first)
+    again; u is put back in place, (B, V*d, h, w), and a 1x1 convolution gives V*c channels for
+    SF-MD's trunk. layer: x + Drop(Proj(Attn(LN x))), then x + MLP(LN x). Loss = mean CE + aux_scale
+    * (sum over v of (1/B) sum_b delta_bv CE of a shared predictor on f_v alone + CE of linear
+    predictors on the re-projected map and on maps between fusion and logits). Segmentation: this at
+    the deepest scale; at every scale 1x1, 3x3 and 1x1 convolutions fuse V*c channels to c. f_v (B,
+    c, h, w).
     """
 
     citation = (

@@ -38,8 +38,8 @@ class RFNet(Method):
 
     y_v = f_v where present, else 0. PRM: Q = class logits per place from [y_1; ...; y_V]; P =
     softmax(Q), gradient stopped, the classes beyond K - 1 merged into one region. RFM: A_{v,k} =
-    sum(y_v P_k) / sum(P_k); w_k = sigmoid(FC(leaky ReLU(FC([A_{1,k};
-    ...; A_{V,k}; mean P_k])))); R_k = P_k sum_v w_{k,v} y_v; fused = [conv([R_1; ...; R_K]); conv([y_1; ...; y_V])], c channels,
+    sum(y_v P_k) / sum(P_k); w_k = sigmoid(FC(leaky ReLU(FC([A_{1,k}; ...; A_{V,k}; mean P_k]))));
+    R_k = P_k sum_v w_{k,v} y_v; fused = [conv([R_1; ...; R_K]); conv([y_1; ...; y_V])], c channels,
     to the trunk. Loss = omega(e) CE(fused) + sum_v (1/B) sum_b delta_bv CE(sep(f_v)) + CE(PRM);
     omega = 0 during warm-up, then 1. CE(PRM) looks at the mean of Q over places in classification,
     at every place, summed over scales, in segmentation. f_v, y_v, R_k (B, c, h, w); Q (B, M, h, w)

@@ -1,4 +1,4 @@
-"""Imports go one way: a room imports from rooms above it, never from below, and no two files need each other.
+"""Imports go one way: a room imports from rooms above it, and no two files need each other.
 
 Every import is read, those inside functions and for type checking too.
 """
@@ -45,7 +45,9 @@ ORDER = (
 """From what needs nothing to what people call; a line's names do not import each other."""
 
 LARGEST_ROOM = 15
-"""Python files in one folder; methods, datasets and backbones have one per thing and may have more."""
+"""Python files in one folder; methods, datasets and backbones have one per thing and may have
+more.
+"""
 
 
 def module_name(path: Path) -> str:

@@ -66,7 +66,9 @@ def unlike_published(lists: Splits) -> list[str]:
 
 
 def splits(lists: Splits, protocol: str) -> Splits:
-    """Train, val and test of a protocol; UserError where one of them lacks live samples or attacks."""
+    """Train, val and test of a protocol; UserError where one of them lacks live samples or
+    attacks.
+    """
     found = lists if protocol == "paper" else leave_one_out(lists["train"], HELD_OUT[protocol])
     for split, samples in found.items():
         for label, name in ((LIVE, "live samples"), (ATTACK, "attacks")):

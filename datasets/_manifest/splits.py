@@ -74,7 +74,9 @@ def require_both(sheet: Sheet, found: Splits, index: Mapping[str, int]) -> None:
 
 
 def _order(rows: Sequence[Row], dense: bool, seed: int) -> list[tuple[int, int, Row]]:
-    """(rank within its class, size of the class, row), shuffled; label maps are all of one class."""
+    """(rank within its class, size of the class, row), shuffled; label maps are all of one
+    class.
+    """
     shuffled = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
     seen: dict[str, int] = {}
     ranked = []

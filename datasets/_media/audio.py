@@ -32,13 +32,16 @@ warnings.filterwarnings("ignore", category=wavfile.WavFileWarning)
 
 
 def is_pointer(start: bytes) -> bool:
-    """Whether a file that begins like this stands for another one, which git-lfs has not fetched."""
+    """Whether a file that begins like this stands for another one, which git-lfs has not
+    fetched.
+    """
     return start.startswith(POINTER)
 
 
 def read_wav(path: Path) -> tuple[Array, int]:
     """The sound of a wav file (8, 16, 24, 32 bit or float) as float32 (samples,) in about [-1, 1],
-    and its rate in Hz.
+    and
+    its rate in Hz.
 
     Several channels become their mean.
 

@@ -99,7 +99,9 @@ class MatCopy(Copy):
             )
 
     def _scenes(self) -> Mapping[int, str]:
-        """Id -> scene name, where the file has them: cells are references to arrays of characters."""
+        """Id -> scene name, where the file has them: cells are references to arrays of
+        characters.
+        """
         if "scenes" not in self._data:
             return {}
         cells = self._data["scenes"][()].ravel()

@@ -94,7 +94,9 @@ class Estimate:
         )
 
     def detectable(self) -> float:
-        """The smallest true difference that the interval excludes zero for in 80 % of such studies."""
+        """The smallest true difference that the interval excludes zero for in 80 % of such
+        studies.
+        """
         spread = math.sqrt(self.variance)
         if spread == 0:
             return 0.0
@@ -157,7 +159,7 @@ def _variance(values: Array) -> float:
     return float(values.var(ddof=1)) if len(values) > 1 else 0.0
 
 
-# ---------------------------------------------------------------------- what the intervals are worth, by quadrature
+# ------------------------------------------------------ what the intervals are worth, by quadrature
 
 
 @cache

@@ -37,15 +37,21 @@ class Gap(RowDifference):
 class Across:
     """What several datasets say together about the rows that all of them have.
 
-    Attributes: datasets: names, in the order of the groups. values: row -> average over the
-        combinations on each dataset, in the metric's own direction. ranks: row -> mean over
-        datasets of its rank by the average, 1 is best, ties share. tests: pair of rows -> adjusted
-        p of the signed-rank test; None where no difference could be significant. needed: how many
-        datasets the test takes for these rows. other: the row that ``gaps`` are against: a baseline
-        that all have, else the row with the best mean rank. gaps: per row and dataset, the row
-        minus ``other``, with the interval and verdict of that dataset. turned: whether gaps of
-        metrics where less is better were turned, because the metrics do not agree in that. metric:
-        of the unit that all values have. lacking: rows that some dataset does not have.
+    Attributes:
+        datasets: names, in the order of the groups.
+        values: row -> average over the combinations on each dataset, in the metric's own direction.
+        ranks: row -> mean over datasets of its rank by the average, 1 is best, ties share.
+        tests: pair of rows -> adjusted p of the signed-rank test; None where no difference could be
+            significant.
+        needed: how many datasets the test takes for these rows.
+        other: the row that ``gaps`` are against: a baseline that all have, else the row with the
+            best mean rank.
+        gaps: per row and dataset, the row minus ``other``, with the interval and verdict of that
+            dataset.
+        turned: whether gaps of metrics where less is better were turned, because the metrics do not
+            agree in that.
+        metric: of the unit that all values have.
+        lacking: rows that some dataset does not have.
     """
 
     datasets: tuple[str, ...]

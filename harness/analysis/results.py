@@ -77,7 +77,9 @@ class Hole:
 
 @dataclass(frozen=True)
 class Results:
-    """One reading of a study's store, trials in the order of the study's rows, then of its seeds."""
+    """One reading of a study's store, trials in the order of the study's rows, then of its
+    seeds.
+    """
 
     plan: Plan
     store: Store

@@ -252,7 +252,9 @@ def differences(
 def paired(
     rows: Sequence[RowSamples], names: Sequence[str], higher_is_better: bool
 ) -> list[Difference]:
-    """``differences`` of given samples, all of the same test set; ``names`` are the combinations."""
+    """``differences`` of given samples, all of the same test set; ``names`` are the
+    combinations.
+    """
     if not rows:
         return []
     there = ~np.any([np.isnan(row.values).any((1, 2)) for row in rows], 0)

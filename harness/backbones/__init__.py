@@ -41,10 +41,13 @@ class Passed(NamedTuple):
 class Backbone(ABC):
     """A blueprint bound to one dataset.
 
-    Attributes: maps: the shapes of the maps that every encoder returns, one per scale (one in all
-        for classification). z: the shape of what a trunk of the modalities' concatenated maps
-        returns: the penultimate representation. joint: the network mixes modalities while encoding:
-        encoders stop where that begins, and a ``mixer`` goes on, once for each combination.
+    Attributes:
+        maps: the shapes of the maps that every encoder returns, one per scale (one in all for
+            classification).
+        z: the shape of what a trunk of the modalities' concatenated maps returns: the penultimate
+            representation.
+        joint: the network mixes modalities while encoding: encoders stop where that begins, and a
+            ``mixer`` goes on, once for each combination.
         mixed: the shapes of the maps that a mixer returns, one per scale; empty when the network is
             not joint.
         inner, decoded: the channels of the maps between a trunk's stages (before z) and of a head's
@@ -101,10 +104,12 @@ class Backbone(ABC):
         """
 
     def remarks(self) -> list[str]:
-        """Sentences for the report about models that were made from this blueprint. Default: none."""
+        """Sentences for the report about models that were made from this blueprint. Default:
+        none.
+        """
         return []
 
-    # ------------------------------------------------------------------ what some methods ask for beyond that
+    # -------------------------------------------------------- what some methods ask for beyond that
 
     def mixer(self) -> nn.Module:
         """A fresh joint encoder: (V maps (B, *maps[0]), present (B, V) bool) -> tuple of fused
@@ -117,7 +122,9 @@ class Backbone(ABC):
         )
 
     def through(self, trunk: nn.Module, head: nn.Module, fused: tuple[Tensor, ...]) -> Passed:
-        """Trunk and head of this blueprint, with the maps inside them. Default: both are one stage."""
+        """Trunk and head of this blueprint, with the maps inside them. Default: both are one
+        stage.
+        """
         z = trunk(fused)
         return Passed(head(z, fused), z)
 

@@ -107,7 +107,7 @@ class SharedLayers(nn.Module):
         return (self.layers(x).mean((2, 3), keepdim=True),)
 
 
-# ---------------------------------------------------------------------- trunks: what joins the vectors before the last layer
+# --------------------------------------------- trunks: what joins the vectors before the last layer
 
 
 class Pass(nn.Module):

@@ -21,7 +21,9 @@ Item = np.ndarray[Any, np.dtype[Any]]
 
 
 class Unreadable(Exception):
-    """A file that is there and cannot be decoded (corrupt, truncated, of another shape), and why."""
+    """A file that is there and cannot be decoded (corrupt, truncated, of another shape), and
+    why.
+    """
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -33,11 +35,13 @@ class Unreadable(Exception):
 class Table:
     """One array of the prepared cache: one item of a fixed shape per source, in order.
 
-    Attributes: name: what its files' names begin with, ``train-depth``. shape: of one item as
-        stored. dtype: as stored, ``uint8`` or ``float16``. operation: what is done to an item, with
-        every parameter: ``jpeg -> RGB, bilinear 144x144``. sources: the file that each item comes
-        from (the same file may come several times); None for an item that the data does not have:
-        its row is zero and nothing is read.
+    Attributes:
+        name: what its files' names begin with, ``train-depth``.
+        shape: of one item as stored.
+        dtype: as stored, ``uint8`` or ``float16``.
+        operation: what is done to an item, with every parameter: ``jpeg -> RGB, bilinear 144x144``.
+        sources: the file that each item comes from (the same file may come several times); None for
+            an item that the data does not have: its row is zero and nothing is read.
         read: position -> the item; raises Unreadable for a file that cannot be decoded. Called from
             several threads at once.
         libraries: distributions whose versions can change what ``read`` returns.

@@ -52,10 +52,9 @@ class RotateCropFlip(Geometry):
     (MMANet, DMRNet).
 
     The angle is an integer in [-degrees, degrees]; the canvas has the sides int(W c |cos| + H c
-    |sin|) and int(H c |cos| + W c
-    |sin|) with c = ``canvas``; pixel (W/2, H/2) comes to lie on the canvas' pixel of half its sides; zero outside the image. The
-    crop's offset is uniform below canvas - size, that bound excluded; a canvas that is not larger
-    is cropped centrally.
+    |sin|) and int(H c |cos| + W c |sin|) with c = ``canvas``; pixel (W/2, H/2) comes to lie on the
+    canvas' pixel of half its sides; zero outside the image. The crop's offset is uniform below
+    canvas - size, that bound excluded; a canvas that is not larger is cropped centrally.
     """
 
     outside = "zeros"

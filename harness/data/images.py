@@ -27,9 +27,11 @@ DAMAGE = (
 def read_image(path: Path, mode: Mode, size: tuple[int, int] | None = None) -> Item:
     """A picture as (C, H, W), resized to ``size`` = (H, W) where that differs.
 
-    Args: path: of any file that Pillow decodes. mode: ``RGB`` (3 channels) or ``L`` (1), uint8,
-        converted where necessary; ``I;16``, one channel of 16 bits, uint16; ``index``, the stored
-        numbers of a label map (a palette is not applied), resized by nearest neighbour.
+    Args:
+        path: of any file that Pillow decodes.
+        mode: ``RGB`` (3 channels) or ``L`` (1), uint8, converted where necessary; ``I;16``, one
+            channel of 16 bits, uint16; ``index``, the stored numbers of a label map (a palette is
+            not applied), resized by nearest neighbour.
         size: bilinear with pixel centres aligned and without a low-pass filter, rounded, as the
             published pipelines do it.
 

@@ -35,10 +35,13 @@ Say = Callable[[str], None]
 class Prepared:
     """A table as it lies on disk.
 
-    Attributes: array: (N, *shape), a copy-on-write map of the file: nothing that is written to it
-        reaches the file. unreadable: row -> ``path: reason`` of the items that could not be
-        decoded; their rows are zero. decoded: how many items were decoded to make the file, however
-        often it has been opened since.
+    Attributes:
+        array: (N, *shape), a copy-on-write map of the file: nothing that is written to it reaches
+            the file.
+        unreadable: row -> ``path: reason`` of the items that could not be decoded; their rows are
+            zero.
+        decoded: how many items were decoded to make the file, however often it has been opened
+            since.
     """
 
     array: Tensor
@@ -64,10 +67,13 @@ def prepare(
     does not hold is made again. A process that was killed is continued where its last chunk reached
     the disk; a second process waits for the first.
 
-    Args: tables: what is wanted; several may share sources. folder: of the cache. unreadable:
-        ``exclude`` records files that cannot be decoded and leaves zeros; ``fatal`` refuses them,
-        once all are known. progress: told (table, items done, items) at the beginning and after
-        every chunk. say: told in a sentence why a file is made again; the log by default.
+    Args:
+        tables: what is wanted; several may share sources.
+        folder: of the cache.
+        unreadable: ``exclude`` records files that cannot be decoded and leaves zeros; ``fatal``
+            refuses them, once all are known.
+        progress: told (table, items done, items) at the beginning and after every chunk.
+        say: told in a sentence why a file is made again; the log by default.
 
     Raises:
         UserError: sources that are not there, too little room, or unreadable files under ``fatal``.

@@ -164,7 +164,7 @@ def _collapse(
     )
 
 
-# ---------------------------------------------------------------------- hard combinations (Figure 3)
+# --------------------------------------------------------------------- hard combinations (Figure 3)
 
 
 def mined_are_worst(results: Results, views: pd.DataFrame) -> Claim:
@@ -262,7 +262,7 @@ def diversity_rises(results: Results, views: pd.DataFrame) -> Claim:
     return Claim(question, _together(answers), tuple(evidence))
 
 
-# ---------------------------------------------------------------------- the order of methods (Table 1)
+# ------------------------------------------------------------------- the order of methods (Table 1)
 
 
 def same_order(results: Results, differences: Sequence[Difference]) -> Claim:

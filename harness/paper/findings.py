@@ -1,4 +1,6 @@
-"""What a report says about the paper: its numbers beside ours, its claims, its figures' measures."""
+"""What a report says about the paper: its numbers beside ours, its claims, its figures'
+measures.
+"""
 
 from __future__ import annotations
 

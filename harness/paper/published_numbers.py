@@ -226,7 +226,9 @@ def _columns(cells: Iterable[Published]) -> dict[tuple[int, str, str, str], list
 
 
 def printed_otherwise(cell: Published, cells: Iterable[Published]) -> str | None:
-    """Where the paper prints another value for the same cell, as a sentence; None if it does not."""
+    """Where the paper prints another value for the same cell, as a sentence; None if it does
+    not.
+    """
     other = [c for c in cells if c.key == cell.key and c.value != cell.value]
     return (
         f"printed as {' and '.join(f'{c.value} in Table {c.table}' for c in other)}"
@@ -274,10 +276,13 @@ def beside(
 ) -> list[Beside]:
     """Each published cell of a table with the measured mean over seeds, in the order of the table.
 
-    Args: cells: of one table and dataset (``published``); labels that the study has not are kept,
-        without a measured value. comparison: ours, on the same dataset. intervals: (label,
-        combination or ``average``) -> interval of our mean. others: (metric, label, combination or
-        ``average``) -> ours, for metrics that are not the comparison's.
+    Args:
+        cells: of one table and dataset (``published``); labels that the study has not are kept,
+            without a measured value.
+        comparison: ours, on the same dataset.
+        intervals: (label, combination or ``average``) -> interval of our mean.
+        others: (metric, label, combination or ``average``) -> ours, for metrics that are not the
+            comparison's.
     """
     every = load()
     wrong = {note.printed: note.note for note in wrong_averages(every)}
@@ -316,7 +321,9 @@ def _measured(cell: Published, comparison: Comparison) -> Summary | None:
 
 
 def reservations(plan: Plan) -> list[str]:
-    """What a reader must know before comparing this study with the published table, in sentences."""
+    """What a reader must know before comparing this study with the published table, in
+    sentences.
+    """
     data = plan.spec
     synthetic = (
         [f"{data.name} is a synthetic sample here: no published value says anything about it"]

@@ -76,8 +76,9 @@ def histograms(results: Results) -> dict[str, Array]:
 
 
 def mean_variances(table: pd.DataFrame) -> dict[tuple[str, str, str], Summary]:
-    """(``sigma2``, label, combination or ``average``) -> over seeds, from ``representation_table``; one
-    published table has them.
+    """Mean sigma^2 over seeds, by (``sigma2``, label, combination or ``average``).
+
+    From ``representation_table``; one published table has such values.
     """
     chosen = table[table["view"] == SIGMA2]
     cells = {

@@ -38,9 +38,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class RepresentationStatistics:
     """Of one trained model.
 
-    Attributes: variance: combination -> mean sigma^2 over samples and D; empty for a method without
-        a distribution. distance: ``a|b`` -> mean of the inter-channel distance (Eq. 15) of modality
-        a's channels to b's. histogram: ``a|b`` -> counts (BINS,) of its entries over [0, 2].
+    Attributes:
+        variance: combination -> mean sigma^2 over samples and D; empty for a method without a
+            distribution.
+        distance: ``a|b`` -> mean of the inter-channel distance (Eq. 15) of modality a's channels to
+            b's.
+        histogram: ``a|b`` -> counts (BINS,) of its entries over [0, 2].
     """
 
     variance: Mapping[str, float]
@@ -127,7 +130,9 @@ def _add_distances(
 
 
 def _last_map(features: Any) -> Tensor | None:
-    """The deepest map (B, c, h, w) that an encoder returned; None when it returned something else."""
+    """The deepest map (B, c, h, w) that an encoder returned; None when it returned something
+    else.
+    """
     last = features[-1] if isinstance(features, tuple | list) else features
     return last if isinstance(last, Tensor) and last.dim() == 4 else None
 

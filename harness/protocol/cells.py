@@ -49,13 +49,18 @@ def score_cells(
     strict: bool = True,
 ) -> dict[str, Cell]:
     """The metric of each combination over the samples that have all its modalities; combination
-    name -> cell.
+    name
+    -> cell.
 
-    Args: metric: what is computed. scores: the evidence. split: its targets and what each sample
-        has; inputs are not read. combinations: in the order of the evidence. val: evidence and
-        split of val, which decide the constant of a metric that has one (``Metric.fit``). strict:
-        raise TrialFailure where the samples do not define the metric; the cell's value is NaN
-        otherwise.
+    Args:
+        metric: what is computed.
+        scores: the evidence.
+        split: its targets and what each sample has; inputs are not read.
+        combinations: in the order of the evidence.
+        val: evidence and split of val, which decide the constant of a metric that has one
+            (``Metric.fit``).
+        strict: raise TrialFailure where the samples do not define the metric; the cell's value is
+            NaN otherwise.
     """
     cells = {}
     for position, combination in enumerate(combinations):

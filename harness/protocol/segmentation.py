@@ -25,10 +25,12 @@ def counted(logits: Tensor, target: Tensor, calibration: bool = False) -> dict[s
     predicted; void pixels are in no count. Every result is the same on each repetition, on any
     device.
 
-    Returns: ``scores``: (B, K, K) int32 confusion counts, rows = target, columns = prediction.
-        ``finite``: (B,) bool, whether all logits of the image are finite. ``labelled``: (B,) int64,
-        the pixels that are not void. ``calibration``, if asked for: (B, BINS, 3) float32, of each
-        bin the pixels, the sum of their confidence, the correct ones.
+    Returns:
+        ``scores``: (B, K, K) int32 confusion counts, rows = target, columns = prediction.
+        ``finite``: (B,) bool, whether all logits of the image are finite.
+        ``labelled``: (B,) int64, the pixels that are not void.
+        ``calibration``, if asked for: (B, BINS, 3) float32, of each bin the pixels, the sum of
+            their confidence, the correct ones.
     """
     images = max(1, AT_ONCE // (logits.shape[1] * target[0].numel()))
     parts = [

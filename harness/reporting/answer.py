@@ -100,8 +100,8 @@ def signed(value: float, metric: Metric) -> str:
     """A difference with its sign; zero has none.
 
     >>> from harness.protocol.metrics import METRICS
-    >>> signed(-0.456, METRICS["accuracy"]), signed(0.456, METRICS["accuracy"]), signed(0.001, METRICS["accuracy"])
-    ('−0.46', '+0.46', '0.00')
+    >>> [signed(value, METRICS["accuracy"]) for value in (-0.456, 0.456, 0.001)]
+    ['−0.46', '+0.46', '0.00']
     """
     text = size(value, metric)
     if math.isnan(value) or float(text) == 0:

@@ -48,7 +48,9 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Facts:
-    """What belongs to one row of the study: a heading, facts, and sentences below the last of them."""
+    """What belongs to one row of the study: a heading, facts, and sentences below the last of
+    them.
+    """
 
     title: str
     lines: tuple[str, ...]

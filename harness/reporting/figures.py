@@ -77,7 +77,9 @@ def curves(name: str, lines: Lines, x: str, y: str, whole: bool = False) -> Draw
 def scatter(
     name: str, points: Mapping[str, tuple[float, float]], front: Sequence[str], x: str, y: str
 ) -> Drawing:
-    """Points with their labels, cost on a logarithmic scale, and the line through a Pareto front."""
+    """Points with their labels, cost on a logarithmic scale, and the line through a Pareto
+    front.
+    """
     figure, axes = _axes(HEIGHT)
     axes.set_xscale("log")
     axes.plot(

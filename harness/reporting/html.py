@@ -95,10 +95,8 @@ def _block(block: Block) -> str:
             return _table(block)
         case Figure():
             # The drawing is this project's own; its texts are escaped by the library that drew it.
-            return (
-                "<figure><div"
-                f' class="scroll">{block.svg}</div><figcaption>{text(block.text)}</figcaption></figure>'
-            )
+            caption = f"<figcaption>{text(block.text)}</figcaption>"
+            return f'<figure><div class="scroll">{block.svg}</div>{caption}</figure>'
         case Code():
             return f"<pre>{escape(portable(block.text))}</pre>"
 

@@ -50,7 +50,9 @@ def make_report(
 
 
 def _with_results(groups: Sequence[Group], store: Store) -> tuple[list[Group], list[str]]:
-    """The groups of the studies that have a finished trial, and the names of those that have none."""
+    """The groups of the studies that have a finished trial, and the names of those that have
+    none.
+    """
     kept, empty = [], []
     for group in groups:
         finished = [plan for plan in group.plans if read(plan, store).finished]

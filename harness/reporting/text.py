@@ -1,4 +1,6 @@
-"""What console and report.md say in the same words: cells, marks, and the sentences below a table."""
+"""What console and report.md say in the same words: cells, marks, and the sentences below a
+table.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Shown:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table ready to be printed: a header, row labels, and one ``Shown`` per column of each row."""
+    """A table ready to be printed: a header, row labels, and one ``Shown`` per column of each
+    row.
+    """
 
     header: tuple[str, ...]
     labels: tuple[str, ...]
@@ -178,10 +182,13 @@ def pipe_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str
     ]
     widths = [max(cell_len(line[at]) for line in lines) for at in range(len(header))]
     lines.insert(1, ["-" * width for width in widths])
-    return [
-        f"| {' | '.join(text + ' ' * (w - cell_len(text)) for text, w in zip(line, widths, strict=True))} |"
-        for line in lines
-    ]
+    filled = [map(_filled, line, widths) for line in lines]
+    return [f"| {' | '.join(line)} |" for line in filled]
+
+
+def _filled(text: str, width: int) -> str:
+    """A text with blanks behind it, as wide as a column."""
+    return text + " " * (width - cell_len(text))
 
 
 def hole_lines(missing: Sequence[Hole], logs: str) -> list[str]:

@@ -220,7 +220,9 @@ def _sync(folder: Path) -> None:
 
 
 def _write_study(folder: Path, path: Path, sha256: str, name: str, body: Json, alone: bool) -> Path:
-    """The study's file, named after the archive; another archive's of that name is left as it is."""
+    """The study's file, named after the archive; another archive's of that name is left as it
+    is.
+    """
     text = as_yaml(body)
     stem = (path.stem if alone else f"{path.stem}-{name}").replace(",", "_")
     target = folder / f"{stem}.yaml"

@@ -85,7 +85,9 @@ def study(path: Path, file: Path) -> Json:
 def checked(
     path: Path, trial: TrialDirectory, manifest: Json, sha256: str, descriptions: dict[str, Json]
 ) -> TrialDirectory:
-    """A trial of the archive, with its origin written down; UserError when it contradicts itself."""
+    """A trial of the archive, with its origin written down; UserError when it contradicts
+    itself.
+    """
     name = trial.path.name
     try:
         record = next(

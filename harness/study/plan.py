@@ -71,7 +71,9 @@ class Plan:
 
     @property
     def arguments(self) -> str:
-        """``study=NAME``, as commands are given it; of a merged plan, that of each of its studies."""
+        """``study=NAME``, as commands are given it; of a merged plan, that of each of its
+        studies.
+        """
         first, *others = (member.study.name for member in self.members)
         return f"study={first}" + (f" (and study={', '.join(others)})" if others else "")
 
@@ -112,7 +114,9 @@ class Plan:
         return list(needed.values())
 
     def tuning(self, row: Row, seed: int) -> list[PlannedTrial]:
-        """A trial of which a search asks for val only, behind those that it needs. Needs the data."""
+        """A trial of which a search asks for val only, behind those that it needs. Needs the
+        data.
+        """
         found = [
             *self._needed(row, seed).values(),
             PlannedTrial(row, seed, self._job(row, seed, self.study.train.combination)),
@@ -137,7 +141,9 @@ class Plan:
         return list(chosen.values())
 
     def _trained_on(self, row: Row) -> list[str | None]:
-        """The combinations that a row trains a model for; [None] when one model is trained for all."""
+        """The combinations that a row trains a model for; [None] when one model is trained for
+        all.
+        """
         return (
             [c.name for c in self.combinations]
             if row.method_class.per_combination

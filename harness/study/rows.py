@@ -61,7 +61,9 @@ def rows_of(study: Study, network: Backbone) -> list[Row]:
 
 
 def joined(rows: Sequence[Row], winners: Sequence[Row]) -> list[Row]:
-    """The rows, a search's winners behind those of their kind; UserError when two have one label."""
+    """The rows, a search's winners behind those of their kind; UserError when two have one
+    label.
+    """
     found = list(rows)
     for winner in winners:
         of_its_kind = [at for at, row in enumerate(found) if row.kind == winner.kind]

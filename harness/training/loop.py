@@ -25,7 +25,9 @@ from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig
 
 
 class Checkpoints(Protocol):
-    """Where the loop keeps its state; ``load`` returns None when there is nothing to resume from."""
+    """Where the loop keeps its state; ``load`` returns None when there is nothing to resume
+    from.
+    """
 
     def save(self, state: dict[str, Any]) -> None: ...
 

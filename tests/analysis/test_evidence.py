@@ -26,7 +26,9 @@ FACES = {"train": 64, "val": 48, "test": 60}
 
 
 class Faces(Dataset):
-    """Two modalities of live samples and attacks, with so much noise that nothing separates them."""
+    """Two modalities of live samples and attacks, with so much noise that nothing separates
+    them.
+    """
 
     @property
     def spec(self) -> DataSpec:

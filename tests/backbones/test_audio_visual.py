@@ -249,7 +249,7 @@ def test_film_and_gated_have_no_readouts(fusion: str) -> None:
         network.readouts(network.head([64]), torch.zeros(2, 32, 1, 1))
 
 
-# ---------------------------------------------------------------------- other modalities, frames, the shared encoder
+# ----------------------------------------------------- other modalities, frames, the shared encoder
 
 
 @torch.no_grad()

@@ -61,7 +61,9 @@ def test_labels_keep_their_type_and_only_get_labels_that_exist(geometry: Geometr
 
 @pytest.mark.parametrize(("stored", "size"), [(144, 115), (90, 45), (76, 37), (51, 26)])
 def test_a_shift_by_half_a_pixel_moves_all_labels_to_the_same_side(stored: int, size: int) -> None:
-    """The central crop of a difference that is odd: every point lies half-way between two labels."""
+    """The central crop of a difference that is odd: every point lies half-way between two
+    labels.
+    """
     columns = torch.arange(stored).expand(1, 1, stored, stored)
     theta = torch.tensor([[[size / stored, 0, 0], [0, size / stored, 0]]])
     row = warp(columns, theta, (size, size), "nearest")[0, 0, 0]

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from harness.data.augmentation import ResizedCropFlip, RotateCropFlip, ScaleCropFlip
 from tests.support.pictures import pixels, smooth, stream
 
-# ---------------------------------------------------------------------- RotateCropFlip against its published steps
+# ------------------------------------------------------- RotateCropFlip against its published steps
 
 
 def angle_offset_flip(

@@ -50,7 +50,8 @@ _prepared_build.CHUNK_BYTES = 4 << 20
 folder.mkdir()
 (folder / "source").write_text("x")
 items = np.random.default_rng(0).integers(0, 256, (7, 1 << 16), dtype=np.uint8)
-table = Table("train", (1 << 16,), "uint8", "x", (folder / "source",) * rows, lambda row: items[row % 7].copy())
+sources = (folder / "source",) * rows
+table = Table("train", (1 << 16,), "uint8", "x", sources, lambda row: items[row % 7].copy())
 prepare([table], folder / "cache", "fatal")
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """

@@ -369,7 +369,7 @@ def test_a_study_from_pictures_to_a_table_and_on(
     )
 
 
-# ---------------------------------------------------------------------- lists that are not ours to ship
+# ------------------------------------------------------------------ lists that are not ours to ship
 
 ACCEPTANCE = os.environ.get("HARNESS_ACCEPTANCE")
 

@@ -120,7 +120,7 @@ def test_clips_with_broken_media_are_left_out_of_all_and_named(tmp_path: Path) -
     assert all(name in remarks(dataset) for name in KNOWN_BAD)
 
 
-# ---------------------------------------------------------------------- files that are missing or damaged
+# ---------------------------------------------------------------- files that are missing or damaged
 
 
 @pytest.fixture

@@ -245,7 +245,9 @@ def test_no_video_is_in_two_splits(tmp_path: Path) -> None:
 
 
 def write_lists(root: Path, train: Sequence[str], test: Sequence[str]) -> None:
-    """In the form of the published ones: label by class, CRLF, start seconds padded in train alone."""
+    """In the form of the published ones: label by class, CRLF, start seconds padded in train
+    alone.
+    """
     rows = [f"{name},10,{n % 2}" for n, name in enumerate(train)]
     (root / "my_train.txt").write_bytes("".join(f"{row}\r\n" for row in rows).encode())
     rows = [f"{youtube_id(name)}_{start_second(name)},10,{n % 2}" for n, name in enumerate(test)]

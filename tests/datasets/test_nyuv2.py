@@ -255,7 +255,7 @@ def test_limit_takes_evenly_spaced_images(tmp_path: Path, content: Content) -> N
     assert limited.ids["test"] == (TEST[0], TEST[3])
 
 
-# ---------------------------------------------------------------------- class weights, identity, damage
+# ------------------------------------------------------------------ class weights, identity, damage
 
 
 def test_class_weights_of_handmade_labels(tmp_path: Path, content: Content) -> None:

@@ -150,7 +150,7 @@ def test_dmrnet_mines_its_hard_set_in_the_released_variant_too() -> None:
     assert given.remarks(100) == ["hard combinations (given): audio"]
 
 
-# ---------------------------------------------------------------------- the training loop calls the hook
+# ----------------------------------------------------------------- the training loop calls the hook
 
 
 def test_the_training_loop_modulates_gradients() -> None:

@@ -15,7 +15,9 @@ from tests.support.dmrnet_model import COMBINATIONS, SPEC, begin, end, generator
 
 
 def feed(model: DMRNet, variances: dict[int, float], epochs: range = range(6)) -> None:
-    """Training epochs in which every sample of combination j has sigma^2 = variances[j] everywhere."""
+    """Training epochs in which every sample of combination j has sigma^2 = variances[j]
+    everywhere.
+    """
     rows = torch.tensor([[bool(j >> v & 1) for v in range(3)] for j in variances]).repeat(2, 1)
     constants = torch.tensor([*variances.values()] * 2)
     logvar = constants.log().reshape(-1, 1, 1, 1).expand(-1, 16, 2, 2)

@@ -135,7 +135,7 @@ def test_a_whole_trial_with_the_published_recipe(
         Plan(load_study([*arguments, f"backbone.form={other}"]))
 
 
-# ---------------------------------------------------------------------- DMRNet at the context module's output
+# ------------------------------------------------------------ DMRNet at the context module's output
 
 
 def dmrnet(variant: str = "paper") -> tuple[Case, DMRNet]:

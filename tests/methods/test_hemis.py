@@ -149,7 +149,9 @@ def test_logits_equal_a_naive_loop_over_samples(variant: str, count: int) -> Non
 
 
 def naive_logits(model: HeMIS, variant: str, inputs: dict[str, Tensor], mask: list[bool]) -> Tensor:
-    """One sample: only the encoders of its modalities are called, and moments are sums over a list."""
+    """One sample: only the encoders of its modalities are called, and moments are sums over a
+    list.
+    """
     chosen = [
         e(inputs[n])[0] for e, n, has in zip(model.encoders, inputs, mask, strict=True) if has
     ]

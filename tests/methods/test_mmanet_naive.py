@@ -72,7 +72,9 @@ def naive_weak(scores: Tensor, names: tuple[str, ...]) -> set[tuple[str, ...]]:
 def naive_losses(
     made: Case, model: MMANet, present: Tensor, weak: set[tuple[str, ...]]
 ) -> dict[str, float]:
-    """Task, MAD and MAR of one batch, sample by sample (the student with its running statistics)."""
+    """Task, MAD and MAR of one batch, sample by sample (the student with its running
+    statistics).
+    """
     names, teacher, inputs = made.spec.names, model._teacher[0], made.split.inputs
     student_maps, teacher_maps, teacher_logits, task, auxiliary, chosen = [], [], [], [], [], []
     for b, label in enumerate(made.split.target.tolist()):

@@ -142,7 +142,7 @@ def test_the_student_resumes_with_its_teacher_exactly(tmp_path: Path) -> None:
     assert files[0] == files[1]
 
 
-# ---------------------------------------------------------------------- one teacher for all students of a seed
+# ----------------------------------------------------------- one teacher for all students of a seed
 
 
 def test_the_teacher_is_the_dedicated_model_of_all_modalities_of_the_same_seed(

@@ -153,7 +153,9 @@ def test_ogm_ge_adds_noise_as_large_as_the_gradient_to_both_encoders() -> None:
 
 
 def test_naive_second_implementation_of_whole_steps() -> None:
-    """Ten steps of SGD, the second model's gradients modulated by loops with the same noise stream."""
+    """Ten steps of SGD, the second model's gradients modulated by loops with the same noise
+    stream.
+    """
     case = av_case(OGMMD, shapes=SMALL)
     ours, naive = case.fresh(), case.fresh()
     for epoch in range(10):

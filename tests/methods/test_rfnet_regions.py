@@ -1,4 +1,6 @@
-"""RFNet's region maps and region fusion: closed forms, grouping of classes, and parameter counts."""
+"""RFNet's region maps and region fusion: closed forms, grouping of classes, and parameter
+counts.
+"""
 
 from __future__ import annotations
 

@@ -80,7 +80,9 @@ def scalars(*values: float) -> list[Tensor]:
 def expected_parameters(
     count: int, c: int, classes: int, encoder: int, shared: int, trunk: int, z: int, released: bool
 ) -> int:
-    """V specific encoders, the shared one, projections 2c -> c, trunk, head, modality classifier."""
+    """V specific encoders, the shared one, projections 2c -> c, trunk, head, modality
+    classifier.
+    """
     projections = count * (2 * c * c + c) if released else 2 * c * c
     return (
         count * encoder

@@ -29,7 +29,9 @@ CPU = torch.device("cpu")
 
 
 def naive_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Eq. 14-15 of one sample, entry by entry: rows of the Gram matrix, each divided by its length."""
+    """Eq. 14-15 of one sample, entry by entry: rows of the Gram matrix, each divided by its
+    length.
+    """
     gram = np.array(
         [
             [sum(a * b) for b in second.reshape(len(second), -1)]

@@ -126,7 +126,7 @@ def test_a_split_without_one_of_the_classes_defines_nothing(name: str, label: in
         metric(name).compute(torch.randn(5, 2), torch.full((5,), label))
 
 
-# ---------------------------------------------------------------------- true positives at few false ones
+# ----------------------------------------------------------------- true positives at few false ones
 
 
 @pytest.mark.parametrize("one_in", [100, 1000, 10000])
@@ -273,7 +273,7 @@ def test_the_metrics_of_the_task() -> None:
     assert {m.unit for m in METRICS.values()} == {"%"}
 
 
-# ---------------------------------------------------------------------- score files that others published
+# ---------------------------------------------------------------- score files that others published
 
 FOLDER = os.environ.get("HARNESS_ACCEPTANCE")
 """A copy of the folder ``data`` of the published repository

@@ -573,7 +573,7 @@ def test_a_dead_tracking_server_is_a_warning_at_the_end_of_a_run(
     assert capsys.readouterr().err.startswith("warning: ")
 
 
-# ---------------------------------------------------------------------- a study that was really trained
+# ------------------------------------------------------------------ a study that was really trained
 
 
 def test_a_trained_study_is_reported_as_its_scores_say(

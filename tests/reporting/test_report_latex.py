@@ -103,8 +103,9 @@ def test_the_report_of_a_study(tmp_path: Path) -> None:
 )
 def test_a_real_tex_reads_it(tmp_path: Path) -> None:
     (tmp_path / "report.tex").write_text(report(tmp_path))
-    main = r"\documentclass{article}\usepackage{booktabs}\usepackage{graphicx}\begin{document}\input{report.tex}\end{document}"
-    (tmp_path / "main.tex").write_text(main)
+    packages = r"\usepackage{booktabs}\usepackage{graphicx}"
+    body = r"\begin{document}\input{report.tex}\end{document}"
+    (tmp_path / "main.tex").write_text(rf"\documentclass{{article}}{packages}{body}")
     assert ENGINE is not None
     options = (
         [] if Path(ENGINE).name == "tectonic" else ["-interaction=nonstopmode", "-halt-on-error"]

@@ -1,4 +1,6 @@
-"""Trials from one store to another: what arrives, what is refused, and that nothing arrives half."""
+"""Trials from one store to another: what arrives, what is refused, and that nothing arrives
+half.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Archives without weights, of unfinished work, and imports that are killed: nothing arrives half."""
+"""Archives without weights, of unfinished work, and imports that are killed: nothing arrives
+half.
+"""
 
 from __future__ import annotations
 
@@ -185,7 +187,8 @@ def killing(owner, name, at):
     setattr(owner, name, call)
 
 for point in sys.argv[3:]:
-    owner, name, at = os if point[0] == "f" else Path, point.rstrip("0123456789"), int(point.lstrip("fsyncrenam"))
+    owner = os if point[0] == "f" else Path
+    name, at = point.rstrip("0123456789"), int(point.lstrip("fsyncrenam"))
     folder = output / point
     child = os.fork()
     if not child:

@@ -29,7 +29,8 @@ def acer(scores: Tensor, target: Tensor) -> float:
     ACER = (APCER + BPCER) / 2, argmax of two logits being the threshold 0.5 on the softmax. One
     class predicted for everything gives 50. Undefined when one of the two classes has no sample.
 
-    >>> acer(torch.tensor([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 0.0]]), torch.tensor([0, 1, 1, 0]))
+    >>> acer(torch.tensor([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 0.0]]),
+    ... torch.tensor([0, 1, 1, 0]))
     25.0
     """
     return sum(_error_rates(_margin(scores) > 0, target)) / 2
@@ -44,7 +45,9 @@ def apcer(scores: Tensor, target: Tensor) -> float:
 
 
 def bpcer(scores: Tensor, target: Tensor) -> float:
-    """Live samples rejected over all live ones, at argmax, in percent (some papers call it NPCER)."""
+    """Live samples rejected over all live ones, at argmax, in percent (some papers call it
+    NPCER).
+    """
     return _error_rates(_margin(scores) > 0, target)[1]
 
 
@@ -79,7 +82,8 @@ def acer_val_threshold(scores: Tensor, target: Tensor) -> float:
     """ACER at the threshold that minimises it on these same samples, in percent; for test the
     threshold comes from val (``fit``).
 
-    >>> acer_val_threshold(torch.tensor([[0.0, 3.0], [0.0, 5.0], [1.0, 0.0]]), torch.tensor([0, 1, 0]))
+    >>> acer_val_threshold(torch.tensor([[0.0, 3.0], [0.0, 5.0], [1.0, 0.0]]),
+    ... torch.tensor([0, 1, 0]))
     0.0
     """
     return acer_at(min_acer_threshold(scores, target))(scores, target)
@@ -99,7 +103,8 @@ def tpr_at_fpr(scores: Tensor, target: Tensor, one_in: int) -> float:
     The step-wise definition, without interpolation; equal margins are accepted together. Undefined
     when one of the two classes has no sample.
 
-    >>> tpr_at_fpr(torch.tensor([[0.0, 3.0], [0.0, 5.0], [1.0, 0.0]]), torch.tensor([0, 1, 1]), one_in=100)
+    >>> tpr_at_fpr(torch.tensor([[0.0, 3.0], [0.0, 5.0], [1.0, 0.0]]),
+    ... torch.tensor([0, 1, 1]), one_in=100)
     50.0
     """
     margin = _margin(scores)

@@ -13,7 +13,8 @@ def accuracy(scores: Tensor, target: Tensor) -> float:
     """Share of samples whose largest score is the target's, in percent (micro average; ties go to
     the lower class).
 
-    >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 0.0]]), torch.tensor([0, 1, 1, 0]))
+    >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 0.0]]),
+    ... torch.tensor([0, 1, 1, 0]))
     75.0
     """
     from torchmetrics.functional.classification import multiclass_stat_scores
@@ -28,7 +29,8 @@ def accuracy(scores: Tensor, target: Tensor) -> float:
 def accuracy_macro(scores: Tensor, target: Tensor) -> float:
     """Accuracy within each class that has samples, averaged over these classes, in percent.
 
-    >>> accuracy_macro(torch.tensor([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 0.0]]), torch.tensor([0, 0, 1, 0]))
+    >>> accuracy_macro(torch.tensor([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 0.0]]),
+    ... torch.tensor([0, 0, 1, 0]))
     33.33333333333333
     """
     from torchmetrics.functional.classification import multiclass_stat_scores

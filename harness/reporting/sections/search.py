@@ -242,7 +242,9 @@ def _budgets(found: Sequence[SearchResult]) -> Table:
 
 
 def _on_test(findings: Findings, found: Sequence[SearchResult]) -> Table | None:
-    """Each searched row against the row it was searched for, on seeds that the search has not seen."""
+    """Each searched row against the row it was searched for, on seeds that the search has not
+    seen.
+    """
     metric, rows = findings.comparison.metric, []
     for one in found:
         own, winner = one.subject.row.label, one.row
