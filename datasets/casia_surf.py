@@ -24,7 +24,7 @@ from datasets._casia.protocols import (
 from datasets._synthetic import is_synthetic
 from harness.data.augmentation import RotateCropFlip
 from harness.data.images import read_image
-from harness.data.prepared import Item, Prepared, Table, digest, opened, prepare
+from harness.data.prepared import Item, Prepared, PreparedTable, digest, opened, prepare
 from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError, shown
 from harness.protocol.hyperparameters import Range
@@ -150,7 +150,7 @@ class CasiaSurf(Dataset):
         return self.cache
 
     @cached_property
-    def _tables(self) -> dict[str, list[Table]]:
+    def _tables(self) -> dict[str, list[PreparedTable]]:
         """Split -> what is stored of rgb, depth and ir."""
         side = int(self.values["size"])
         sides = {name: round(side * STORED) if name == "train" else side for name in SPLITS}
@@ -159,9 +159,9 @@ class CasiaSurf(Dataset):
             for name in SPLITS
         }
 
-    def _table(self, split: str, number: int, side: int) -> Table:
+    def _table(self, split: str, number: int, side: int) -> PreparedTable:
         sources = tuple(self.folder / sample.files[number] for sample in self._samples[split])
-        return Table(
+        return PreparedTable(
             name=f"casia_surf-{split}-{NAMES[number]}",
             shape=(3, side, side),
             dtype="uint8",

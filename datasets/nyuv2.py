@@ -13,14 +13,14 @@ from typing import ClassVar, Literal, cast
 import torch
 
 from datasets._nyuv2.copy import FORMS, find_copy
-from datasets._nyuv2.labels import CLASSES, millimetres, told_unit
+from datasets._nyuv2.labels import CLASSES, inferred_unit, millimetres
 from datasets._nyuv2.layouts import KINDS, Array, Copy, Kind
 from datasets._nyuv2.split import Selection, check_official, selection
 from datasets._synthetic import is_synthetic
 from datasets._tables import digest, spread
 from harness.data.augmentation import HsvJitter, ScaleCropFlip
 from harness.data.class_weights import median_frequency
-from harness.data.prepared import Prepared, Table, Unreadable, opened, prepare
+from harness.data.prepared import Prepared, PreparedTable, Unreadable, opened, prepare
 from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError, shown
 from harness.protocol.hyperparameters import Range
@@ -208,7 +208,7 @@ class NYUv2(Dataset):
         label = f"{self._classes} classes, void {VOID}, nearest {height}x{width}"
         return {"rgb": f"RGB, bilinear {height}x{width}", "depth": depth, "label": label}
 
-    def _table(self, split: str, kind: Kind) -> Table:
+    def _table(self, split: str, kind: Kind) -> PreparedTable:
         copy, images, size = self._copy, self.ids[split], self._size
         read: dict[str, Callable[[int], Array]] = {
             "rgb": lambda row: copy.rgb(images[row], size),
@@ -223,7 +223,7 @@ class NYUv2(Dataset):
             f" {digest([], ids=images)}"
         )
         sources = tuple(copy.source(kind, image) for image in images)
-        return Table(
+        return PreparedTable(
             f"nyuv2-{split}-{kind}",
             shapes[kind],
             types[kind],
@@ -233,7 +233,7 @@ class NYUv2(Dataset):
             copy.libraries,
         )
 
-    def _tables(self, split: str) -> dict[str, Table]:
+    def _tables(self, split: str) -> dict[str, PreparedTable]:
         return {kind: self._table(split, kind) for kind in KINDS}
 
     def _depth(self, image: int) -> Array:
@@ -256,7 +256,7 @@ class NYUv2(Dataset):
         for image in spread(self.ids["train"], LOOKED_AT):
             with suppress(Unreadable):
                 maps.append(self._copy.depth(image, self._size))
-        return told_unit(str(self.values["depth_unit"]), maps)
+        return inferred_unit(str(self.values["depth_unit"]), maps)
 
     def prepare(self, progress: Progress) -> list[str]:
         policy = cast(Literal["exclude", "fatal"], self.values["unreadable"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.data.prepared import Table, digest, opened
+from harness.data.prepared import PreparedTable, digest, opened
 from harness.errors import UserError
 from harness.store import read_json, write_json
 
@@ -45,14 +45,14 @@ def statistics(array: Tensor, rows: Sequence[int]) -> Statistics:
     )
 
 
-def save(folder: Path, table: Table, rows: Sequence[int]) -> Statistics:
+def save(folder: Path, table: PreparedTable, rows: Sequence[int]) -> Statistics:
     """Keep the statistics of some rows of a prepared training table beside its file."""
     mean, std = statistics(opened(table, folder).array, rows)
     write_json(_path(folder, table, rows), {"mean": mean, "std": std})
     return mean, std
 
 
-def saved(folder: Path, table: Table, rows: Sequence[int]) -> Statistics:
+def saved(folder: Path, table: PreparedTable, rows: Sequence[int]) -> Statistics:
     """The kept statistics; UserError when there are none."""
     content = read_json(_path(folder, table, rows))
     if content is None:
@@ -64,5 +64,5 @@ def saved(folder: Path, table: Table, rows: Sequence[int]) -> Statistics:
     return tuple(content["mean"]), tuple(content["std"])
 
 
-def _path(folder: Path, table: Table, rows: Sequence[int]) -> Path:
+def _path(folder: Path, table: PreparedTable, rows: Sequence[int]) -> Path:
     return folder / f"{table.name}-{digest([table.recipe, list(rows)])[:12]}.statistics"

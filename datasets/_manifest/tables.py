@@ -14,7 +14,7 @@ from torch import Tensor
 from datasets._manifest.columns import Column
 from datasets._manifest.csv_file import Row
 from datasets._manifest.labels import class_map
-from harness.data.prepared import Item, Table, opened
+from harness.data.prepared import Item, PreparedTable, opened
 from harness.errors import UserError
 
 LABEL = "label"
@@ -41,7 +41,7 @@ class Arrays:
     """
 
     rows: Sequence[Row]
-    tables: Mapping[str, Table]
+    tables: Mapping[str, PreparedTable]
     folder: Path
 
     @classmethod
@@ -126,6 +126,6 @@ def _table(
     operation: str,
     sources: tuple[Path | None, ...],
     read: Callable[[Path], Item],
-) -> Table:
+) -> PreparedTable:
     file_name = f"{split}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}"
-    return Table(file_name, shape, dtype, operation, sources, _At(sources, read), LIBRARIES)
+    return PreparedTable(file_name, shape, dtype, operation, sources, _At(sources, read), LIBRARIES)

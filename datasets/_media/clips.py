@@ -19,7 +19,7 @@ from datasets._media.frames import evenly, read_frame, read_video
 from datasets._synthetic import is_synthetic
 from datasets._tables import digest
 from harness.data.augmentation import ResizedCropFlip
-from harness.data.prepared import Prepared, Table, opened, prepare
+from harness.data.prepared import Prepared, PreparedTable, opened, prepare
 from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError, shown
 from harness.protocol.hyperparameters import Range
@@ -253,7 +253,7 @@ class ClipDataset(Dataset):
         return height, round(height * 4 / 3)
 
     @cached_property
-    def _tables(self) -> tuple[Table, Table]:
+    def _tables(self) -> tuple[PreparedTable, PreparedTable]:
         sounds = tuple(clip.sound for clip in self._clips)
         what, (height, width) = self._front_end, self._stored
         video = self._clips[0].video is not None
@@ -263,7 +263,7 @@ class ClipDataset(Dataset):
             else f"picture, at most {self._at_most} per clip"
         )
         return (
-            Table(
+            PreparedTable(
                 f"{self.name}-audio",
                 what.shape,
                 "float16",
@@ -272,7 +272,7 @@ class ClipDataset(Dataset):
                 self._read_sound,
                 ("numpy", "scipy"),
             ),
-            Table(
+            PreparedTable(
                 f"{self.name}-visual",
                 (3, height, width),
                 "uint8",

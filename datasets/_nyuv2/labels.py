@@ -84,7 +84,7 @@ FARTHEST = 32_767
 """Depth is kept in 16 bits with a sign: torch has few operations for unsigned ones."""
 
 
-def told_unit(given: str, maps: Sequence[Array]) -> tuple[str, str]:
+def inferred_unit(given: str, maps: Sequence[Array]) -> tuple[str, str]:
     """The unit of depth maps and a sentence that says how it is known: ``given``, or with ``auto``
     by the median without holes.
     """

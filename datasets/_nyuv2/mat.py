@@ -21,7 +21,7 @@ from harness.data.prepared import Unreadable
 from harness.errors import UserError
 
 MAT = "nyu_depth_v2_labeled.mat"
-SPLITS = "splits.mat"
+SPLITS_FILE = "splits.mat"
 MAPPINGS = {40: ("classMapping40.mat",), 13: ("classMapping40.mat", "class13Mapping.mat")}
 WHERE = "the ESANet repository has it in src/datasets/nyuv2, ankurhanda/nyuv2-meta-data too"
 KEYS = {"rgb": "images", "label": "labels"}
@@ -43,13 +43,13 @@ class MatCopy(Copy):
         self.libraries = ("numpy", "h5py")
         self.keys = {**KEYS, "depth": "rawDepths" if self.raw else "depths"}
         self._check_axes()
-        self.ids = matlab_splits(self.root / SPLITS)
-        check_ids(self.ids, f"{SPLITS} counts from 1")
+        self.ids = matlab_splits(self.root / SPLITS_FILE)
+        check_ids(self.ids, f"{SPLITS_FILE} counts from 1")
         missing = [i for part in self.ids.values() for i in part if i > len(self._data["images"])]
         if missing:
             raise UserError(
-                f"{MAT} has {len(self._data['images'])} images and {SPLITS} names {len(missing)}"
-                " beyond them"
+                f"{MAT} has {len(self._data['images'])} images and {SPLITS_FILE} names"
+                f" {len(missing)} beyond them"
             )
         self.scenes = self._scenes()
         self._mapping = raw_mapping(self.root, self.classes)

@@ -25,7 +25,7 @@ from scipy import optimize, special, stats
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-LEVEL = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 """1 - coverage of every interval, and the nominal rate of false differences."""
 
 POWER = 0.8
@@ -75,7 +75,7 @@ class Estimate:
 
     def interval(self) -> tuple[float, float]:
         """The 95 % interval."""
-        half = self._critical(LEVEL) * math.sqrt(self.variance)
+        half = self._critical(SIGNIFICANCE_LEVEL) * math.sqrt(self.variance)
         return self.corrected - half, self.corrected + half
 
     def p_value(self) -> float:
@@ -176,14 +176,14 @@ def power(difference: float, share: float, seeds: int, samples: int) -> float:
     ``share`` is the true V1 / (V1 + V2); V2 is taken as known, which its N - 1 degrees of freedom
     come near to.
     """
-    of_samples = -special.stdtrit(max(samples - 1, 1), LEVEL / 2)
+    of_samples = -special.stdtrit(max(samples - 1, 1), SIGNIFICANCE_LEVEL / 2)
     if seeds < 2 or share == 0:
         half = np.array([of_samples])
     else:
         first, second = share * _chi2_over_df(seeds - 1), 1 - share
-        critical = (-first * special.stdtrit(seeds - 1, LEVEL / 2) + second * of_samples) / (
-            first + second
-        )
+        critical = (
+            -first * special.stdtrit(seeds - 1, SIGNIFICANCE_LEVEL / 2) + second * of_samples
+        ) / (first + second)
         half = critical * np.sqrt(first + second)
     return float((special.ndtr(difference - half) + special.ndtr(-difference - half)).mean())
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from harness.analysis._intervals import LEVEL
+from harness.analysis._intervals import SIGNIFICANCE_LEVEL
 
 Worse = Callable[[str, str], bool]
 
@@ -87,7 +87,7 @@ def datasets_needed(rows: int) -> int:
     >>> datasets_needed(2), datasets_needed(3), datasets_needed(10)
     (6, 7, 11)
     """
-    return math.ceil(1 + math.log2(max(math.comb(rows, 2), 1) / LEVEL))
+    return math.ceil(1 + math.log2(max(math.comb(rows, 2), 1) / SIGNIFICANCE_LEVEL))
 
 
 def rank_test(values: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], float] | None:

@@ -18,7 +18,7 @@ from harness.protocol.combinations import Combination
 from harness.protocol.metrics import Metric, metric, secondary
 from harness.store import Json, TrialDirectory, file_sha256
 
-SPLITS = ("val", "test")
+EVIDENCE_SPLITS = ("val", "test")
 """The splits whose evidence is kept: that of the selected weights."""
 
 
@@ -39,7 +39,7 @@ class Evidence:
         return score_cells(what, self.scores[split], self.splits[split], combinations, val, strict)
 
 
-def stored_evidence(trial: TrialDirectory, splits: Sequence[str] = SPLITS) -> Evidence:
+def stored_evidence(trial: TrialDirectory, splits: Sequence[str] = EVIDENCE_SPLITS) -> Evidence:
     """The evidence that a finished trial left, or one of which only val was asked for."""
     arrays = {name: torch.from_numpy(array) for name, array in trial.scores(_file(splits)).items()}
     nothing = torch.empty(0)
@@ -67,7 +67,7 @@ def secondary_cells(
         return
     evidence = stored_evidence(trial)
     for other in others:
-        for split in SPLITS:
+        for split in EVIDENCE_SPLITS:
             yield other, split, evidence.cells(other, split, combinations, strict=False)
 
 
@@ -75,7 +75,7 @@ def different_cells(
     trial: TrialDirectory,
     record: Json,
     combinations: Sequence[Combination],
-    splits: Sequence[str] = SPLITS,
+    splits: Sequence[str] = EVIDENCE_SPLITS,
 ) -> str | None:
     """The first cell of val or test that the evidence gives otherwise than the record has it, as a
     sentence; None if all agree.

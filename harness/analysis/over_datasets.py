@@ -22,7 +22,7 @@ FEWEST = 2
 
 
 @dataclass(frozen=True)
-class Gap(RowDifference):
+class DatasetDifference(RowDifference):
     """A gap on one dataset; ``label`` names both, ``row`` the row."""
 
     row: str
@@ -34,7 +34,7 @@ class Gap(RowDifference):
 
 
 @dataclass(frozen=True)
-class Across:
+class DatasetComparison:
     """What several datasets say together about the rows that all of them have.
 
     Attributes:
@@ -60,13 +60,13 @@ class Across:
     tests: Mapping[tuple[str, str], float] | None
     needed: int
     other: str
-    gaps: tuple[Gap, ...]
+    gaps: tuple[DatasetDifference, ...]
     turned: bool
     metric: Metric
     lacking: tuple[str, ...]
 
 
-def across(parts: Sequence[Findings]) -> Across | str:
+def compare_over_datasets(parts: Sequence[Findings]) -> DatasetComparison | str:
     """The view over datasets of groups of studies, one dataset each; a sentence where there is
     none, and why.
     """
@@ -94,7 +94,7 @@ def across(parts: Sequence[Findings]) -> Across | str:
         min(ranks, key=lambda label: ranks[label]),
     )
     turned = len(set(signs)) > 1
-    return Across(
+    return DatasetComparison(
         datasets=tuple(names),
         values=values,
         ranks=ranks,
@@ -146,7 +146,7 @@ def _mean_ranks(better: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 def _gaps(
     parts: Sequence[Findings], names: Sequence[str], labels: Sequence[str], other: str, turned: bool
-) -> list[Gap]:
+) -> list[DatasetDifference]:
     """Row by row, one gap per dataset; labels name both."""
     by_dataset = [{one.label: one for one in part.against(other)} for part in parts]
     found = []
@@ -157,5 +157,9 @@ def _gaps(
                 (-gap.value, -gap.high, -gap.low) if flip else (gap.value, gap.low, gap.high)
             )
             # The verdict is looked up by label: it stays that of the row.
-            found.append(Gap(f"{label}, {name}", other, value, low, high, gap.difference, label))
+            found.append(
+                DatasetDifference(
+                    f"{label}, {name}", other, value, low, high, gap.difference, label
+                )
+            )
     return found

@@ -20,7 +20,7 @@ from harness.protocol.metrics import Metric, metric
 from harness.store import Json, Store, TrialDirectory, canonical_json, read_json
 from harness.study.plan import Plan, PlannedTrial
 
-SPLITS = ("val", "test", "test_last_epoch")
+TABLE_SPLITS = ("val", "test", "test_last_epoch")
 Block = tuple[Metric, str, Mapping[str, Json]]
 """A metric, a split, and the cells by combination."""
 
@@ -179,7 +179,7 @@ def dataset_name(spec: DataSpec) -> str:
 
 
 def _recorded(record: Json) -> list[Block]:
-    return [(metric(record["metric"]), split, record["cells"][split]) for split in SPLITS]
+    return [(metric(record["metric"]), split, record["cells"][split]) for split in TABLE_SPLITS]
 
 
 def _table_rows(plan: Plan, done: Finished, blocks: Iterable[Block]) -> Iterator[dict[str, Any]]:

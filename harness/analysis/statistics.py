@@ -18,7 +18,7 @@ import numpy as np
 from harness.analysis._bootstrap import estimate_resampled, resampled, worst
 from harness.analysis._influence import sample_values
 from harness.analysis._intervals import (
-    LEVEL,
+    SIGNIFICANCE_LEVEL,
     Calibration,
     Estimate,
     calibration,
@@ -39,7 +39,7 @@ from harness.store import file_sha256
 
 __all__ = [
     "AVERAGE",
-    "LEVEL",
+    "SIGNIFICANCE_LEVEL",
     "WORST",
     "Calibration",
     "Difference",
@@ -139,7 +139,7 @@ class Difference:
     @property
     def significant(self) -> bool:
         """Whether the adjusted p value is below 0.05."""
-        return self.p_adjusted < LEVEL
+        return self.p_adjusted < SIGNIFICANCE_LEVEL
 
     @property
     def better(self) -> str | None:

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from harness.data._prepared_table import Facts, Item, Table, Unreadable, vanished
+from harness.data._prepared_table import ArrayFacts, Item, PreparedTable, Unreadable, vanished
 from harness.errors import UserError
 from harness.store import file_sha256, read_json, write_json
 
@@ -59,8 +59,8 @@ class Files:
 class Build:
     """A table's file in the making; ``done`` maps a chunk to the unreadable rows that it has."""
 
-    table: Table
-    facts: Facts
+    table: PreparedTable
+    facts: ArrayFacts
     files: Files
     done: dict[int, dict[int, str]] = field(default_factory=dict)
 
@@ -153,7 +153,7 @@ def _by_row(saved: dict[str, str]) -> dict[int, str]:
 
 
 def _read_rows(
-    table: Table, rows: range, buffer: Item, threads: ThreadPoolExecutor
+    table: PreparedTable, rows: range, buffer: Item, threads: ThreadPoolExecutor
 ) -> Iterator[tuple[int, str]]:
     """Fill the buffer with the items of some rows; the rows that cannot be read are zero, and
     returned with the reason.
@@ -172,7 +172,7 @@ def _read_rows(
             yield row, reason
 
 
-def _item(table: Table, row: int) -> Item:
+def _item(table: PreparedTable, row: int) -> Item:
     path = table.sources[row]
     assert path is not None
     try:

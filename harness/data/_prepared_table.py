@@ -32,7 +32,7 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True)
-class Table:
+class PreparedTable:
     """One array of the prepared cache: one item of a fixed shape per source, in order.
 
     Attributes:
@@ -96,7 +96,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ArrayFacts:
     """The state of the world that a table's file was made from; kept beside the file.
 
     ``sizes`` and ``state`` are hashes over the sources: of their sizes, and of their sizes and
@@ -109,7 +109,7 @@ class Facts:
     state: str
 
     @classmethod
-    def of(cls, table: Table) -> Facts:
+    def of(cls, table: PreparedTable) -> ArrayFacts:
         """Look at the sources; UserError when some are not there."""
         found = [_size_and_time(path) for path in table.files]
         gone = [path for path, facts in zip(table.files, found, strict=True) if facts is None]
@@ -123,7 +123,7 @@ class Facts:
         """Plain data, equal exactly when nothing changed."""
         return asdict(self)
 
-    def stem(self, table: Table) -> str:
+    def stem(self, table: PreparedTable) -> str:
         """The file's name without ending: the table's name and 12 digits of recipe, library
         versions and sources' sizes.
         """

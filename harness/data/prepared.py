@@ -2,8 +2,8 @@
 page cache.
 
 One ``.npy`` file and one ``.json`` beside it (operation, versions, state of the sources, checksum,
-unreadable rows) per :class:`Table`. The driver calls :func:`prepare` before any trial starts;
-workers only call :func:`opened`.
+unreadable rows) per :class:`PreparedTable`. The driver calls :func:`prepare` before any trial
+starts; workers only call :func:`opened`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from harness.data._prepared_build import FORMAT, Build, Files, Progress
-from harness.data._prepared_table import Facts, Item, Table, Unreadable, digest
+from harness.data._prepared_table import ArrayFacts, Item, PreparedTable, Unreadable, digest
 from harness.errors import UserError, shown
 from harness.store import Json, exclusive, file_sha256, read_json
 
-__all__ = ["Item", "Prepared", "Table", "Unreadable", "digest", "opened", "prepare"]
+__all__ = ["Item", "Prepared", "PreparedTable", "Unreadable", "digest", "opened", "prepare"]
 
 Say = Callable[[str], None]
 
@@ -55,7 +55,7 @@ class Prepared:
 
 
 def prepare(
-    tables: Sequence[Table],
+    tables: Sequence[PreparedTable],
     folder: Path,
     unreadable: Literal["exclude", "fatal"],
     progress: Progress = lambda name, done, total: None,
@@ -81,7 +81,7 @@ def prepare(
     say = say or logging.getLogger(__name__).warning
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    facts = [Facts.of(table) for table in tables]
+    facts = [ArrayFacts.of(table) for table in tables]
     _require_room(tables, facts, folder)
     with ThreadPoolExecutor() as threads:
         # Without locks: files are never changed in place. What does not hold is looked at again
@@ -104,7 +104,7 @@ def prepare(
         )
 
 
-def opened(table: Table, folder: Path) -> Prepared:
+def opened(table: PreparedTable, folder: Path) -> Prepared:
     """A table that :func:`prepare` has made; UserError when it has not. Reads no source and checks
     no checksum.
     """
@@ -121,7 +121,7 @@ def opened(table: Table, folder: Path) -> Prepared:
     )
 
 
-def _sealed(table: Table, folder: Path) -> Iterator[tuple[Files, Json]]:
+def _sealed(table: PreparedTable, folder: Path) -> Iterator[tuple[Files, Json]]:
     """The finished files of a table, whatever its sources' sizes and the libraries' versions were;
     normally one.
     """
@@ -135,7 +135,7 @@ def _sealed(table: Table, folder: Path) -> Iterator[tuple[Files, Json]]:
             yield Files(folder, path.stem), sidecar
 
 
-def _sound(folder: Path, table: Table, facts: Facts) -> Json | None:
+def _sound(folder: Path, table: PreparedTable, facts: ArrayFacts) -> Json | None:
     files = Files(folder, facts.stem(table))
     try:
         return read_json(files.sidecar) if _complaint(files, facts) is None else None
@@ -143,7 +143,9 @@ def _sound(folder: Path, table: Table, facts: Facts) -> Json | None:
         return None
 
 
-def _made(table: Table, facts: Facts, folder: Path, progress: Progress, say: Say) -> Json:
+def _made(
+    table: PreparedTable, facts: ArrayFacts, folder: Path, progress: Progress, say: Say
+) -> Json:
     """The sidecar of a table's valid file, which is made first where necessary; files that it
     replaces are removed.
     """
@@ -167,11 +169,11 @@ def _made(table: Table, facts: Facts, folder: Path, progress: Progress, say: Say
     return sidecar
 
 
-def _waiting(table: Table) -> str:
+def _waiting(table: PreparedTable) -> str:
     return f"'{table.name}' is being prepared by another process; waiting for it"
 
 
-def _complaint(files: Files, facts: Facts) -> str | None:
+def _complaint(files: Files, facts: ArrayFacts) -> str | None:
     """Why a table's file does not hold; None when it does."""
     sidecar = read_json(files.sidecar)
     if sidecar is None or sidecar.get("format") != FORMAT:
@@ -188,7 +190,9 @@ def _complaint(files: Files, facts: Facts) -> str | None:
     return None
 
 
-def _require_room(tables: Sequence[Table], facts: Sequence[Facts], folder: Path) -> None:
+def _require_room(
+    tables: Sequence[PreparedTable], facts: Sequence[ArrayFacts], folder: Path
+) -> None:
     """Refuse before anything is written when the disk cannot hold what is still to be written."""
     stems = {state.stem(table): table for table, state in zip(tables, facts, strict=True)}
     needed = sum(

@@ -33,7 +33,7 @@ COLLAPSING = 0.1
 
 HALF = 0.5
 TABLE = 1
-LEVEL = 0.95
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -327,7 +327,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     if len(values) < 2:
         return -math.inf, math.inf
     half = float(
-        stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)
+        stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
         * np.std(values, ddof=1)
         / math.sqrt(len(values))
     )

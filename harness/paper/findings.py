@@ -16,9 +16,9 @@ from harness.analysis.results import Results
 from harness.analysis.statistics import AVERAGE, RowSamples, estimate
 from harness.paper.claims import Claim, claims
 from harness.paper.published_numbers import (
-    Beside,
     Interval,
-    beside,
+    PublishedComparison,
+    compare_with_published,
     published,
     reservations,
 )
@@ -38,7 +38,7 @@ class PaperFindings:
         claims: the paper's qualitative claims, asked of this study.
     """
 
-    published: Sequence[Beside]
+    published: Sequence[PublishedComparison]
     reservations: Sequence[str]
     measured: pd.DataFrame
     distances: Mapping[str, Array]
@@ -61,12 +61,12 @@ def paper_findings(findings: Findings) -> PaperFindings:
 
 def _published(
     results: Results, samples: Mapping[str, RowSamples], measured: pd.DataFrame
-) -> list[Beside]:
+) -> list[PublishedComparison]:
     number = results.plan.study.published_table
     if number is None:
         return []
     cells = published(number, results.plan.spec.name)
-    return beside(
+    return compare_with_published(
         cells, results.comparison(), _intervals(results, samples), mean_variances(measured)
     )
 

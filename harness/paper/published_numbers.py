@@ -94,7 +94,7 @@ class WrongAverage:
 
 
 @dataclass(frozen=True)
-class Beside:
+class PublishedComparison:
     """A published cell and ours.
 
     ``measured`` and ``difference`` (measured minus published) are None without a finished seed;
@@ -268,12 +268,12 @@ def _cut(value: Decimal) -> Decimal:
 # ---------------------------------------------------------------------- beside ours
 
 
-def beside(
+def compare_with_published(
     cells: Sequence[Published],
     comparison: Comparison,
     intervals: Mapping[tuple[str, str], Interval | None] | None = None,
     others: Mapping[tuple[str, str, str], Summary] | None = None,
-) -> list[Beside]:
+) -> list[PublishedComparison]:
     """Each published cell of a table with the measured mean over seeds, in the order of the table.
 
     Args:
@@ -301,7 +301,7 @@ def beside(
         there = summary is not None and summary.seeds > 0
         mean, seeds = (summary.mean, summary.seeds) if summary is not None and there else (None, 0)
         found.append(
-            Beside(
+            PublishedComparison(
                 cell,
                 mean,
                 seeds,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from harness.analysis.over_datasets import across
+from harness.analysis.over_datasets import compare_over_datasets
 from harness.analysis.results import dataset_name
-from harness.reporting.document import Document, Group, Section
+from harness.reporting.document import Document, GroupPlace, Section
 from harness.reporting.sections import (
     background,
     comparison,
@@ -21,7 +21,7 @@ from harness.reporting.sections import (
     study_groups,
 )
 from harness.reporting.study_group import StudyGroup
-from harness.study.merged_plan import described_together
+from harness.study.merged_plan import combined_description
 
 SECTIONS: tuple[Callable[[StudyGroup], Section | None], ...] = (
     lambda of: comparison.answering(of.findings, of.problems),
@@ -68,11 +68,11 @@ def contents(
     if len(groups) > 1:
         plans = [plan.study for group in groups for plan in group.plans]
         own = [
-            Group(number, group.name).place(section)
+            GroupPlace(number, group.name).place(section)
             for number, group in enumerate(groups, 1)
             for section in _sections(group)
         ]
-        return Document(name, described_together(plans), (*_overview(groups, empty), *own, last))
+        return Document(name, combined_description(plans), (*_overview(groups, empty), *own, last))
     (group,) = groups
     first, *others = _sections(group)
     merged = [study_groups.studies(groups, empty)] if len(group.plans) > 1 or empty else []
@@ -92,5 +92,5 @@ def _overview(groups: Sequence[StudyGroup], empty: Sequence[str]) -> list[Sectio
         study_groups.answers(groups),
         study_groups.studies(groups, empty),
         study_groups.groups_apart(groups),
-        over_datasets.over_datasets(across([group.findings for group in groups])),
+        over_datasets.over_datasets(compare_over_datasets([group.findings for group in groups])),
     ]

@@ -126,7 +126,7 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Group:
+class GroupPlace:
     """The place of a group of studies in a report of several groups, counted from 1."""
 
     number: int
@@ -150,7 +150,7 @@ class Group:
     def file(self, name: str) -> str:
         """The name of a group's file: the first group keeps it.
 
-        >>> Group(1, "a").file("heatmap.png"), Group(2, "b").file("heatmap.png")
+        >>> GroupPlace(1, "a").file("heatmap.png"), GroupPlace(2, "b").file("heatmap.png")
         ('heatmap.png', 'heatmap-2.png')
         """
         stem, _, suffix = name.rpartition(".")

@@ -142,11 +142,11 @@ def forest(found: Sequence[RowDifference], other: str, metric: Metric) -> Drawin
     return _drawing(figure, "forest")
 
 
-Told = tuple[Sequence[float], Sequence[float]]
+SearchSeries = tuple[Sequence[float], Sequence[float]]
 """The value of each point of a search (NaN: it failed), and the best so far."""
 
 
-def search_curve(found: Mapping[str, Told], y: str, higher: bool) -> Drawing:
+def search_curve(found: Mapping[str, SearchSeries], y: str, higher: bool) -> Drawing:
     """Per row of a search each point as a dot, in the order of their numbers, and the best so far
     as a line.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.reporting.contents import contents
-from harness.reporting.document import Document, Group
+from harness.reporting.document import Document, GroupPlace
 from harness.reporting.heatmap import heatmap
 from harness.reporting.html import html
 from harness.reporting.latex import latex
@@ -80,7 +80,7 @@ class Report:
     @property
     def _pictures(self) -> list[str]:
         """The file of each group's picture."""
-        places = (Group(number, group.name) for number, group in enumerate(self.groups, 1))
+        places = (GroupPlace(number, group.name) for number, group in enumerate(self.groups, 1))
         return [place.file(HEATMAP) for place in places]
 
     def _write(self, name: str, content: bytes) -> None:

@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 
 import yaml
 
-from harness.analysis.evidence import SPLITS, different_cells
+from harness.analysis.evidence import EVIDENCE_SPLITS, different_cells
 from harness.errors import TrialFailure
 from harness.paper.representations import FILE as VIEWS
 from harness.paper.representations import stored_statistics
@@ -204,7 +204,7 @@ def _wrong_values(trial: TrialDirectory, record: Json) -> str:
     """Whether the recorded values follow from the evidence; those of the last epoch cannot be
     checked, its evidence is not kept.
     """
-    splits = [split for split in SPLITS if split in record["cells"]]
+    splits = [split for split in EVIDENCE_SPLITS if split in record["cells"]]
     different = different_cells(
         trial, record, lattice(record["combinations"][-1].split("+")), splits
     )

@@ -203,7 +203,7 @@ def _merged_study(studies: Sequence[Study]) -> Study:
     return replace(
         studies[0],
         name=JOINED.join(study.name for study in studies),
-        description=described_together(studies),
+        description=combined_description(studies),
         seeds=(
             seeds[0]
             if all(each == seeds[0] for each in seeds)
@@ -214,7 +214,7 @@ def _merged_study(studies: Sequence[Study]) -> Study:
     )
 
 
-def described_together(studies: Sequence[Study]) -> str:
+def combined_description(studies: Sequence[Study]) -> str:
     """What each study asks, in one paragraph."""
     asked = [
         f"{study.name}: {' '.join(study.description.split()) or 'no description.'}"

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from harness.analysis.findings import Findings, analyse
-from harness.analysis.over_datasets import Across, across
+from harness.analysis.over_datasets import DatasetComparison, compare_over_datasets
 from harness.analysis.results import read
 from harness.analysis.statistics import datasets_needed
 from harness.protocol.metrics import METRICS
@@ -49,9 +49,9 @@ def on(found: Findings, name: str, metric: str = "accuracy") -> Findings:
     )
 
 
-def seen(parts: Sequence[Findings]) -> Across:
-    found = across(parts)
-    assert isinstance(found, Across)
+def seen(parts: Sequence[Findings]) -> DatasetComparison:
+    found = compare_over_datasets(parts)
+    assert isinstance(found, DatasetComparison)
     return found
 
 
@@ -87,16 +87,16 @@ def test_a_metric_where_less_is_better_is_turned(parted: Findings) -> None:
 
 
 def test_where_nothing_can_be_said_over_datasets_it_is_said_why(parted: Findings) -> None:
-    assert across([parted, parted]) == "all studies are on one dataset"
+    assert compare_over_datasets([parted, parted]) == "all studies are on one dataset"
     assert "digits stands in several groups on unequal terms" in str(
-        across([parted, on(parted, "x"), parted])
+        compare_over_datasets([parted, on(parted, "x"), parted])
     )
     empty = dataclasses.replace(on(parted, "x"), rankings={}, unranked="holes")
-    assert across([parted, empty]) == "the rows are not ranked on x"
+    assert compare_over_datasets([parted, empty]) == "the rows are not ranked on x"
 
 
 def test_the_view_over_datasets_in_words(parted: Findings) -> None:
-    two = over_datasets(across([on(parted, "one"), on(parted, "two")]))
+    two = over_datasets(compare_over_datasets([on(parted, "one"), on(parted, "two")]))
     text = "\n".join(str(block) for block in two.blocks)
     assert "for 2 rows it could be significant from 6 datasets on" in text and "here are 2" in text
     assert (
@@ -104,7 +104,7 @@ def test_the_view_over_datasets_in_words(parted: Findings) -> None:
         and "'hemis, two', '+26.11'" in text
         and "minus sf_md" in text
     )
-    six = over_datasets(across([on(parted, f"d{n}") for n in range(6)]))
+    six = over_datasets(compare_over_datasets([on(parted, f"d{n}") for n in range(6)]))
     assert "('sf_md', 'hemis', '0.031', 'told apart')" in "\n".join(
         str(block) for block in six.blocks
     )

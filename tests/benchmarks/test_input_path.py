@@ -29,7 +29,7 @@ from torch import Tensor
 
 from harness.data.augmentation import RotateCropFlip
 from harness.data.images import read_image
-from harness.data.prepared import Item, Prepared, Table, opened, prepare
+from harness.data.prepared import Item, Prepared, PreparedTable, opened, prepare
 
 pytestmark = pytest.mark.slow
 
@@ -73,9 +73,9 @@ class Counted:
         return read_image(self.paths[row], "RGB", STORED)
 
 
-def tables(files: Paths) -> list[Table]:
+def tables(files: Paths) -> list[PreparedTable]:
     return [
-        Table(
+        PreparedTable(
             f"train-{name}",
             (3, *STORED),
             "uint8",
@@ -95,7 +95,7 @@ def large(files: Paths, tmp_path_factory: pytest.TempPathFactory) -> list[Prepar
     for name, paths in files.items():
         items = [read_image(path, "RGB", STORED) for path in paths]
         sources = (paths * (ROWS // SAMPLES + 1))[:ROWS]
-        table = Table(
+        table = PreparedTable(
             name,
             (3, *STORED),
             "uint8",
@@ -287,9 +287,11 @@ FREED_AT_ONCE = {
 }
 
 
-def one_picture(folder: Path, rows: int) -> Table:
+def one_picture(folder: Path, rows: int) -> PreparedTable:
     item = np.random.default_rng(0).integers(0, 256, (3, *STORED), dtype=np.uint8)
-    return Table("train", item.shape, "uint8", "x", (folder / "source",) * rows, lambda row: item)
+    return PreparedTable(
+        "train", item.shape, "uint8", "x", (folder / "source",) * rows, lambda row: item
+    )
 
 
 @pytest.mark.skipif(

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from harness.data._prepared_build import Build, Files
-from harness.data._prepared_table import Facts
+from harness.data._prepared_table import ArrayFacts
 from harness.data.images import read_image
-from harness.data.prepared import Table, opened, prepare
+from harness.data.prepared import PreparedTable, opened, prepare
 from harness.errors import UserError
 from harness.store import write_json
 from tests.support.prepared_tables import Counted, files, make, pictures, table_of
@@ -66,10 +66,10 @@ def test_what_is_written_to_an_opened_array_never_reaches_the_file(tmp_path: Pat
 def test_other_types_and_shapes_come_back_exactly(tmp_path: Path, dtype: str) -> None:
     rows = (np.random.default_rng(0).random((5, 3, 2)) * 100).astype(dtype)
     np.save(tmp_path / "all.npy", rows)
-    scalars = Table(
+    scalars = PreparedTable(
         "label", (), dtype, "first", (tmp_path / "all.npy",) * 5, lambda row: rows[row, 0, 0]
     )
-    arrays = Table(
+    arrays = PreparedTable(
         "array", (3, 2), dtype, "rows", (tmp_path / "all.npy",) * 5, lambda row: rows[row]
     )
     prepare([arrays, scalars], tmp_path / "cache", "fatal")
@@ -125,7 +125,7 @@ def test_an_altered_file_is_not_taken_for_unfinished_work(tmp_path: Path) -> Non
     table, read = table_of(pictures(tmp_path / "data", 5))
     make(table, tmp_path / "cache")
     array = next((tmp_path / "cache").glob("*.npy"))
-    build = Build(table, Facts.of(table), Files(array.parent, array.stem))
+    build = Build(table, ArrayFacts.of(table), Files(array.parent, array.stem))
     for altered in (False, True):
         write_json(build.files.progress, {"key": build.key, "done": {"0": {}}})
         if altered:
@@ -139,7 +139,7 @@ def test_an_altered_file_is_not_taken_for_unfinished_work(tmp_path: Path) -> Non
 def test_tables_of_one_name_with_other_operations_live_side_by_side(tmp_path: Path) -> None:
     paths = pictures(tmp_path / "data", 3)
     table, _ = table_of(paths)
-    small = Table(
+    small = PreparedTable(
         "train-rgb",
         (3, 8, 8),
         "uint8",
@@ -167,7 +167,7 @@ def test_names_that_a_file_cannot_have_and_equal_tables_of_other_names(tmp_path:
 def test_a_table_of_many_small_items_is_made_in_chunks(tmp_path: Path) -> None:
     (tmp_path / "labels").write_text("x")
     told: list[int] = []
-    table = Table(
+    table = PreparedTable(
         "label", (), "int64", "x", (tmp_path / "labels",) * 5000, lambda row: np.asarray(row * row)
     )
     prepare([table], tmp_path / "cache", "fatal", lambda name, done, total: told.append(done))

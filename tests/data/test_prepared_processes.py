@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from harness.data.images import read_image
-from harness.data.prepared import Table, opened
+from harness.data.prepared import PreparedTable, opened
 
 ROWS, PER_CHUNK = 40, 4
 # Reads leave a line in a file each, so that what a killed process did can be counted.
@@ -24,7 +24,7 @@ import os, sys, time
 from pathlib import Path
 from harness.data import _prepared_build
 from harness.data.images import read_image
-from harness.data.prepared import Table, prepare
+from harness.data.prepared import PreparedTable, prepare
 
 data, cache, log, pause = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
 _prepared_build.CHUNK_BYTES = 4 * 3 * 16 * 16
@@ -36,14 +36,14 @@ def read(row):
     time.sleep(pause)
     return read_image(sources[row], "RGB", (16, 16))
 
-prepare([Table("train", (3, 16, 16), "uint8", "x", sources, read)], cache, "fatal")
+prepare([PreparedTable("train", (3, 16, 16), "uint8", "x", sources, read)], cache, "fatal")
 """
 MEMORY = """
 import resource, sys
 from pathlib import Path
 import numpy as np
 from harness.data import _prepared_build
-from harness.data.prepared import Table, prepare
+from harness.data.prepared import PreparedTable, prepare
 
 rows, folder = int(sys.argv[1]), Path(sys.argv[2])
 _prepared_build.CHUNK_BYTES = 4 << 20
@@ -51,7 +51,7 @@ folder.mkdir()
 (folder / "source").write_text("x")
 items = np.random.default_rng(0).integers(0, 256, (7, 1 << 16), dtype=np.uint8)
 sources = (folder / "source",) * rows
-table = Table("train", (1 << 16,), "uint8", "x", sources, lambda row: items[row % 7].copy())
+table = PreparedTable("train", (1 << 16,), "uint8", "x", sources, lambda row: items[row % 7].copy())
 prepare([table], folder / "cache", "fatal")
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
@@ -80,7 +80,7 @@ def rows_read(log: Path) -> list[int]:
 def check(data: Path, cache: Path) -> None:
     sources = tuple(data / f"{row}.jpg" for row in range(ROWS))
     prepared = opened(
-        Table("train", (3, 16, 16), "uint8", "x", sources, lambda row: np.empty(0)), cache
+        PreparedTable("train", (3, 16, 16), "uint8", "x", sources, lambda row: np.empty(0)), cache
     )
     for row, path in enumerate(sources):
         assert (prepared.array[row].numpy() == read_image(path, "RGB", (16, 16))).all()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from harness.data.images import read_image
-from harness.data.prepared import Item, Table, Unreadable, opened
+from harness.data.prepared import Item, PreparedTable, Unreadable, opened
 from harness.errors import UserError
 from tests.support.prepared_tables import files, make, pictures, table_of
 
@@ -90,7 +90,9 @@ def test_a_file_of_another_shape_or_type_is_unreadable(tmp_path: Path) -> None:
         sources, [np.zeros((2, 2)), np.zeros((2, 3)), np.zeros((2, 2), complex)], strict=True
     ):
         np.save(path, item)
-    table = Table("array", (2, 2), "float32", "npy", sources, lambda row: np.load(sources[row]))
+    table = PreparedTable(
+        "array", (2, 2), "float32", "npy", sources, lambda row: np.load(sources[row])
+    )
     make(table, tmp_path / "cache", "exclude")
     unreadable = opened(table, tmp_path / "cache").unreadable
     assert unreadable == {
@@ -120,7 +122,7 @@ def test_a_file_that_vanishes_while_data_is_prepared_is_a_sentence(tmp_path: Pat
         return read_image(paths[row], "RGB", (16, 16))
 
     with pytest.raises(UserError, match="1 file of 'train-rgb' cannot be found"):
-        make(Table("train-rgb", (3, 16, 16), "uint8", "x", paths, read), tmp_path / "cache")
+        make(PreparedTable("train-rgb", (3, 16, 16), "uint8", "x", paths, read), tmp_path / "cache")
 
 
 def test_an_error_of_the_reader_itself_is_not_hidden(tmp_path: Path) -> None:
@@ -131,7 +133,7 @@ def test_an_error_of_the_reader_itself_is_not_hidden(tmp_path: Path) -> None:
 
     with pytest.raises(ZeroDivisionError):
         make(
-            Table("train-rgb", (3, 16, 16), "uint8", "x", paths, read),
+            PreparedTable("train-rgb", (3, 16, 16), "uint8", "x", paths, read),
             tmp_path / "cache",
             "exclude",
         )

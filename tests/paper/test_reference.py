@@ -17,7 +17,7 @@ from harness.errors import UserError
 from harness.paper.published_numbers import (
     LOG,
     Published,
-    beside,
+    compare_with_published,
     load,
     published,
     reservations,
@@ -231,7 +231,7 @@ def test_published_cells_beside_measured_ones() -> None:
     }
     found = {
         (b.published.label, b.published.combination): b
-        for b in beside(published(3, "casia_surf"), ours, intervals)
+        for b in compare_with_published(published(3, "casia_surf"), ours, intervals)
     }
     assert len(found) == 3 * 8
     assert found["sf_md", "rgb"].measured == 11.0 and found[
@@ -258,7 +258,9 @@ def test_published_cells_beside_measured_ones() -> None:
 
 
 def test_a_published_row_without_ours_is_shown_and_is_no_row_of_the_comparison() -> None:
-    joined = beside(published(4, "casia_surf"), measured({"sf_md": {0: 1.0, 1: 2.0}}))
+    joined = compare_with_published(
+        published(4, "casia_surf"), measured({"sf_md": {0: 1.0, 1: 2.0}})
+    )
     only_published = {b.published.label for b in joined if b.measured is None}
     assert only_published == {"sf_pe", "sf_pcme", "sf_dmr"}
     assert "sf_pe" not in measured({"sf_md": {0: 1.0}}).average
@@ -269,7 +271,7 @@ def test_the_mean_variance_comes_from_elsewhere() -> None:
     ours = {("sigma2", "sf_dmr[alpha=1e-3]", "average"): Summary(1.25, 0.1, 5, 0)}
     found = {
         (b.published.metric, b.published.label): b
-        for b in beside(cells, measured({"sf_md": {0: 1.0}}), others=ours)
+        for b in compare_with_published(cells, measured({"sf_md": {0: 1.0}}), others=ours)
     }
     assert (
         found["sigma2", "sf_dmr[alpha=1e-3]"].difference == pytest.approx(0.14) and len(found) == 10
@@ -284,7 +286,9 @@ def test_a_row_whose_seeds_all_failed_has_no_difference() -> None:
     nothing = measured({"sf_md": {0: 1.0}, "dmrnet": {}})
     found = [
         b
-        for b in beside(published(3, "casia_surf"), nothing, {("dmrnet", "rgb"): (0.0, 9.0)})
+        for b in compare_with_published(
+            published(3, "casia_surf"), nothing, {("dmrnet", "rgb"): (0.0, 9.0)}
+        )
         if b.published.label == "dmrnet"
     ]
     assert math.isnan(nothing.average["dmrnet"].mean)

@@ -20,7 +20,7 @@ from harness.analysis.results import read
 from harness.analysis.statistics import AVERAGE
 from harness.paper import published_numbers as reference
 from harness.paper.findings import paper_findings
-from harness.paper.published_numbers import Beside, Published
+from harness.paper.published_numbers import Published, PublishedComparison
 from harness.reporting.answer import answer, caveats, listed, separation
 from harness.reporting.console import plain_lines, show
 from harness.reporting.document import Bullets, Paragraph, Section, Strong, Table
@@ -356,10 +356,10 @@ def test_published_stands_beside_and_is_never_ranked(tmp_path: Path) -> None:
 
     wrong = "printed average; its own column has the mean 71.00"
     beside = (
-        Beside(cell("sf_md", "66.10"), 65.0, 3, (61.0, 69.0), (wrong,)),
-        Beside(cell("lcr", "99.00"), None, 0, None, ()),
-        Beside(cell("hemis", "50.00"), 70.0, 3, (66.0, 74.0), ()),
-        Beside(cell("sf_md", "48.25", "thumb"), 50.0, 3, None, (wrong,)),
+        PublishedComparison(cell("sf_md", "66.10"), 65.0, 3, (61.0, 69.0), (wrong,)),
+        PublishedComparison(cell("lcr", "99.00"), None, 0, None, ()),
+        PublishedComparison(cell("hemis", "50.00"), 70.0, 3, (66.0, 74.0), ()),
+        PublishedComparison(cell("sf_md", "48.25", "thumb"), 50.0, 3, None, (wrong,)),
     )
     paper = dataclasses.replace(
         paper_findings(found), published=beside, reservations=("the paper says nothing",)

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from harness.data.images import read_image
-from harness.data.prepared import Item, Table, prepare
+from harness.data.prepared import Item, PreparedTable, prepare
 
 Said = list[str]
 
@@ -38,12 +38,16 @@ class Counted:
         return read_image(path, "RGB", self.size)
 
 
-def table_of(paths: tuple[Path | None, ...], name: str = "train-rgb") -> tuple[Table, Counted]:
+def table_of(
+    paths: tuple[Path | None, ...], name: str = "train-rgb"
+) -> tuple[PreparedTable, Counted]:
     read = Counted(paths)
-    return Table(name, (3, 16, 16), "uint8", "picture -> RGB, bilinear 16x16", paths, read), read
+    return PreparedTable(
+        name, (3, 16, 16), "uint8", "picture -> RGB, bilinear 16x16", paths, read
+    ), read
 
 
-def make(table: Table, folder: Path, policy: str = "fatal") -> Said:
+def make(table: PreparedTable, folder: Path, policy: str = "fatal") -> Said:
     said: Said = []
     prepare([table], folder, policy, say=said.append)  # type: ignore[arg-type]
     return said

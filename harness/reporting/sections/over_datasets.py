@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.analysis.over_datasets import Across
-from harness.analysis.statistics import LEVEL
+from harness.analysis.over_datasets import DatasetComparison
+from harness.analysis.statistics import SIGNIFICANCE_LEVEL
 from harness.reporting.answer import interval, signed
 from harness.reporting.document import (
     Block,
@@ -20,7 +20,7 @@ from harness.reporting.sections.comparison import p_value
 from harness.reporting.text import number
 
 
-def over_datasets(found: Across | str) -> Section:
+def over_datasets(found: DatasetComparison | str) -> Section:
     """Values, ranks, and a rank test or each dataset's own gaps; or why there is nothing to say."""
     title = "Across datasets"
     if isinstance(found, str):
@@ -39,15 +39,18 @@ def over_datasets(found: Across | str) -> Section:
     )
 
 
-def _tests(found: Across) -> Table:
+def _tests(found: DatasetComparison) -> Table:
     verdicts = {True: "told apart", False: "not told apart"}
-    rows = [[*pair, p_value(p), verdicts[p < LEVEL]] for pair, p in (found.tests or {}).items()]
+    rows = [
+        [*pair, p_value(p), verdicts[p < SIGNIFICANCE_LEVEL]]
+        for pair, p in (found.tests or {}).items()
+    ]
     return table(
         ["row", "other", "p (Holm)", "verdict"], rows, "Signed-rank test over datasets", paper=True
     )
 
 
-def _gaps(found: Across) -> list[Block]:
+def _gaps(found: DatasetComparison) -> list[Block]:
     metric, against = (
         found.metric,
         found.other + (" (turned so that more is better)" if found.turned else ""),
@@ -70,7 +73,7 @@ def _gaps(found: Across) -> list[Block]:
     ]
 
 
-def _across_notes(found: Across) -> list[str]:
+def _across_notes(found: DatasetComparison) -> list[str]:
     count, rows = len(found.datasets), len(found.values)
     notes = ["datasets are the units; hyperparameters of a row may differ between datasets"]
     if found.tests is None:

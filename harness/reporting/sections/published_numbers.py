@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 
 from harness.analysis.findings import Findings
 from harness.paper.findings import PaperFindings
-from harness.paper.published_numbers import AVERAGE, Beside
+from harness.paper.published_numbers import AVERAGE, PublishedComparison
 from harness.protocol.metrics import METRICS
 from harness.reporting.answer import signed
 from harness.reporting.document import Paragraph, Section, Table, bullets, section, table
@@ -54,7 +54,7 @@ def published(findings: Findings, paper: PaperFindings) -> Section:
     return section("Paper beside measured", bullets(lines), head, _cells(found, number_of))
 
 
-def _cells(found: Sequence[Beside], number_of: int) -> Table | None:
+def _cells(found: Sequence[PublishedComparison], number_of: int) -> Table | None:
     # What is said of a whole column stands beside its average.
     said = {
         (one.published.column, mark)
@@ -66,7 +66,7 @@ def _cells(found: Sequence[Beside], number_of: int) -> Table | None:
     return table(HEADER, rows, f"Every cell of Table {number_of}") if rows else None
 
 
-def _row(one: Beside, said: Collection[object] = ()) -> list[str]:
+def _row(one: PublishedComparison, said: Collection[object] = ()) -> list[str]:
     cell = one.published
     # The paper prints two decimals in percent, and no fewer of anything else.
     metric = METRICS.get(cell.metric)
