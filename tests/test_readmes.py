@@ -96,10 +96,10 @@ ELSEWHERE = {
     "mlflow ui": UI,
     "python -m harness.show trial=ID": "tests/test_show.py",
     "python -m harness.report study=quickstart,digits_all_methods": (
-        "tests/reporting/test_together.py"
+        "tests/reporting/test_several_studies.py"
     ),
     "python -m harness.report study=quickstart tracking.uri=http://HOST:5000 --track": (
-        "tests/tracking/test_tracking_background.py"
+        "tests/tracking/test_background.py"
     ),
     "pip install optuna-dashboard && optuna-dashboard runs/digits_alpha_beta/search.journal": (
         "tests/search/test_search_processes.py"

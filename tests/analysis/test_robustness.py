@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.analysis import robustness as views
+from harness.analysis import robustness
 from harness.analysis.evidence import Evidence
 from harness.analysis.results import read
 from harness.analysis.statistics import RowSamples
@@ -27,8 +27,8 @@ NAN = float("nan")
 
 
 def test_by_number_of_present_modalities() -> None:
-    assert views.by_present(VALUES, THREE) == {1: 50.0, 2: pytest.approx(193 / 3), 3: 80.0}
-    assert views.by_present(np.array([50.0, NAN, NAN]), TWO) == {1: 50.0}
+    assert robustness.by_present(VALUES, THREE) == {1: 50.0, 2: pytest.approx(193 / 3), 3: 80.0}
+    assert robustness.by_present(np.array([50.0, NAN, NAN]), TWO) == {1: 50.0}
 
 
 def test_the_expectation_by_enumerating_who_is_present() -> None:
@@ -40,30 +40,30 @@ def test_the_expectation_by_enumerating_who_is_present() -> None:
             if any(mask):
                 total, shown = total + chance, shown + chance * worth[mask]
         assert total == pytest.approx(1 - (1 - p) ** 3)
-        assert views.expectation(VALUES, THREE, p) == pytest.approx(shown / total)
+        assert robustness.expectation(VALUES, THREE, p) == pytest.approx(shown / total)
 
 
 def test_the_expectation_at_its_ends() -> None:
     # p = 1/2 makes all combinations equally likely
-    assert views.expectation(VALUES, THREE, 0.5) == pytest.approx(VALUES.mean())
-    assert views.expectation(VALUES, THREE, 1.0) == 80.0
-    assert views.expectation(VALUES, THREE, 1e-9) == pytest.approx(50.0)
+    assert robustness.expectation(VALUES, THREE, 0.5) == pytest.approx(VALUES.mean())
+    assert robustness.expectation(VALUES, THREE, 1.0) == 80.0
+    assert robustness.expectation(VALUES, THREE, 1e-9) == pytest.approx(50.0)
     for wrong in (0.0, -0.1, 1.1):
         with pytest.raises(ValueError, match="above 0 and at most 1"):
-            views.expectation(VALUES, THREE, wrong)
+            robustness.expectation(VALUES, THREE, wrong)
 
 
 def test_the_expectation_without_a_combination() -> None:
     # a: 0.2 * 0.8, ab: 0.2 * 0.2; b does not exist
-    assert views.expectation(np.array([50.0, NAN, 75.0]), TWO, 0.2) == pytest.approx(
+    assert robustness.expectation(np.array([50.0, NAN, 75.0]), TWO, 0.2) == pytest.approx(
         (0.16 * 50 + 0.04 * 75) / 0.2
     )
-    assert math.isnan(views.expectation(np.array([50.0, 60.0, NAN]), TWO, 1.0))
+    assert math.isnan(robustness.expectation(np.array([50.0, 60.0, NAN]), TWO, 1.0))
 
 
 def test_steps_that_hurt() -> None:
     values = np.array([[50.0, 60.0, 55.0], [50.0, 52.0, 55.0], [50.0, 61.0, 56.0]])
-    with_b, with_a = views.steps(values, TWO, higher_is_better=True)
+    with_b, with_a = robustness.steps(values, TWO, higher_is_better=True)
     assert (with_b.smaller, with_b.larger, with_b.modality, with_b.hurt, with_b.violation) == (
         "a",
         "a+b",
@@ -80,12 +80,13 @@ def test_steps_that_hurt() -> None:
         True,
     )
     assert with_a.gain == pytest.approx((-5 + 3 - 5) / 3)
-    errors = views.steps(100 - values, TWO, higher_is_better=False)
+    errors = robustness.steps(100 - values, TWO, higher_is_better=False)
     assert [step.gain for step in errors] == pytest.approx([with_b.gain, with_a.gain])
     assert [
-        (s.smaller, s.larger) for s in views.steps(values[:, [0, 1, 2]] * [1, NAN, 1], TWO, True)
+        (s.smaller, s.larger)
+        for s in robustness.steps(values[:, [0, 1, 2]] * [1, NAN, 1], TWO, True)
     ] == [("a", "a+b")]
-    assert len(views.steps(VALUES[None], THREE, True)) == 9  # V * (2^(V-1) - 1)
+    assert len(robustness.steps(VALUES[None], THREE, True)) == 9  # V * (2^(V-1) - 1)
 
 
 def test_shapley_by_all_orders_of_arrival() -> None:
@@ -97,16 +98,16 @@ def test_shapley_by_all_orders_of_arrival() -> None:
         for position, modality in enumerate(order):
             before = frozenset(order[:position])
             expected[modality] += (worth[before | {modality}] - worth[before]) / 6
-    found = views.shapley(VALUES, THREE, blind=25.0)
+    found = robustness.shapley(VALUES, THREE, blind=25.0)
     assert found == pytest.approx(expected)
     assert sum(found.values()) == pytest.approx(80 - 25)
-    lower = views.shapley(VALUES, THREE, blind=10.0)
+    lower = robustness.shapley(VALUES, THREE, blind=10.0)
     assert [lower[m] - found[m] for m in "abc"] == pytest.approx([5.0] * 3)
 
 
 def test_shapley_of_the_glove_game() -> None:
     # one left glove (a), two right ones (b, c); a pair is worth 1: 2/3, 1/6, 1/6
-    assert views.shapley(np.array([0.0, 0, 0, 1, 1, 0, 1]), THREE, 0.0) == pytest.approx(
+    assert robustness.shapley(np.array([0.0, 0, 0, 1, 1, 0, 1]), THREE, 0.0) == pytest.approx(
         {"a": 2 / 3, "b": 1 / 6, "c": 1 / 6}
     )
 
@@ -120,15 +121,15 @@ def test_the_pareto_front() -> None:
         "e": (3.0, 79.0),
         "f": (9.0, 81.0),
     }
-    assert views.pareto(points, higher_is_better=True) == ["a", "c", "d", "f"]
-    assert views.pareto(points, higher_is_better=False) == ["a", "b"]
+    assert robustness.pareto(points, higher_is_better=True) == ["a", "c", "d", "f"]
+    assert robustness.pareto(points, higher_is_better=False) == ["a", "b"]
 
 
 def test_which_steps_hurt_for_sure() -> None:
     noise = np.random.default_rng(0)
     right = np.array([0.5, 0.8, 0.5])[:, None, None]
     row = RowSamples("x", (0, 1, 2), 100.0 * (noise.random((3, 3, 400)) < right))
-    with_b, with_a = views.hurting(row, TWO, higher_is_better=True)
+    with_b, with_a = robustness.hurting(row, TWO, higher_is_better=True)
     assert (with_a.first, with_a.second, with_a.summary, with_a.better) == ("a+b", "b", "+a", "b")
     assert with_b.better is None
     assert with_a.value == pytest.approx((row.values[2] - row.values[1]).mean())
@@ -149,15 +150,15 @@ def evidence(val: list[int], test: list[int], classes: int) -> Evidence:
 
 def test_blind_is_the_most_frequent_class_of_val() -> None:
     found = evidence([0, 2, 2, 1, 2], [2, 2, 0, 0, 0, 1, 1, 1], 3)
-    assert views.blind_value(METRICS["accuracy"], found) == 25.0
-    assert views.blind_value(METRICS["accuracy_macro"], found) == pytest.approx(100 / 3)
+    assert robustness.blind_value(METRICS["accuracy"], found) == 25.0
+    assert robustness.blind_value(METRICS["accuracy_macro"], found) == pytest.approx(100 / 3)
     faces = evidence([1, 1, 0], [0, 0, 0, 1], 2)
     assert (
-        views.blind_value(METRICS["acer"], faces)
-        == views.blind_value(METRICS["acer_val_threshold"], faces)
+        robustness.blind_value(METRICS["acer"], faces)
+        == robustness.blind_value(METRICS["acer_val_threshold"], faces)
         == 50.0
     )
-    assert views.blind_value(METRICS["tpr_at_fpr_1e-2"], faces) == 0.0
+    assert robustness.blind_value(METRICS["tpr_at_fpr_1e-2"], faces) == 0.0
 
 
 def test_blind_of_a_segmentation() -> None:
@@ -168,8 +169,8 @@ def test_blind_of_a_segmentation() -> None:
         {"val": val[None].repeat(3, 1, 1, 1), "test": test[None].repeat(3, 1, 1, 1)},
         {"val": everything},
     )
-    assert views.blind_value(METRICS["miou"], found) == pytest.approx((40 + 0) / 2)
-    assert views.blind_value(METRICS["pixel_accuracy"], found) == pytest.approx(40)
+    assert robustness.blind_value(METRICS["miou"], found) == pytest.approx((40 + 0) / 2)
+    assert robustness.blind_value(METRICS["pixel_accuracy"], found) == pytest.approx(40)
 
 
 # ---------------------------------------------------------------------- from a store
@@ -179,7 +180,7 @@ def test_views_of_counted_predictions(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "methods=[sf_md,hemis]", "seeds=[0,1]")
     for seed, start in ((0, 12), (1, 18)):
         write_trial(plan, store, "sf_md", seed, ladder(start))
-    found = views.row_robustness(read(plan, store))
+    found = robustness.row_robustness(read(plan, store))
     assert list(found) == ["sf_md"]
     view = found["sf_md"]
     cell = [100 * (15 + step) / N for step in LADDER]
@@ -192,7 +193,7 @@ def test_views_of_counted_predictions(tmp_path: Path) -> None:
         {1: np.mean(cell[:3]), 2: np.mean(cell[3:6]), 3: cell[6]}
     )
     assert view.expectation[-1] == pytest.approx(cell[6]) and len(view.expectation) == len(
-        views.PROBABILITIES
+        robustness.PROBABILITIES
     )
     assert view.violations == [] and view.hurt_share == 0 and len(view.steps) == 9
     targets = {split: plan.dataset.load(split).target for split in ("val", "test")}
@@ -205,7 +206,7 @@ def test_reliability_of_counted_predictions(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "methods=[sf_md]", "seeds=[0,1]")
     for seed, start in ((0, 12), (1, 18)):
         write_trial(plan, store, "sf_md", seed, ladder(start))
-    found = views.reliability(read(plan, store))["sf_md"]
+    found = robustness.reliability(read(plan, store))["sf_md"]
     # scores are one-hot: every confidence is e / (e + 9), and all predictions tie
     confidence = math.e / (math.e + 9)
     for name, step in zip(found, LADDER, strict=True):

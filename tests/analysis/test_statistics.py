@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.analysis import statistics as claims
+from harness.analysis import statistics
 from harness.analysis.results import read
 from harness.analysis.statistics import (
     AVERAGE,
@@ -39,7 +39,7 @@ def test_differences_of_counted_predictions(tmp_path: Path) -> None:
     for seed, lead in enumerate((3, 6, 9)):
         write_trial(plan, store, "sf_md", seed, ladder(20 + lead))
         write_trial(plan, store, "hemis", seed, ladder(20))
-    found = by_summary(claims.differences(read(plan, store)), "sf_md", "hemis")
+    found = by_summary(statistics.differences(read(plan, store)), "sf_md", "hemis")
     assert list(found) == [AVERAGE, WORST, *NAMES]
     # 3, 6 and 9 of 60 samples: 5, 10 and 15 %, in every combination
     for one in found.values():
@@ -67,7 +67,7 @@ def test_pairs_are_compared_on_the_seeds_that_both_have(tmp_path: Path) -> None:
         write_trial(plan, store, "sf_md", seed, ladder(start))
     for seed in (2, 1):
         write_trial(plan, store, "hemis", seed, ladder(20))
-    found = by_summary(claims.differences(read(plan, store)), "sf_md", "hemis")
+    found = by_summary(statistics.differences(read(plan, store)), "sf_md", "hemis")
     assert found[AVERAGE].estimate.seeds == 2
     assert found[AVERAGE].value == pytest.approx(100 * (10 + 20) / 2 / N)
     assert found[AVERAGE].note.startswith("not calibrated here: with 2 seeds")
@@ -79,15 +79,15 @@ def test_a_table_with_holes_is_not_ranked(tmp_path: Path) -> None:
     write_trial(plan, store, "hemis", 0, ladder(20))
     write_trial(plan, store, "sf_md", 1, ladder(30))
     with pytest.raises(
-        claims.Unranked, match=r"holes is not ranked; missing: hemis seed 1 \(not run yet\);"
+        statistics.Unranked, match=r"holes is not ranked; missing: hemis seed 1 \(not run yet\);"
     ):
-        claims.ranking(read(plan, store))
+        statistics.ranking(read(plan, store))
     trial = write_trial(plan, store, "hemis", 1, ladder(20))
-    assert claims.ranking(read(plan, store)).leader in {None, "sf_md"}
+    assert statistics.ranking(read(plan, store)).leader in {None, "sf_md"}
     path = store.trial(trial.id) / "scores.npz"
     path.write_bytes(b"\0" * path.stat().st_size)
-    with pytest.raises(claims.Unranked, match=r"hemis seed 1 \(scores.npz changed"):
-        claims.ranking(read(plan, store))
+    with pytest.raises(statistics.Unranked, match=r"hemis seed 1 \(scores.npz changed"):
+        statistics.ranking(read(plan, store))
 
 
 def test_a_ranking_of_a_winner_and_two_ties(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_ranking_of_a_winner_and_two_ties(tmp_path: Path) -> None:
         write_trial(plan, store, "sf_md", seed, ladder(5 + seed))
         write_trial(plan, store, "hemis", seed, ladder(40 + seed))
         write_trial(plan, store, "dmrnet", seed, ladder(6 + seed if seed else 5))
-    found = claims.ranking(read(plan, store))
+    found = statistics.ranking(read(plan, store))
     assert [(p.label, p.letters, p.first, p.last) for p in found.places] == [
         ("hemis", "a", 1, 1),
         ("dmrnet", "b", 2, 3),
@@ -111,7 +111,7 @@ def test_nobody_leads_a_tie_and_one_seed_says_so(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "methods=[sf_md,hemis]", "seeds=[0]")
     write_trial(plan, store, "sf_md", 0, ladder(20))
     write_trial(plan, store, "hemis", 0, ladder(21))
-    found = claims.ranking(read(plan, store), WORST)
+    found = statistics.ranking(read(plan, store), WORST)
     assert [p.label for p in found.places] == ["hemis", "sf_md"]
     assert {(p.letters, p.first, p.last) for p in found.places} == {("a", 1, 2)}
     assert (found.best, found.leader) == (("hemis", "sf_md"), None)
@@ -122,7 +122,7 @@ def test_nobody_leads_a_tie_and_one_seed_says_so(tmp_path: Path) -> None:
 def test_a_row_alone_has_no_pair(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "methods=[sf_md]", "seeds=[0]")
     write_trial(plan, store, "sf_md", 0, ladder(20))
-    found = claims.ranking(read(plan, store))
+    found = statistics.ranking(read(plan, store))
     assert (found.best, found.leader, found.differences) == (("sf_md",), None, ())
 
 
@@ -131,7 +131,7 @@ def test_reference_rows_are_neither_ranked_nor_missed(tmp_path: Path) -> None:
     write_trial(plan, store, "sf_md", 0, ladder(20))
     write_trial(plan, store, "hemis", 0, ladder(41))
     write_trial(plan, store, "dedicated", 0, ladder(41))
-    found = claims.ranking(read(plan, store))
+    found = statistics.ranking(read(plan, store))
     assert [place.label for place in found.places] == ["hemis", "sf_md"] and found.leader == "hemis"
     assert len(found.differences) == 1
 
@@ -144,7 +144,7 @@ def test_two_rows_of_one_trial_are_equal(tmp_path: Path) -> None:
     )
     for seed in (0, 1):
         write_trial(plan, store, "one", seed, ladder(20 + seed))
-    for one in claims.differences(read(plan, store)):
+    for one in statistics.differences(read(plan, store)):
         assert (one.value, one.low, one.high, one.p, one.better) == (0, 0, 0, 1, None)
 
 
@@ -153,16 +153,19 @@ def test_two_rows_of_one_trial_are_equal(tmp_path: Path) -> None:
 
 def test_the_better_one_follows_the_direction() -> None:
     found = Estimate(5.0, 0.01, 0.01, 5, 100)
-    assert claims.difference_of("a", "b", AVERAGE, found, higher_is_better=True).better == "a"
-    assert claims.difference_of("a", "b", AVERAGE, found, higher_is_better=False).better == "b"
+    assert statistics.difference_of("a", "b", AVERAGE, found, higher_is_better=True).better == "a"
+    assert statistics.difference_of("a", "b", AVERAGE, found, higher_is_better=False).better == "b"
 
 
 def test_a_ranking_of_errors_has_the_lowest_first() -> None:
     means = {"x": 9.0, "y": 5.0, "z": 5.2}
     sure, open_ = Estimate(4.0, 0.001, 0.001, 5, 100), Estimate(0.2, 0.5, 0.5, 5, 100)
     pairs = [("x", "y", sure), ("x", "z", sure), ("z", "y", open_)]
-    found = claims.ranked(
-        means, [claims.difference_of(a, b, AVERAGE, e, False) for a, b, e in pairs], AVERAGE, False
+    found = statistics.ranked(
+        means,
+        [statistics.difference_of(a, b, AVERAGE, e, False) for a, b, e in pairs],
+        AVERAGE,
+        False,
     )
     assert [(p.label, p.letters, p.first, p.last) for p in found.places] == [
         ("y", "a", 1, 2),
@@ -177,7 +180,9 @@ def test_the_worst_of_many_ties_is_corrected_and_flagged() -> None:
     tied = 100.0 * (noise.random((7, 3, 200)) < 0.6)
     clear = 100.0 * (noise.random((7, 3, 200)) < np.array([0.6, *[0.9] * 6])[:, None, None])
     rows = [RowSamples("clear", (0, 1, 2), clear), RowSamples("tied", (0, 1, 2), tied)]
-    (found,) = [one for one in claims.paired(rows, list("abcdefg"), True) if one.summary == WORST]
+    (found,) = [
+        one for one in statistics.paired(rows, list("abcdefg"), True) if one.summary == WORST
+    ]
     assert found.value == pytest.approx(np.mean(clear.mean(2).min(0) - tied.mean(2).min(0)))
     assert found.value > 0 and found.estimate.corrected < found.value  # the truth is 0
     assert found.note.startswith("not calibrated here: one row has several combinations")
@@ -187,7 +192,7 @@ def test_combinations_that_no_sample_has_are_left_out() -> None:
     values = np.random.default_rng(0).normal(size=(2, 3, 3, 50))
     values[:, 1] = np.nan
     rows = [RowSamples(name, (0, 1, 2), one) for name, one in zip("xy", values, strict=True)]
-    found = {one.summary: one for one in claims.paired(rows, ["a", "b", "a+b"], True)}
+    found = {one.summary: one for one in statistics.paired(rows, ["a", "b", "a+b"], True)}
     assert list(found) == [AVERAGE, WORST, "a", "a+b"]
     assert found[AVERAGE].value == pytest.approx((found["a"].value + found["a+b"].value) / 2)
 

@@ -14,7 +14,7 @@ import torch
 
 from datasets._synthetic import mark
 from datasets.crema_d import CremaD
-from datasets.samples import crema_d as _sample_crema_d
+from datasets.samples import crema_d
 from harness.errors import UserError
 from harness.testing import check_dataset
 from tests.support.clips import (
@@ -41,7 +41,7 @@ def ids_of(dataset: CremaD, split: str) -> list[str]:
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sample") / "crema_d"
     mark(root, "a test")
-    _sample_crema_d.write(root, seed=1, actors=12)
+    crema_d.write(root, seed=1, actors=12)
     return root
 
 

@@ -16,7 +16,7 @@ import torch
 from datasets._media.kinetics_classes import CLASSES, class_of, spoken
 from datasets._synthetic import mark
 from datasets.kinetics_sounds import KineticsSounds, read_list, start_second, truncated, youtube_id
-from datasets.samples import kinetics_sounds as _sample_kinetics_sounds
+from datasets.samples import kinetics_sounds
 from harness.errors import UserError
 from harness.testing import check_dataset
 from tests.support.clips import (
@@ -78,7 +78,7 @@ def names_of(dataset: KineticsSounds, split: str) -> list[str]:
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sample") / "kinetics_sounds"
     mark(root, "a test")
-    _sample_kinetics_sounds.write(root, seed=1, share=0.6)
+    kinetics_sounds.write(root, seed=1, share=0.6)
     return root
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datasets import sample
-from datasets.samples import casia_surf as _sample_casia_surf
+from datasets.samples import casia_surf
 from harness.cli import guarded
 
 
@@ -23,7 +23,7 @@ def contents(folder: Path) -> dict[str, str]:
 def test_it_writes_says_and_repeats(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_sample_casia_surf, "SUBJECTS", {"train": 2, "val": 1, "test": 2})
+    monkeypatch.setattr(casia_surf, "SUBJECTS", {"train": 2, "val": 1, "test": 2})
     folders = [tmp_path / name for name in ("a", "b", "c")]
     assert guarded(sample.main, ["casia_surf", str(folders[0])]) == 0
     said = capsys.readouterr().out

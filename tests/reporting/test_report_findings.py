@@ -18,7 +18,7 @@ from scipy import stats
 from harness.analysis.findings import Findings, analyse
 from harness.analysis.results import read
 from harness.analysis.statistics import AVERAGE
-from harness.paper import published_numbers as reference
+from harness.paper import published_numbers
 from harness.paper.findings import paper_findings
 from harness.paper.published_numbers import Published, PublishedComparison
 from harness.reporting.answer import answer, caveats, listed, separation
@@ -392,9 +392,11 @@ def test_published_within_our_interval(tmp_path: Path, monkeypatch: pytest.Monke
         f"1,digits,accuracy,{label},{combination},{value:.3f}"
         for (label, combination), value in values.items()
     ]
-    (tmp_path / "paper.csv").write_text("\n".join([",".join(reference.COLUMNS), *lines]) + "\n")
-    cells = reference.load(tmp_path / "paper.csv")
-    real = reference.published
+    (tmp_path / "paper.csv").write_text(
+        "\n".join([",".join(published_numbers.COLUMNS), *lines]) + "\n"
+    )
+    cells = published_numbers.load(tmp_path / "paper.csv")
+    real = published_numbers.published
     monkeypatch.setattr(
         "harness.paper.findings.published", lambda table, dataset: real(table, dataset, cells)
     )

@@ -35,15 +35,15 @@ class Stumbling(SFMD):
 # Dies at the worst moment: points are sent, and the offset does not say so yet.
 MIRROR_AND_DIE = """
 import os, signal, sys
-from harness.tracking.mlflow import runs as tracking_runs
+from harness.tracking.mlflow import runs
 from harness.study.config import load_study
 from harness.study.plan import Plan
 from harness.tracking.mlflow.tracker import MLflowTracker
 
-write = tracking_runs.write_json
+write = runs.write_json
 def write_or_die(path, value):
     os.kill(os.getpid(), signal.SIGKILL) if value["epochs"] else write(path, value)
-tracking_runs.write_json = write_or_die
+runs.write_json = write_or_die
 study = load_study(sys.argv[1:])
 plan = Plan(study)
 MLflowTracker(plan).mirror_trial(plan.trials[0])
