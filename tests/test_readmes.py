@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from PIL import Image
 from harness import PROJECT
 from harness.cli import guarded
 from harness.registry import BACKBONES, DATASETS, METHODS
+from harness.study.config import Study
 from tests.support import readme_pictures
 from tests.support.media import classification
 
@@ -377,8 +379,16 @@ def test_seven_recipes_of_six_lines() -> None:
         assert numbers == list("123456"), title
 
 
+IN_A_FILE = {"name", "description", "presets", "published_table", "views"}
+"""Keys that a study's file has and nobody gives on the command line."""
+
+
 def test_tables_name_every_dataset_study_and_key() -> None:
     for name in DATASETS.names():
         assert f"| `{name}` |" in READMES["datasets/README.md"]
     for path in (PROJECT / "studies").glob("*.yaml"):
         assert f"`{path.stem}`" in section(READMES["studies/README.md"], "Studies")
+    keys = section(HARNESS, "Keys")
+    for field in fields(Study):
+        if field.name not in IN_A_FILE:
+            assert re.search(rf"`{field.name}[`.]", keys), field.name

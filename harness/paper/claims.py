@@ -146,7 +146,8 @@ def _collapse(
 ) -> tuple[str, str]:
     """The answer for one axis, and its evidence; ``better`` is the significantly better row."""
     mean, other = (results.comparison().average[row.label].mean for row in (large, best))
-    lost = (other - mean) / (other - blind)
+    gain = other - blind
+    lost = (other - mean) / gain if gain else 0.0  # where nothing is gained nothing can be lost
     answer = (
         NO if better == large.label else OPEN if better is None else YES if lost > HALF else PARTLY
     )
