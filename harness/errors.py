@@ -45,7 +45,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that does not exist: ``unknown method 'dmrnt'; did you mean 'dmrnet'?
+    """The error for a name that does not exist: ``unknown method 'hemi'; did you mean 'hemis'?
     known: ...``.
     """
     return UserError(f"unknown {kind} '{name}'{nearest(name, known)}")

@@ -89,7 +89,7 @@ class Study:
     description: str = setting("", "what the study asks")
     published_table: int | None = setting(
         None,
-        "table of the DMRNet paper that the report shows beside the measured values",
+        "published table that the report shows beside the measured values (studies/reference)",
         low=1,
         high=7,
     )
@@ -353,7 +353,7 @@ def _check_settings(node: Any, prefix: str) -> None:
 
 def _check_lists(study: Study) -> None:
     if not study.methods:
-        raise UserError("methods is empty; name at least one, such as methods=[sf_md,dmrnet]")
+        raise UserError("methods is empty; name at least one, such as methods=[sf_md,hemis]")
     if not study.seeds:
         raise UserError("seeds is empty; name at least one, such as seeds=[0,1,2]")
     if min(study.seeds) < 0 or len(set(study.seeds)) != len(study.seeds):

@@ -71,7 +71,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """``dmrnet seed 1``, ``dedicated seed 1 on thumb``."""
+        """``hemis seed 1``, ``dedicated seed 1 on thumb``."""
         only = self.spec.train["combination"]
         return f"{self.label} seed {self.spec.seed}" + (f" on {only}" if only else "")
 
