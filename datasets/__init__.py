@@ -1,5 +1,6 @@
-"""One file per dataset; the file's name is the dataset's registry name (see harness/dataset.py for
-the contract).
+"""One file per dataset.
+
+The file's name is the dataset's registry name (see harness/dataset.py for the contract).
 """
 
 

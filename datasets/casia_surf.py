@@ -171,8 +171,9 @@ class CasiaSurf(Dataset):
         )
 
     def _left_out(self, split: str) -> dict[int, str]:
-        """Row -> why its sample cannot be used, of one modality or more; empty before the split is
-        prepared.
+        """Row -> why its sample cannot be used, of one modality or more.
+
+        Empty before the split is prepared.
         """
         try:
             return _unreadable([opened(table, self._cache) for table in self._tables[split]])

@@ -142,8 +142,9 @@ def label(name: str) -> int:
 
 
 def by_actor(ids: Sequence[str], held_out: Sequence[str]) -> dict[str, list[str]]:
-    """The ids by split: for each of ``held_out`` a tenth of the actors, and train; no actor is in
-    two of them.
+    """The ids by split: for each of ``held_out`` a tenth of the actors, and train.
+
+    No actor is in two of them.
 
     Actors are taken in the order of the sha256 of their numbers.
     """

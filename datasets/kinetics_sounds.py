@@ -145,7 +145,8 @@ def truncated(what: str, videos: Sequence[str]) -> list[str]:
 
 
 def read_list(path: Path) -> dict[tuple[str, int | None], int]:
-    """A published list ``YTID_START[_END],SECONDS,LABEL`` as (YouTube id, start) -> label;
+    """A published list ``YTID_START[_END],SECONDS,LABEL`` as (YouTube id, start) -> label.
+
     UserError for a line that is none.
     """
     found: dict[tuple[str, int | None], int] = {}
@@ -211,8 +212,9 @@ def _class_folders(
 
 
 def _paired(name: str, part: _Part, remarks: list[str]) -> list[Clip]:
-    """The clips that have a sound and enough frames, in the order of class and name; what is left
-    out is said.
+    """The clips that have a sound and enough frames, in the order of class and name.
+
+    What is left out is said.
     """
     silent, unseen = (
         sorted(set(part.pictures) - set(part.sounds)),

@@ -55,8 +55,9 @@ def names() -> list[str]:
 
 
 def write(name: str, folder: Path, seed: int = 0) -> None:
-    """Write the sample of a dataset and say how to use it; UserError when the folder holds
-    something already.
+    """Write the sample of a dataset and say how to use it.
+
+    UserError when the folder holds something already.
     """
     folder = folder.expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -158,8 +158,9 @@ class Split:
         return self.target.dim() > 1
 
     def to(self, device: torch.device) -> Split:
-        """The same split handing out batches on ``device``; stored there too when it is small
-        beside the free memory.
+        """The same split handing out batches on ``device``.
+
+        Stored there too when it is small beside the free memory.
         """
         moved = replace(self, device=device)
         if (
@@ -172,8 +173,9 @@ class Split:
         return moved
 
     def select(self, index: Tensor) -> Split:
-        """The split made of the samples ``index`` (int64, CPU) only, in that order; nothing stored
-        is copied.
+        """The split made of the samples ``index`` (int64, CPU) only, in that order.
+
+        Nothing stored is copied.
         """
         rows = index if self.rows is None else self.rows[index]
         target = (
@@ -182,8 +184,9 @@ class Split:
         return replace(self, rows=rows, target=target, available=self.available[index])
 
     def received(self) -> Split:
-        """The same split as encoders receive it, all of it in memory; for splits that are small
-        enough.
+        """The same split as encoders receive it, all of it in memory.
+
+        For splits that are small enough.
         """
         inputs, target = self.batch(torch.arange(len(self)))
         return Split(inputs, target, self.available, device=self.device)
@@ -320,8 +323,9 @@ class Dataset(ABC):
 
     @classmethod
     def declared(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The study's options in the types that ``options`` declares; a dataset that takes lists or
-        tables turns them into text.
+        """The study's options in the types that ``options`` declares.
+
+        A dataset that takes lists or tables turns them into text.
         """
         return options
 

@@ -67,8 +67,9 @@ def card(job: Job, record: Json, data: DataSpec) -> Json:
 
 
 def load(folder: str | Path, method_file: str | None = None) -> Method:
-    """The model in a folder, in evaluation mode on the CPU; ``method_file`` where its method is not
-    in the registry.
+    """The model in a folder, in evaluation mode on the CPU.
+
+    ``method_file`` where its method is not in the registry.
 
     Call it with inputs (name -> (B, C, H, W) float32, normalised; absent ones may hold anything)
     and present (B, V) bool. UserError when the card is not there or the weights are not those that

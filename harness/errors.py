@@ -12,8 +12,9 @@ SHOWN = 3
 
 
 class UserError(Exception):
-    """A mistake in a study, a key, a value or a path: one sentence with the way out; the command
-    line exits with 2.
+    """A mistake in a study, a key, a value or a path: one sentence with the way out.
+
+    The command line exits with 2.
     """
 
 

@@ -118,8 +118,9 @@ class EpochContext:
         return (scores.argmax(-1, keepdim=True) == torch.arange(scores.shape[-1])).float().mean(1)
 
     def starts(self, published: int) -> int:
-        """The epoch at which a phase begins that the paper starts at epoch ``published`` of 100;
-        never before epoch 1.
+        """The epoch at which a phase begins that the paper starts at epoch ``published`` of 100.
+
+        Never before epoch 1.
         """
         return max(1, epoch_at(published, self.epochs))
 
@@ -134,8 +135,9 @@ class Need:
 
 
 class Method(nn.Module):
-    """Base of all methods: builds one encoder per modality from the shared backbone; subclasses
-    build the rest and fuse.
+    """Base of all methods: builds one encoder per modality from the shared backbone.
+
+    Subclasses build the rest and fuse.
 
     Hyperparameters whose default is a float are 0-d tensor buffers of the same name
     (``self.alpha``); the others are Python values in ``self.settings``.
@@ -199,20 +201,23 @@ class Method(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define build()")
 
     def encode(self, modality: str, x: Tensor) -> Features:
-        """Encode one modality, (B, C, H, W) -> features; never sees a mask. Default: the backbone's
-        encoder.
+        """Encode one modality, (B, C, H, W) -> features; never sees a mask.
+
+        Default: the backbone's encoder.
         """
         return self.encoders[self.spec.names.index(modality)](x)
 
     def prepare(self, features: Sequence[Features]) -> Any:
-        """Everything beyond the encoders that no mask touches; cached over combinations. Default:
-        the features themselves.
+        """Everything beyond the encoders that no mask touches; cached over combinations.
+
+        Default: the features themselves.
         """
         return tuple(features)
 
     def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
-        """Predict from prepared features and the presence mask (B, V) bool; deterministic when
-        ``noise`` is None.
+        """Predict from prepared features and the presence mask (B, V) bool.
+
+        Deterministic when ``noise`` is None.
 
         Features of absent modalities may be anything, NaN included, and must be replaced by
         ``torch.where``.
@@ -220,8 +225,9 @@ class Method(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define fuse()")
 
     def loss(self, output: Output, batch: TrainBatch) -> Losses:
-        """Weighted, named terms. Default: the mean task loss, plus each auxiliary prediction's
-        weighted sum over B.
+        """Weighted, named terms.
+
+        Default: the mean task loss, plus each auxiliary prediction's weighted sum over B.
         """
         terms = {"task": self.task_loss(output.logits, batch.target).mean()}
         for name, (logits, weight) in output.aux.items():
@@ -229,8 +235,9 @@ class Method(nn.Module):
         return terms
 
     def adopt(self, name: str, weights: Mapping[str, Tensor]) -> None:
-        """Receive the trained weights of the model that ``needs`` calls ``name``; called once,
-        before training.
+        """Receive the trained weights of the model that ``needs`` calls ``name``.
+
+        Called once, before training.
         """
         raise NotImplementedError(f"{type(self).__name__} needs {name} and must define adopt()")
 
@@ -238,8 +245,9 @@ class Method(nn.Module):
         """Called before an epoch's first batch: set the buffers that turn phases on and off."""
 
     def end_epoch(self, context: EpochContext) -> None:
-        """Called after an epoch's validation, with its predictions: mining. State goes into
-        buffers.
+        """Called after an epoch's validation, with its predictions: mining.
+
+        State goes into buffers.
         """
 
     def scale_gradients(self, batch: TrainBatch, output: Output) -> None:
@@ -257,14 +265,16 @@ class Method(nn.Module):
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
-        """Refuse, with a UserError, settings that cannot work on this dataset; called before
-        anything starts.
+        """Refuse, with a UserError, settings that cannot work on this dataset.
+
+        Called before anything starts.
         """
 
     @classmethod
     def check_backbone(cls, backbone: Backbone) -> None:
-        """Refuse, with a UserError, a network that the method is not defined on; called before
-        anything starts.
+        """Refuse, with a UserError, a network that the method is not defined on.
+
+        Called before anything starts.
         """
         name = cls.__module__.rpartition(".")[2]
         if backbone.joint and not cls.joint:
@@ -311,8 +321,9 @@ class Method(nn.Module):
     def on_rows(
         self, module: nn.Module, function: Callable[[Tensor], Features], x: Tensor, rows: Tensor
     ) -> Features:
-        """``function``, which runs ``module``, of the samples ``rows`` (B,) bool on the CPU; zeros
-        for the other samples.
+        """``function``, which runs ``module``, of the samples ``rows`` (B,) bool on the CPU.
+
+        Zeros for the other samples.
 
         With fewer than two samples in training the module uses its running statistics for this
         batch, which is counted.

@@ -45,8 +45,9 @@ class Registry(Generic[T]):
         )
 
     def get(self, name: str) -> type[T]:
-        """The class called ``name`` (a ``.py`` path is loaded as a file); UserError when there is
-        none or it does not load.
+        """The class called ``name`` (a ``.py`` path is loaded as a file).
+
+        UserError when there is none or it does not load.
         """
         if name.endswith(".py"):
             return self._only_class(_load_file(Path(name), self.kind), name)
@@ -103,8 +104,9 @@ class Registry(Generic[T]):
 
 @cache
 def _installed(group: str, _path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    """The entry points of a group; to look for them reads the metadata of every installed package,
-    once for each search path.
+    """The entry points of a group.
+
+    To look for them reads the metadata of every installed package, once for each search path.
     """
     return {point.name: point for point in entry_points(group=group)}
 

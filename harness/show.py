@@ -189,8 +189,9 @@ def show_dataset(name: str, settings: Sequence[str]) -> str:
 
 
 def show_study(name: str, settings: Sequence[str]) -> str:
-    """A study's rows, combinations and settings; trial ids are not shown, for they need the
-    data.
+    """A study's rows, combinations and settings.
+
+    Trial ids are not shown, for they need the data.
     """
     from harness.search.plan import search_plan
     from harness.study.config import leaves, load_study

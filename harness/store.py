@@ -1,5 +1,6 @@
-"""The truth on disk: one directory per trial id; a trial is done when its record is there and its
-files are whole.
+"""The truth on disk: one directory per trial id.
+
+A trial is done when its record is there and its files are whole.
 
 Layout of ``<output>/store/<trial id>/``: ``spec.json``, ``log.txt``, ``metrics.jsonl`` (one line
 per epoch), ``checkpoint.pt`` (while training), ``weights.pt`` (selected epoch), ``scores.npz``
@@ -106,14 +107,16 @@ class TrialDirectory:
         return self.path / name
 
     def record(self) -> Json | None:
-        """The record of a finished trial; None unless it is whole and its files have the recorded
-        sizes.
+        """The record of a finished trial.
+
+        None unless it is whole and its files have the recorded sizes.
         """
         return self._whole("record.json")
 
     def selection(self) -> Json | None:
-        """The record, or else its part on val (``cells`` has ``val`` alone); None as long as there
-        is neither.
+        """The record, or else its part on val (``cells`` has ``val`` alone).
+
+        None as long as there is neither.
         """
         return self.record() or self._whole("selection.json")
 
@@ -173,8 +176,9 @@ class TrialDirectory:
             return {name: arrays[name] for name in arrays.files}
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The state dict of the selected epoch; UserError when they were left out of the archive
-        that the trial came in.
+        """The state dict of the selected epoch.
+
+        UserError when they were left out of the archive that the trial came in.
         """
         if self.lacks(WEIGHTS):
             raise UserError(

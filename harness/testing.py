@@ -1,5 +1,6 @@
-"""Conformance: what any method or dataset, ours or a third party's, must pass. Works with and
-without pytest.
+"""Conformance: what any method or dataset, ours or a third party's, must pass.
+
+Works with and without pytest.
 
 from harness.testing import check_method
 check_method(MyMethod)
@@ -74,8 +75,9 @@ def check_method(
     hparams: Mapping[str, Value] | None = None,
     side: int = LABEL_SIDE,
 ) -> None:
-    """Raise ConformanceError at the first check that a method violates, over all variants, V and K;
-    about a second per case.
+    """Raise ConformanceError at the first check that a method violates, over all variants, V and K.
+
+    About a second per case.
 
     Args:
         cls: the method's class.
@@ -106,8 +108,9 @@ def check_method(
 
 
 def run_check(name: str, case: Case) -> None:
-    """Run one check of one case; ConformanceError when it is violated, or when the method
-    raises.
+    """Run one check of one case.
+
+    ConformanceError when it is violated, or when the method raises.
     """
     facts = (case.variant, len(case.spec.modalities), len(case.spec.classes))
     try:
@@ -119,8 +122,9 @@ def run_check(name: str, case: Case) -> None:
 
 
 def check_dataset(dataset: Dataset) -> None:
-    """Raise ConformanceError at the first check that a dataset violates; loads every split several
-    times.
+    """Raise ConformanceError at the first check that a dataset violates.
+
+    Loads every split several times.
     """
     for name, function in _dataset_checks.CHECKS.items():
         try:

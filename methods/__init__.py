@@ -1,3 +1,4 @@
-"""One file per method; the file's name is the method's registry name (see harness/method.py for the
-contract).
+"""One file per method.
+
+The file's name is the method's registry name (see harness/method.py for the contract).
 """

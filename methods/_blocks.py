@@ -1,5 +1,6 @@
-"""Fusion blocks and losses shared by methods. B batch, V modalities, (c, h, w) a feature map; masks
-are (B, V) bool.
+"""Fusion blocks and losses shared by methods.
+
+B batch, V modalities, (c, h, w) a feature map; masks are (B, V) bool.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The layers of mmFormer. B batch, V modalities, T tokens, N = h*w tokens per modality, d token
-width, (c, h, w) a map.
+"""The layers of mmFormer.
+
+B batch, V modalities, T tokens, N = h*w tokens per modality, d token width, (c, h, w) a map.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Blocks of RFNet: region maps, region-aware fusion, unimodal predictors. B batch, V modalities, M
-classes, K regions.
+"""Blocks of RFNet: region maps, region-aware fusion, unimodal predictors.
+
+B batch, V modalities, M classes, K regions.
 
 (c, h, w) is a feature map; ``norm`` makes a normalisation without parameters for a number of
 channels.
@@ -163,8 +164,9 @@ def region_averages(stack: Tensor, probabilities: Tensor) -> tuple[Tensor, Tenso
 
 
 def grouping(counts: Tensor, regions: int) -> Tensor:
-    """(M, K) of 0 and 1: the K - 1 most frequent classes are a region each, the rest are the last;
-    ties go to the lower index.
+    """(M, K) of 0 and 1: the K - 1 most frequent classes are a region each, the rest are the last.
+
+    Ties go to the lower index.
     """
     values = counts.tolist()
     order = sorted(range(len(values)), key=lambda m: (-values[m], m))

@@ -143,8 +143,9 @@ class DMRNet(Method):
             self.hard.copy_(top_variance(self.mean_variance(), len(self.spec.names)))
 
     def mean_variance(self) -> Tensor:
-        """d_j, (2^V,): mean sigma^2 of each combination so far; -inf where none was seen (index 0
-        always).
+        """d_j, (2^V,): mean sigma^2 of each combination so far.
+
+        -inf where none was seen (index 0 always).
         """
         seen = self.variance_count > 0
         return torch.where(seen, self.variance_sum / self.variance_count.clamp_min(1), -torch.inf)
@@ -197,8 +198,9 @@ def hard_set(
 
 
 def top_variance(variance: Tensor, size: int) -> Tensor:
-    """Indicator (2^V,) of the ``size`` largest finite entries of d_j; ties go to the lower
-    index.
+    """Indicator (2^V,) of the ``size`` largest finite entries of d_j.
+
+    Ties go to the lower index.
     """
     values = variance.tolist()
     order = sorted(

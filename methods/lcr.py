@@ -207,8 +207,9 @@ def express(maps: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[Tensor
 
 
 def expression_error(expressed: Tensor, features: Sequence[Tensor], present: Tensor) -> Tensor:
-    """(B,): mean over a sample's present modalities of mean|F_v - sg(f_v)|; 0 where only one is
-    present.
+    """(B,): mean over a sample's present modalities of mean|F_v - sg(f_v)|.
+
+    0 where only one is present.
 
     The target is detached, so that encoders are not drawn to a constant; ``expressed`` is (B, V, c,
     h, w).

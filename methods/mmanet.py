@@ -170,8 +170,9 @@ class MMANet(Method):
             self.distance[combination.bits] += histogram_divergence(shares[position], shares[-1])
 
     def _weak_set(self) -> Tensor:
-        """Indicator (2^V,) of the weakest V - 1 modalities and all their non-empty subsets; ties go
-        to the lower index.
+        """Indicator (2^V,) of the weakest V - 1 modalities and all their non-empty subsets.
+
+        Ties go to the lower index.
         """
         distance = self.distance.tolist()
         size = max(1, len(self.spec.names) - 1)
@@ -220,8 +221,9 @@ def _relations(maps: Tensor) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Entropy (nats) of softmax(logits), (B, K) -> (B,), of label maps its mean over pixels; finite
-    for any finite logits.
+    """Entropy (nats) of softmax(logits), (B, K) -> (B,), of label maps its mean over pixels.
+
+    Finite for any finite logits.
     """
     p = logits.softmax(1)
     terms: Tensor = torch.special.xlogy(p, p)
@@ -235,8 +237,9 @@ def normalised_entropy(logits: Tensor) -> Tensor:
 
 
 def histogram_divergence(shares: Tensor, full: Tensor) -> Tensor:
-    """KL(softmax(shares) || softmax(full)) of two class histograms (K,); the softmax keeps empty
-    bins finite (released code).
+    """KL(softmax(shares) || softmax(full)) of two class histograms (K,).
+
+    The softmax keeps empty bins finite (released code).
     """
     log_p, log_q = shares.log_softmax(0), full.log_softmax(0)
     return (log_p.exp() * (log_p - log_q)).sum()

@@ -203,8 +203,9 @@ def coefficients(readouts: Sequence[Tensor], target: Tensor, both: Tensor, alpha
 
 
 def _score(logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-    """The counted samples' summed probability of their class; at least SMALLEST_SCORE, so that a
-    ratio exists.
+    """The counted samples' summed probability of their class.
+
+    At least SMALLEST_SCORE, so that a ratio exists.
     """
     right = logits.float().softmax(1).gather(1, target[:, None]).squeeze(1)
     return torch.where(counted, right, torch.zeros_like(right)).sum().clamp_min(SMALLEST_SCORE)

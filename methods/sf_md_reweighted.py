@@ -86,7 +86,8 @@ class SFMDReweighted(SFMD):
 
 
 def _given(spec: DataSpec, settings: Mapping[str, Value]) -> tuple[int, ...]:
-    """H as bits: from ``hard_set``, or the constant of the released code; empty where there is
-    neither.
+    """H as bits: from ``hard_set``, or the constant of the released code.
+
+    Empty where there is neither.
     """
     return hard_set(spec, "released", settings, NAME)

@@ -1,5 +1,6 @@
-"""ShaSpec: a shared encoder beside the specific ones; what is missing is filled from the shared
-features that are there.
+"""ShaSpec: a shared encoder beside the specific ones.
+
+What is missing is filled from the shared features that are there.
 """
 
 from __future__ import annotations

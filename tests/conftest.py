@@ -68,8 +68,9 @@ def make_study(tmp_path: Path) -> MakeStudy:
 
 @pytest.fixture
 def make_job(make_study: MakeStudy) -> MakeJob:
-    """``make_job("dmrnet", seed=1, **arguments of make_study)``: the job of one trial; models that
-    it needs are trained.
+    """``make_job("dmrnet", seed=1, **arguments of make_study)``: the job of one trial.
+
+    Models that it needs are trained.
     """
 
     def make(method: Any = "sf_md", seed: int = 0, **arguments: Any) -> Job:

@@ -1,5 +1,6 @@
-"""Names, files and entry points; a broken plug-in is listed with its reason and breaks nothing
-else.
+"""Names, files and entry points.
+
+A broken plug-in is listed with its reason and breaks nothing else.
 """
 
 from __future__ import annotations

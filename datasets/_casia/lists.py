@@ -102,8 +102,9 @@ class _Trap(Exception):
 
 
 def read_list(path: Path, split: str) -> Listing:
-    """The samples that a list names for ``split``; says which lines cannot be understood, and what
-    to do, in a UserError.
+    """The samples that a list names for ``split``.
+
+    Says which lines cannot be understood, and what to do, in a UserError.
     """
     numbered = list(_lines(path))
     if not numbered:
@@ -142,8 +143,9 @@ def count(number: int, noun: str) -> str:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line numbers and lines that are not blank; LF or CRLF, with or without a byte-order mark or a
-    final newline.
+    """Line numbers and lines that are not blank.
+
+    LF or CRLF, with or without a byte-order mark or a final newline.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -26,7 +26,8 @@ Splits = dict[str, tuple[Sample, ...]]
 
 
 def read_lists(root: Path, protocol: str) -> tuple[Splits, list[str]]:
-    """The lists that a protocol needs, by the split they are for, and what was unusual about them;
+    """The lists that a protocol needs, by the split they are for, and what was unusual about them.
+
     UserError for what is wrong.
     """
     needed = list(LISTS) if protocol == "paper" else ["train"]
@@ -66,8 +67,9 @@ def unlike_published(lists: Splits) -> list[str]:
 
 
 def splits(lists: Splits, protocol: str) -> Splits:
-    """Train, val and test of a protocol; UserError where one of them lacks live samples or
-    attacks.
+    """Train, val and test of a protocol.
+
+    UserError where one of them lacks live samples or attacks.
     """
     found = lists if protocol == "paper" else leave_one_out(lists["train"], HELD_OUT[protocol])
     for split, samples in found.items():
@@ -81,8 +83,9 @@ def splits(lists: Splits, protocol: str) -> Splits:
 
 
 def leave_one_out(samples: Sequence[Sample], held_out: str) -> Splits:
-    """Train, val and test without a common subject, live or attacked; the attack ``held_out`` is in
-    test only, the others never.
+    """Train, val and test without a common subject, live or attacked.
+
+    The attack ``held_out`` is in test only, the others never.
 
     Subjects are ordered by the sha256 of their names and dealt into six parts. For the first,
     second and third attack, parts 1-2, 3-4 and 5-6 are the test subjects and the part after them

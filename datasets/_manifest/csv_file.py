@@ -298,8 +298,9 @@ def _inside(sheet: Sheet, column: str, cells: Sequence[tuple[int, str]]) -> None
 
 
 def _without_duplicates(sheet: Sheet) -> tuple[list[Row], list[str]]:
-    """Rows of which none repeats another; UserError where repeated samples differ in split or
-    label.
+    """Rows of which none repeats another.
+
+    UserError where repeated samples differ in split or label.
     """
     first: dict[tuple[str, ...], Row] = {}
     repeated = []

@@ -150,8 +150,9 @@ def picture(path: Path, channels: int, deep: bool, size: Size) -> Item:
 
 
 def label_map(path: Path) -> Item:
-    """A map of stored class numbers (H, W), from a picture or a 2-D npy of integers; Unreadable for
-    anything else.
+    """A map of stored class numbers (H, W), from a picture or a 2-D npy of integers.
+
+    Unreadable for anything else.
     """
     if path.suffix.lower() != ".npy":
         return np.asarray(read_image(path, "index")[0])
@@ -166,8 +167,9 @@ def label_map(path: Path) -> Item:
 
 
 def array(path: Path, layout: Layout, size: Size | None, dtype: str) -> Item:
-    """An npy file as (C, H, W), resized where ``size`` is given; Unreadable when it is damaged or
-    holds non-finite values.
+    """An npy file as (C, H, W), resized where ``size`` is given.
+
+    Unreadable when it is damaged or holds non-finite values.
     """
     values = arranged(_loaded(path), layout)
     if not np.isfinite(values).all():
@@ -201,8 +203,9 @@ def _loaded(path: Path) -> Item:
 
 
 def resized(values: Item, size: Size) -> Item:
-    """(C, H, W), uint8 or float32, at the size (h, w); bilinear, low-pass filtered where it
-    shrinks.
+    """(C, H, W), uint8 or float32, at the size (h, w).
+
+    Bilinear, low-pass filtered where it shrinks.
     """
     if values.shape[1:] == size:
         return np.ascontiguousarray(values)

@@ -82,8 +82,9 @@ def _named(text: str) -> tuple[str, ...]:
 
 
 def _found(sheet: Sheet, folded: Mapping[str, str]) -> tuple[str, ...]:
-    """The labels themselves, numbers in their order before words; UserError for labels that differ
-    in case alone.
+    """The labels themselves, numbers in their order before words.
+
+    UserError for labels that differ in case alone.
     """
     alike: dict[str, str] = {}
     counts = Counter(folded[row.label] for row in sheet.rows)
@@ -125,8 +126,9 @@ def _known(sheet: Sheet, folded: Mapping[str, str], given: tuple[str, ...]) -> t
 
 
 def _live(sheet: Sheet, names: Sequence[str], task: str) -> str | None:
-    """The class that is live when the task is anti-spoofing, said or seen from the labels; None
-    when it is not.
+    """The class that is live when the task is anti-spoofing, said or seen from the labels.
+
+    None when it is not.
     """
     plain = {name.casefold(): name for name in names}
     attacks, lives = (ATTACK, LIVE) if task == "auto" else ANTI_SPOOFING
@@ -273,8 +275,9 @@ def _check_sizes(sheet: Sheet, scan: Scan) -> None:
 
 
 def class_map(path: Path, stored: Mapping[int, int], size: Size) -> Item:
-    """A label map as classes (h, w) uint8 with VOID where the stored number is none; Unreadable
-    where the map is.
+    """A label map as classes (h, w) uint8 with VOID where the stored number is none.
+
+    Unreadable where the map is.
     """
     values = label_map(path).astype(np.int64)
     if values.min() < 0:

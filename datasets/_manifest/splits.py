@@ -24,6 +24,7 @@ class Splits:
 
 def splits(sheet: Sheet, share: float, seed: int, limit: int | None) -> Splits:
     """The manifest's splits; val, if there is none, is a seeded stratified share of train.
+
     UserError without test.
     """
     rows = {name: sheet.of(name) for name in ("train", "val", "test")}
@@ -74,8 +75,9 @@ def require_both(sheet: Sheet, found: Splits, index: Mapping[str, int]) -> None:
 
 
 def _order(rows: Sequence[Row], dense: bool, seed: int) -> list[tuple[int, int, Row]]:
-    """(rank within its class, size of the class, row), shuffled; label maps are all of one
-    class.
+    """(rank within its class, size of the class, row), shuffled.
+
+    Label maps are all of one class.
     """
     shuffled = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
     seen: dict[str, int] = {}

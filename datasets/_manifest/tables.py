@@ -54,8 +54,9 @@ class Arrays:
         stored: Mapping[int, int],
         folder: Path,
     ) -> Arrays:
-        """Tables of a split; ``stored`` maps class numbers of label maps to classes, empty without
-        label maps.
+        """Tables of a split.
+
+        ``stored`` maps class numbers of label maps to classes, empty without label maps.
         """
         tables = {}
         for position, column in enumerate(columns):
@@ -88,8 +89,9 @@ class Arrays:
         return cls(rows, tables, folder)
 
     def unreadable(self) -> dict[int, str]:
-        """Position -> ``path: reason`` of the samples of which a file cannot be decoded; empty
-        before they are prepared.
+        """Position -> ``path: reason`` of the samples of which a file cannot be decoded.
+
+        Empty before they are prepared.
         """
         try:
             return {
@@ -110,8 +112,9 @@ class Arrays:
         return [position for position in self.readable() if self.rows[position].files[modality]]
 
     def stored(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """The array of a modality (M, C, H, W); zeros that take no memory where no sample of the
-        split has it.
+        """The array of a modality (M, C, H, W).
+
+        Zeros that take no memory where no sample of the split has it.
         """
         if name in self.tables:
             return opened(self.tables[name], self.folder).array

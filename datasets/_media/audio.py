@@ -128,8 +128,9 @@ class FrontEnd:
         return f"wav -> {self!r}, float16"
 
     def features(self, sound: Array, rate: int) -> Array:
-        """The spectrogram (1, frequencies, frames), float32, of sound (samples,) at ``rate`` Hz;
-        finite for silence too.
+        """The spectrogram (1, frequencies, frames), float32, of sound (samples,) at ``rate`` Hz.
+
+        Finite for silence too.
         """
         x = self._cut(resampled(sound, rate, self.rate)).astype(np.float64)
         strength = self._density(x) if self.power else self._magnitude(x)
@@ -139,8 +140,9 @@ class FrontEnd:
         return np.asarray(values[None], dtype=np.float32)
 
     def read(self, path: Path) -> Array:
-        """The spectrogram of a wav file as it is stored, float16; Unreadable where :func:`read_wav`
-        says so.
+        """The spectrogram of a wav file as it is stored, float16.
+
+        Unreadable where :func:`read_wav` says so.
         """
         return self.features(*read_wav(path)).astype(np.float16)
 
@@ -179,7 +181,8 @@ CREMA-D, 257x188. C: DMRNet's code for CREMA-D, 257x188. D: DMRNet's code for Ki
 
 
 def front_end(name: str, seconds: float = 0.0) -> FrontEnd:
-    """A front-end by name, for another length than the published one where ``seconds`` > 0;
+    """A front-end by name, for another length than the published one where ``seconds`` > 0.
+
     UserError when it is unknown.
     """
     if name not in FRONT_ENDS:
@@ -211,8 +214,9 @@ def _unit(values: Array) -> Array:
 
 
 def _require_whole(content: bytes) -> None:
-    """ValueError unless the samples are as many as the header says; a file that was streamed has no
-    number, and goes to its end.
+    """ValueError unless the samples are as many as the header says.
+
+    A file that was streamed has no number, and goes to its end.
     """
     for name, size, left in _chunks(content):
         if name == b"data":

@@ -90,8 +90,9 @@ class ClipDataset(Dataset):
 
     @abstractmethod
     def _listing(self, root: Path) -> Listing:
-        """All clips below a root, before ``limit``; reads names and lists, no media. UserError
-        where the layout is wrong.
+        """All clips below a root, before ``limit``; reads names and lists, no media.
+
+        UserError where the layout is wrong.
         """
 
     @abstractmethod

@@ -26,8 +26,9 @@ several threads.
 
 
 def numbered(folder: Path) -> list[Path]:
-    """The pictures of a folder in the order of their numbers, 2 before 10; none when there is no
-    such folder.
+    """The pictures of a folder in the order of their numbers, 2 before 10.
+
+    None when there is no such folder.
     """
     if not folder.is_dir():
         return []
@@ -41,8 +42,9 @@ def _number(path: Path) -> tuple[int, str]:
 
 
 def evenly(total: int, at_most: int) -> list[int]:
-    """The positions of at most so many of ``total`` things, spread evenly; the middle one of an odd
-    number is total // 2.
+    """The positions of at most so many of ``total`` things, spread evenly.
+
+    The middle one of an odd number is total // 2.
 
     >>> evenly(3, 6), evenly(10, 3), evenly(61, 5)
     ([0, 1, 2], [1, 5, 8], [6, 18, 30, 42, 54])
@@ -76,8 +78,9 @@ def require_video(root: Path, missing: str) -> None:
 
 @lru_cache(maxsize=REMEMBERED)
 def read_video(path: Path, frames: int, size: Size) -> Array:
-    """So many frames of a video, spread evenly, as RGB (frames, 3, H, W) uint8; Unreadable when it
-    has none that decode.
+    """So many frames of a video, spread evenly, as RGB (frames, 3, H, W) uint8.
+
+    Unreadable when it has none that decode.
 
     A video of fewer frames shows some of them twice.
     """

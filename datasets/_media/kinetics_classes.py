@@ -1,5 +1,6 @@
-"""The class lists that are called Kinetics-Sounds; they differ, so accuracies on them do not
-compare.
+"""The class lists that are called Kinetics-Sounds.
+
+They differ, so accuracies on them do not compare.
 """
 
 from __future__ import annotations
@@ -94,8 +95,9 @@ CLASS_FILES = ("classes.txt", "class.txt")
 
 
 def class_names(version: str, root: Path | None) -> tuple[str, ...]:
-    """The classes of a version in the order of their indices; ``file``: those of the root's
-    classes.txt, by commas or lines.
+    """The classes of a version in the order of their indices.
+
+    ``file``: those of the root's classes.txt, by commas or lines.
     """
     if version != OWN:
         return CLASSES[version]

@@ -16,7 +16,8 @@ FORMS = (
 
 
 def find_copy(root: Path, classes: int, raw: bool) -> Copy:
-    """The copy below ``root`` with the labels of ``classes`` classes and refined or raw depth;
+    """The copy below ``root`` with the labels of ``classes`` classes and refined or raw depth.
+
     UserError where there is none.
     """
     layout = find_layout(root)

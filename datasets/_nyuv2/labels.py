@@ -111,8 +111,9 @@ def inferred_unit(given: str, maps: Sequence[Array]) -> tuple[str, str]:
 
 
 def millimetres(depth: Array, unit: str) -> Array:
-    """Depth of any unit in whole millimetres, truncated as in the prepared layouts; ValueError
-    beyond 32,767 mm.
+    """Depth of any unit in whole millimetres, truncated as in the prepared layouts.
+
+    ValueError beyond 32,767 mm.
     """
     metres = unit == "m"
     found = (

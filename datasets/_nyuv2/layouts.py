@@ -245,8 +245,9 @@ class PictureCopy(Copy):
         return f"{told}; restore them, or take them out of {split}.txt"
 
     def _check_first(self, kind: Kind) -> None:
-        """What a whole folder has wrong shows in its first file, without decoding it; damage is
-        found when all are decoded.
+        """What a whole folder has wrong shows in its first file, without decoding it.
+
+        Damage is found when all are decoded.
         """
         path = self.source(kind, self.ids["train"][0])
         try:

@@ -36,8 +36,9 @@ class Selection:
 
 
 def selection(root: Path, ids: Sequence[int], scenes: Mapping[int, str]) -> Selection:
-    """What becomes train and val of the training images ``ids``; ``scenes`` maps id -> scene where
-    that is known.
+    """What becomes train and val of the training images ``ids``.
+
+    ``scenes`` maps id -> scene where that is known.
     """
     folder = root / LISTS
     if (folder / "val.txt").is_file():
@@ -122,8 +123,9 @@ def _original(ids: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def read_ids(path: Path) -> tuple[int, ...]:
-    """The numbers of a list with one per line; UserError for a line that is none, a number that
-    comes twice, or no file.
+    """The numbers of a list with one per line.
+
+    UserError for a line that is none, a number that comes twice, or no file.
     """
     if not path.is_file():
         raise UserError(f"the list {path} is not there; restore it")
@@ -144,8 +146,9 @@ def read_ids(path: Path) -> tuple[int, ...]:
 
 
 def check_ids(ids: Mapping[str, Sequence[int]], counting: str) -> None:
-    """Refuse original ids that cannot be: outside 1..1449, or in both splits; ``counting`` names
-    how the copy counts.
+    """Refuse original ids that cannot be: outside 1..1449, or in both splits.
+
+    ``counting`` names how the copy counts.
     """
     outside = [i for part in ids.values() for i in part if not 1 <= i <= IMAGES]
     if outside:

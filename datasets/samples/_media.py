@@ -21,8 +21,9 @@ Cue = tuple[float, float]
 
 
 def cue(label: int, classes: int, spread: float, random: np.random.Generator) -> Cue:
-    """A point near the class' place on the unit circle; draw sound's and sight's apart, so that
-    they err independently.
+    """A point near the class' place on the unit circle.
+
+    Draw sound's and sight's apart, so that they err independently.
     """
     angle = 2 * math.pi * label / classes
     x, y = np.array([math.cos(angle), math.sin(angle)]) + spread * random.normal(size=2)

@@ -1,5 +1,6 @@
-"""A synthetic CASIA-SURF: drawn faces in the true folders, with the true lists; depth tells most,
-infrared least.
+"""A synthetic CASIA-SURF: drawn faces in the true folders, with the true lists.
+
+Depth tells most, infrared least.
 
 Every frame has one number per modality, normal around +d (live) or -d (attack), that decides how
 the drawing looks: relief in depth, warmth and contrast of the skin in colour, shading in infrared.

@@ -19,8 +19,9 @@ KEPT = 29
 
 
 def write(folder: Path, seed: int = 0, actors: int = 20) -> None:
-    """12 clips of each actor: AudioWAV, Image-01-FPS (one frame in 29), train.csv and test.csv;
-    about 19 MB for 20.
+    """12 clips of each actor: AudioWAV, Image-01-FPS (one frame in 29), train.csv and test.csv.
+
+    About 19 MB for 20.
     """
     random = np.random.default_rng(seed)
     names = [

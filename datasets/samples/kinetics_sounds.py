@@ -22,8 +22,9 @@ SIGHT, SOUND = 0.7 * SIGHT_SPREAD, 0.7 * SOUND_SPREAD
 
 
 def write(folder: Path, seed: int = 0, share: float = 1.0) -> None:
-    """256 clips of 8 classes: visual/{train_img,val_img}, audio/{train,test}; one video has too few
-    frames; about 17 MB.
+    """256 clips of 8 classes: visual/{train_img,val_img}, audio/{train,test}.
+
+    One video has too few frames; about 17 MB.
 
     Sound lasts one to two seconds instead of ten, and is stereo at times. ``share`` of the clips
     per class are written.

@@ -86,7 +86,8 @@ class Room:
 
 
 def write(folder: Path, seed: int = 0, size: Size = SIZE, scenes: int = SCENES) -> None:
-    """Write train and test with rgb, depth, depth_raw, labels_40, labels_13 and their lists;
+    """Write train and test with rgb, depth, depth_raw, labels_40, labels_13 and their lists.
+
     ``scenes`` rooms of four frames.
     """
     if not is_synthetic(folder):
@@ -112,8 +113,9 @@ def frames(seed: int = 0, size: Size = SIZE, scenes: int = SCENES) -> list[Frame
 
 
 def thirteen(label: Array) -> Array:
-    """Labels of 40 classes (0 = void) as those of 13; the mapping holds for the classes that the
-    sample shows.
+    """Labels of 40 classes (0 = void) as those of 13.
+
+    The mapping holds for the classes that the sample shows.
     """
     table = np.zeros(len(NAMES_40) + 1, np.uint8)
     for name, coarse in TO_13.items():

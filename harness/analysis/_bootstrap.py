@@ -1,5 +1,6 @@
-"""Resampling seeds and samples, both rows of a pair alike. B replicates, C combinations, S seeds, N
-samples.
+"""Resampling seeds and samples, both rows of a pair alike.
+
+B replicates, C combinations, S seeds, N samples.
 
 Summaries that are means have a closed-form interval (see _statistics_intervals.py). The percentile
 interval of the bootstrap would not be calibrated: S seeds drawn with replacement have (S - 1) / S
@@ -25,8 +26,9 @@ AT_ONCE = 1 << 24
 
 
 def resampled(values: Array, replicates: int = REPLICATES, seed: int = 0) -> Array:
-    """Means (B, ...) of values (..., N) over samples drawn with replacement; the same draws for the
-    same N, B and seed.
+    """Means (B, ...) of values (..., N) over samples drawn with replacement.
+
+    The same draws for the same N, B and seed.
     """
     *shape, samples = values.shape
     columns = values.reshape(-1, samples).T

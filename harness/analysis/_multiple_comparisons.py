@@ -91,8 +91,9 @@ def datasets_needed(rows: int) -> int:
 
 
 def rank_test(values: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], float] | None:
-    """Wilcoxon's exact signed-rank test of all pairs of rows over datasets, Holm-adjusted p values;
-    row -> one value per dataset.
+    """Wilcoxon's exact signed-rank test of all pairs of rows over datasets, Holm-adjusted p values.
+
+    Row -> one value per dataset.
 
     None when there are too few datasets for any difference to be significant (``datasets_needed``
     says how many it takes). The datasets are the units: the combinations of one test set are not

@@ -32,8 +32,9 @@ class Evidence:
     def cells(
         self, what: Metric, split: str, combinations: Sequence[Combination], strict: bool = True
     ) -> dict[str, Cell]:
-        """A metric's cells on val or test, as ``score_cells`` gives them; a constant that val
-        decides comes from val.
+        """A metric's cells on val or test, as ``score_cells`` gives them.
+
+        A constant that val decides comes from val.
         """
         val = self.scores["val"], self.splits["val"]
         return score_cells(what, self.scores[split], self.splits[split], combinations, val, strict)
@@ -59,8 +60,9 @@ def _file(splits: Sequence[str]) -> str:
 def secondary_cells(
     spec: DataSpec, trial: TrialDirectory, record: Json, combinations: Sequence[Combination]
 ) -> Iterator[tuple[Metric, str, dict[str, Cell]]]:
-    """The cells of every metric beside the primary one, on val and test; none when the evidence is
-    not what was recorded.
+    """The cells of every metric beside the primary one, on val and test.
+
+    None when the evidence is not what was recorded.
     """
     others = secondary(spec.task, record["metric"])
     if not others or file_sha256(trial / "scores.npz") != record["files"]["scores.npz"]["sha256"]:
@@ -95,8 +97,9 @@ def different_cells(
 
 
 def _agree(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Whether two cells are the same; another machine may add up in another order, which a value's
-    last bits show.
+    """Whether two cells are the same.
+
+    Another machine may add up in another order, which a value's last bits show.
     """
     if first == second:
         return True

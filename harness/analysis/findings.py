@@ -88,15 +88,17 @@ class Findings:
 
     @property
     def reserve(self) -> str:
-        """What must be said of every interval with this many seeds; empty where they are
-        calibrated.
+        """What must be said of every interval with this many seeds.
+
+        Empty where they are calibrated.
         """
         return calibration(self.seeds).note
 
     @cached_property
     def seeds(self) -> int:
-        """The fewest seeds that two compared rows have in common; those of the study where nothing
-        is compared.
+        """The fewest seeds that two compared rows have in common.
+
+        Those of the study where nothing is compared.
         """
         return min(
             (one.estimate.seeds for one in self.differences),

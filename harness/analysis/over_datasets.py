@@ -67,8 +67,9 @@ class DatasetComparison:
 
 
 def compare_over_datasets(parts: Sequence[Findings]) -> DatasetComparison | str:
-    """The view over datasets of groups of studies, one dataset each; a sentence where there is
-    none, and why.
+    """The view over datasets of groups of studies, one dataset each.
+
+    A sentence where there is none, and why.
     """
     names = [dataset_name(one.results.plan.spec) for one in parts]
     refusal = _refusal(parts, names)

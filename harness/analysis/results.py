@@ -43,8 +43,9 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Finished:
-    """A trial with a valid record; ``status`` is done, or stale when other code than today's made
-    it.
+    """A trial with a valid record.
+
+    ``status`` is done, or stale when other code than today's made it.
     """
 
     trial: PlannedTrial
@@ -93,8 +94,9 @@ class Results:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The primary metric's part of the long table, from the records; what comparisons are made
-        of.
+        """The primary metric's part of the long table, from the records.
+
+        What comparisons are made of.
         """
         return self._frame({done.trial.id: _recorded(done.record) for done in self.finished})
 
@@ -222,8 +224,9 @@ def _why_missing(trial: TrialDirectory, state: str, epochs: int) -> str:
 
 
 def unusable_record(trial: TrialDirectory) -> str | None:
-    """Why a trial that has a ``record.json`` has no valid record; None when it has a valid one, or
-    none at all.
+    """Why a trial that has a ``record.json`` has no valid record.
+
+    None when it has a valid one, or none at all.
     """
     if trial.record() is not None or not (trial / "record.json").is_file():
         return None
@@ -289,8 +292,9 @@ def comparison(
     planned: int,
     split: str = "test",
 ) -> Comparison:
-    """Summaries over seeds of one split of a long table; ``planned`` is how many seeds each row
-    should have.
+    """Summaries over seeds of one split of a long table.
+
+    ``planned`` is how many seeds each row should have.
     """
     chosen = table[(table["split"] == split) & (table["metric"] == metric.name)]
     cells: dict[tuple[str, str], Summary] = {}

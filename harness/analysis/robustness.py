@@ -1,5 +1,6 @@
-"""How a row behaves as modalities go missing, from the table alone. S seeds, C = 2^V - 1
-combinations, V modalities.
+"""How a row behaves as modalities go missing, from the table alone.
+
+S seeds, C = 2^V - 1 combinations, V modalities.
 
 Values are those of the primary metric, (S, C) in the order of the combinations; a combination that
 no sample has is NaN, is part of no average, and leaves what needs all combinations undefined (NaN).
@@ -80,8 +81,9 @@ class Step:
 
 @dataclass(frozen=True)
 class RowRobustness:
-    """One row, means over its seeds. ``expectation`` has a value for each of ``PROBABILITIES``;
-    ``shapley`` one per modality.
+    """One row, means over its seeds.
+
+    ``expectation`` has a value for each of ``PROBABILITIES``; ``shapley`` one per modality.
     """
 
     label: str
@@ -101,8 +103,9 @@ class RowRobustness:
 
     @property
     def hurt_share(self) -> float:
-        """In which share of all steps of all seeds adding a modality made it worse; NaN where there
-        is no step.
+        """In which share of all steps of all seeds adding a modality made it worse.
+
+        NaN where there is no step.
         """
         taken = sum(step.seeds for step in self.steps)
         return sum(step.hurt for step in self.steps) / taken if taken else math.nan
@@ -180,8 +183,9 @@ def expectation(values: Array, combinations: Sequence[Combination], present: flo
 
 
 def steps(values: Array, combinations: Sequence[Combination], higher_is_better: bool) -> list[Step]:
-    """All pairs of a combination and the one with one modality more, of values (S, C); those with
-    undefined values left out.
+    """All pairs of a combination and the one with one modality more, of values (S, C).
+
+    Those with undefined values left out.
     """
     sign = 1.0 if higher_is_better else -1.0
     found = []
@@ -312,8 +316,9 @@ def _blind(results: Results, split: str) -> float:
 
 
 def reliability(results: Results, split: str = "test") -> dict[str, dict[str, Reliability]]:
-    """Means over seeds by row and combination; trials whose evidence is not intact, and
-    combinations without a sample, left out.
+    """Means over seeds by row and combination.
+
+    Trials whose evidence is not intact, and combinations without a sample, left out.
     """
     found: dict[str, dict[str, list[Reliability]]] = {}
     for done in results.finished:

@@ -252,8 +252,9 @@ def differences(
 def paired(
     rows: Sequence[RowSamples], names: Sequence[str], higher_is_better: bool
 ) -> list[Difference]:
-    """``differences`` of given samples, all of the same test set; ``names`` are the
-    combinations.
+    """``differences`` of given samples, all of the same test set.
+
+    ``names`` are the combinations.
     """
     if not rows:
         return []
@@ -316,8 +317,9 @@ def adjusted(differences: Iterable[Difference]) -> list[Difference]:
 def ranking(
     results: Results, summary: str = AVERAGE, found: Sequence[Difference] | None = None
 ) -> Ranking:
-    """The rows on test by ``average`` or ``worst``; ``found`` saves computing the differences
-    again.
+    """The rows on test by ``average`` or ``worst``.
+
+    ``found`` saves computing the differences again.
 
     Unranked (a UserError) when a trial of a ranked row is missing or damaged.
     """

@@ -104,8 +104,9 @@ class Backbone(ABC):
         """
 
     def remarks(self) -> list[str]:
-        """Sentences for the report about models that were made from this blueprint. Default:
-        none.
+        """Sentences for the report about models that were made from this blueprint.
+
+        Default: none.
         """
         return []
 
@@ -122,8 +123,9 @@ class Backbone(ABC):
         )
 
     def through(self, trunk: nn.Module, head: nn.Module, fused: tuple[Tensor, ...]) -> Passed:
-        """Trunk and head of this blueprint, with the maps inside them. Default: both are one
-        stage.
+        """Trunk and head of this blueprint, with the maps inside them.
+
+        Default: both are one stage.
         """
         z = trunk(fused)
         return Passed(head(z, fused), z)

@@ -1,5 +1,6 @@
-"""Context module and decoder of ESANet. B batch, K classes, w the width of the network (64 as
-published).
+"""Context module and decoder of ESANet.
+
+B batch, K classes, w the width of the network (64 as published).
 """
 
 from __future__ import annotations

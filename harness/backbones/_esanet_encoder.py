@@ -1,5 +1,6 @@
-"""Encoders of ESANet: residual networks at strides 2 to 32, and squeeze-excite. B batch, V
-modalities, (c, h, w) a map.
+"""Encoders of ESANet: residual networks at strides 2 to 32, and squeeze-excite.
+
+B batch, V modalities, (c, h, w) a map.
 
 Modules are named as in torchvision's state dicts (conv1, bn1, layer1 ... layer4), so that weights
 trained elsewhere fit.
@@ -159,8 +160,9 @@ def pooled(stem: Tensor) -> Tensor:
 
 
 def kaiming(module: nn.Module) -> None:
-    """Kaiming-normal convolution weights (fan_out), as torchvision's ResNets; everything else keeps
-    PyTorch's defaults.
+    """Kaiming-normal convolution weights (fan_out), as torchvision's ResNets.
+
+    Everything else keeps PyTorch's defaults.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
@@ -168,8 +170,9 @@ def kaiming(module: nn.Module) -> None:
 
 
 class SqueezeExcite(nn.Module):
-    """Each channel of (B, c, h, w) times a gate in (0, 1) from all channel means; zeros stay zeros,
-    whatever the biases.
+    """Each channel of (B, c, h, w) times a gate in (0, 1) from all channel means.
+
+    Zeros stay zeros, whatever the biases.
     """
 
     def __init__(self, channels: int) -> None:

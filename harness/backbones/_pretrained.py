@@ -22,8 +22,9 @@ SHOWN = 5
 
 
 class Pretrained:
-    """One state dict with which every encoder starts: ``conv1``, ``bn1``, ``layer1`` ... ``layer4``
-    and, left out, ``fc``.
+    """One state dict with which every encoder starts: ``conv1``, ``bn1``, ``layer1`` ...
+
+    ``layer4`` and, left out, ``fc``.
 
     The file holds the dict itself or has it under ``state_dict``; a prefix ``module.`` or
     ``encoder.`` of all names is taken off. A one-channel stem gets the sum of the three input
@@ -43,8 +44,9 @@ class Pretrained:
 
     @classmethod
     def of(cls, values: dict[str, Value]) -> Pretrained | None:
-        """What the options ``pretrained`` and ``pretrained_sha256`` ask for; writes the file's
-        sha256 into ``values``.
+        """What the options ``pretrained`` and ``pretrained_sha256`` ask for.
+
+        Writes the file's sha256 into ``values``.
         """
         path, sha256 = str(values["pretrained"]), str(values["pretrained_sha256"])
         if path != "none":
@@ -58,8 +60,9 @@ class Pretrained:
         return None
 
     def load(self, module: nn.Module, owner: str) -> None:
-        """Fill ``module`` from the entries that its own names select; UserError naming what is
-        missing or of another shape.
+        """Fill ``module`` from the entries that its own names select.
+
+        UserError naming what is missing or of another shape.
         """
         own = module.state_dict()
         # Files from before PyTorch 0.4.1 do not count batches; the count is not used.

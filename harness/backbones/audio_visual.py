@@ -67,8 +67,9 @@ class ResidualLayers(nn.Sequential):
 
 
 class Encoder(nn.Module):
-    """(B, C, H, W) -> ((B, 8 * width, 1, 1),): a ResNet without its linear layer; several frames
-    are averaged.
+    """(B, C, H, W) -> ((B, 8 * width, 1, 1),): a ResNet without its linear layer.
+
+    Several frames are averaged.
     """
 
     def __init__(self, stem: Stem, layers: ResidualLayers) -> None:
@@ -118,8 +119,9 @@ class Pass(nn.Module):
 
 
 class FiLM(nn.Module):
-    """((B, 2c, 1, 1),) -> (B, c, 1, 1): of [a; v] gamma * v + beta with (gamma, beta) = F a (Perez
-    et al., AAAI 2018).
+    """((B, 2c, 1, 1),) -> (B, c, 1, 1): one modality scales and shifts the other.
+
+    Of [a; v]: gamma * v + beta with (gamma, beta) = F a (Perez et al., AAAI 2018).
     """
 
     def __init__(self, channels: int) -> None:
@@ -134,8 +136,9 @@ class FiLM(nn.Module):
 
 
 class Gated(nn.Module):
-    """((B, 2c, 1, 1),) -> (B, c, 1, 1): of [a; v] sigmoid(G_a a) * (G_v v) (Kiela et al., AAAI
-    2018).
+    """((B, 2c, 1, 1),) -> (B, c, 1, 1): one modality gates the other.
+
+    Of [a; v]: sigmoid(G_a a) * (G_v v) (Kiela et al., AAAI 2018).
     """
 
     def __init__(self, channels: int) -> None:
@@ -156,8 +159,9 @@ JOINS: dict[str, type[FiLM | Gated]] = {"film": FiLM, "gated": Gated}
 
 
 class Head(nn.Module):
-    """(B, M * c, h, w) -> (B, K): one linear layer on the pooled vector; ``blocks`` = M vectors of
-    c that it can be read by.
+    """(B, M * c, h, w) -> (B, K): one linear layer on the pooled vector.
+
+    ``blocks`` = M vectors of c that it can be read by.
     """
 
     def __init__(self, channels: int, classes: int, blocks: int) -> None:
@@ -313,8 +317,9 @@ class AudioVisual(Backbone):
 
 
 def initialise(module: nn.Module) -> None:
-    """Kaiming-normal convolutions (fan_out), Xavier-normal linear layers with bias 0; batch norm
-    keeps 1 and 0.
+    """Kaiming-normal convolutions (fan_out), Xavier-normal linear layers with bias 0.
+
+    Batch norm keeps 1 and 0.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

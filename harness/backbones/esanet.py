@@ -28,8 +28,9 @@ STRIDE = 32
 
 
 class ESANet(Backbone):
-    """``backbone=esanet`` (Seichter et al., ICRA 2021); modalities of one height and width,
-    divisible by 32.
+    """``backbone=esanet`` (Seichter et al., ICRA 2021).
+
+    Modalities of one height and width, divisible by 32.
 
     Encoders of ResNet layout at strides 4, 8, 16 and 32; 1x1 skips; a context module with 1x1 and
     5x5 pooling, whose output is z (512 x H/32 x W/32 as published); a decoder of three modules with

@@ -112,8 +112,9 @@ class Trunk(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """Kaiming-normal convolutions (fan_out); batch norm (1, 0) and linear layers keep PyTorch's
-    defaults.
+    """Kaiming-normal convolutions (fan_out).
+
+    Batch norm (1, 0) and linear layers keep PyTorch's defaults.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

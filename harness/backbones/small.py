@@ -1,5 +1,6 @@
-"""The quick-start network: unlike small inputs to a common map, a one-layer shared trunk; about 20k
-parameters at V = 3.
+"""The quick-start network: unlike small inputs to a common map, a one-layer shared trunk.
+
+About 20k parameters at V = 3.
 """
 
 from __future__ import annotations

@@ -75,8 +75,9 @@ class Build:
         return {"format": FORMAT, "rows": self.rows, "facts": self.facts.as_json()}
 
     def run(self, progress: Progress) -> None:
-        """Decode what is not on disk yet and seal the file; UserError when the disk is full or a
-        source is gone.
+        """Decode what is not on disk yet and seal the file.
+
+        UserError when the disk is full or a source is gone.
         """
         with _full_disk(self.files.folder):
             self._resume()
@@ -155,8 +156,9 @@ def _by_row(saved: dict[str, str]) -> dict[int, str]:
 def _read_rows(
     table: PreparedTable, rows: range, buffer: Item, threads: ThreadPoolExecutor
 ) -> Iterator[tuple[int, str]]:
-    """Fill the buffer with the items of some rows; the rows that cannot be read are zero, and
-    returned with the reason.
+    """Fill the buffer with the items of some rows.
+
+    The rows that cannot be read are zero, and returned with the reason.
     """
 
     def read(row: int) -> str | None:

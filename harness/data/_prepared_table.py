@@ -67,8 +67,9 @@ class PreparedTable:
 
     @property
     def file_name(self) -> str:
-        """The name without what a file's name should not have; names that become equal differ in
-        their recipes.
+        """The name without what a file's name should not have.
+
+        Names that become equal differ in their recipes.
         """
         return re.sub(r"[^\w.-]", "_", self.name)
 

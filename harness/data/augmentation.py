@@ -221,8 +221,9 @@ class HsvJitter:
         ).float()
 
     def apply(self, x: Tensor, draws: Tensor) -> Tensor:
-        """RGB images x (B, 3, H, W), float in 0..255, changed by their draws (B, 3); float32 in
-        0..255.
+        """RGB images x (B, 3, H, W), float in 0..255, changed by their draws (B, 3).
+
+        The result is float32 in 0..255.
         """
         hue, saturation, value = _hsv(x.float())
         change = draws[:, :, None, None]
@@ -236,8 +237,9 @@ class HsvJitter:
 
 
 def _hsv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Hue and saturation in [0, 1] and value in the range of x (B, 3, H, W), each (B, H, W); grey
-    has hue 0.
+    """Hue and saturation in [0, 1] and value in the range of x (B, 3, H, W), each (B, H, W).
+
+    Grey has hue 0.
     """
     value, strongest = x.max(1)
     spread = value - x.amin(1)

@@ -105,8 +105,9 @@ def prepare(
 
 
 def opened(table: PreparedTable, folder: Path) -> Prepared:
-    """A table that :func:`prepare` has made; UserError when it has not. Reads no source and checks
-    no checksum.
+    """A table that :func:`prepare` has made; UserError when it has not.
+
+    Reads no source and checks no checksum.
     """
     folder = folder.resolve()
     for files, sidecar in _sealed(table, folder):
@@ -122,8 +123,9 @@ def opened(table: PreparedTable, folder: Path) -> Prepared:
 
 
 def _sealed(table: PreparedTable, folder: Path) -> Iterator[tuple[Files, Json]]:
-    """The finished files of a table, whatever its sources' sizes and the libraries' versions were;
-    normally one.
+    """The finished files of a table, whatever its sources' sizes and the libraries' versions were.
+
+    Normally one.
     """
     for path in sorted(folder.glob(f"{table.file_name}-*.json")):
         sidecar = read_json(path)
@@ -146,8 +148,9 @@ def _sound(folder: Path, table: PreparedTable, facts: ArrayFacts) -> Json | None
 def _made(
     table: PreparedTable, facts: ArrayFacts, folder: Path, progress: Progress, say: Say
 ) -> Json:
-    """The sidecar of a table's valid file, which is made first where necessary; files that it
-    replaces are removed.
+    """The sidecar of a table's valid file, which is made first where necessary.
+
+    Files that it replaces are removed.
     """
     files = Files(folder, facts.stem(table))
     complaint = _complaint(files, facts)

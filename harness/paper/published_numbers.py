@@ -49,8 +49,9 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Published:
-    """One printed cell; ``label`` is the row as our studies call it, ``combination`` a combination
-    or ``average``.
+    """One printed cell.
+
+    ``label`` is the row as our studies call it, ``combination`` a combination or ``average``.
 
     ``table`` is 0 for a cell of a log.
     """
@@ -129,8 +130,9 @@ class PublishedComparison:
 
 @cache
 def load(path: Path = PAPER) -> tuple[Published, ...]:
-    """All cells of a file with ``COLUMNS``, or of a log without the table; UserError names file and
-    line of a mistake.
+    """All cells of a file with ``COLUMNS``, or of a log without the table.
+
+    UserError names file and line of a mistake.
     """
     try:
         with path.open(newline="", encoding="utf-8") as stream:
@@ -182,8 +184,9 @@ def _cell(header: Sequence[str], line: Sequence[str], where: str) -> Published:
 def published(
     table: int, dataset: str, cells: Iterable[Published] | None = None
 ) -> tuple[Published, ...]:
-    """The cells of one table on one dataset, none when the table is about others; UserError for a
-    table that does not exist.
+    """The cells of one table on one dataset, none when the table is about others.
+
+    UserError for a table that does not exist.
     """
     every = load() if cells is None else tuple(cells)
     tables = sorted({cell.table for cell in every})
@@ -226,8 +229,9 @@ def _columns(cells: Iterable[Published]) -> dict[tuple[int, str, str, str], list
 
 
 def printed_otherwise(cell: Published, cells: Iterable[Published]) -> str | None:
-    """Where the paper prints another value for the same cell, as a sentence; None if it does
-    not.
+    """Where the paper prints another value for the same cell, as a sentence.
+
+    None if it does not.
     """
     other = [c for c in cells if c.key == cell.key and c.value != cell.value]
     return (
@@ -238,8 +242,9 @@ def printed_otherwise(cell: Published, cells: Iterable[Published]) -> str | None
 
 
 def single_run(column: Sequence[Published], log: Iterable[Published] | None = None) -> str | None:
-    """Why a column looks like one run instead of a mean over seeds, as a sentence; None where
-    nothing says so.
+    """Why a column looks like one run instead of a mean over seeds, as a sentence.
+
+    None where nothing says so.
 
     The evidence is a logged run whose cells and mean, truncated to the printed digits, are the
     column's but for at most one cell.
@@ -336,8 +341,9 @@ def reservations(plan: Plan) -> list[str]:
 
 
 def _changed(study: Study) -> list[str]:
-    """The keys that decide results and that differ from the shipped study of the name; none for a
-    study of the user's own.
+    """The keys that decide results and that differ from the shipped study of the name.
+
+    None for a study of the user's own.
     """
     if study.name not in study_files():
         return []

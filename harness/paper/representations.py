@@ -58,8 +58,9 @@ class RepresentationStatistics:
 def measure(
     model: Method, split: Split, batch_size: int, device: torch.device
 ) -> RepresentationStatistics:
-    """The views of a model on a split; a combination or pair counts the samples that have its
-    modalities, others are left out.
+    """The views of a model on a split.
+
+    A combination or pair counts the samples that have its modalities, others are left out.
     """
     model.eval()
     sums: dict[str, dict[str, Tensor]] = {SIGMA2: {}, DISTANCE: {}, "histogram": {}}
@@ -130,8 +131,9 @@ def _add_distances(
 
 
 def _last_map(features: Any) -> Tensor | None:
-    """The deepest map (B, c, h, w) that an encoder returned; None when it returned something
-    else.
+    """The deepest map (B, c, h, w) that an encoder returned.
+
+    None when it returned something else.
     """
     last = features[-1] if isinstance(features, tuple | list) else features
     return last if isinstance(last, Tensor) and last.dim() == 4 else None
@@ -220,8 +222,9 @@ def unmeasured(results: Results) -> list[Finished]:
 
 
 def measure_all(results: Results, say: Callable[[str], None]) -> None:
-    """The views of every finished trial, where they are not there yet; ``say`` hears of each one
-    that is measured.
+    """The views of every finished trial, where they are not there yet.
+
+    ``say`` hears of each one that is measured.
     """
     missing = unmeasured(results)
     for number, done in enumerate(missing, 1):

@@ -39,8 +39,9 @@ class Reliability:
 
 
 def from_scores(scores: Tensor, target: Tensor) -> Reliability:
-    """Of class scores (n, K) and targets (n,); the confidence is the largest softmax probability,
-    in double precision.
+    """Of class scores (n, K) and targets (n,).
+
+    The confidence is the largest softmax probability, in double precision.
     """
     confidence, predicted = scores.double().softmax(1).max(1)
     correct = predicted == target

@@ -48,9 +48,9 @@ def score_cells(
     val: tuple[Tensor, Labelled] | None = None,
     strict: bool = True,
 ) -> dict[str, Cell]:
-    """The metric of each combination over the samples that have all its modalities; combination
-    name
-    -> cell.
+    """The metric of each combination over the samples that have all its modalities.
+
+    Combination name -> cell.
 
     Args:
         metric: what is computed.
@@ -79,8 +79,9 @@ def score_cells(
 
 
 def _having(combination: Combination, scores: Tensor, split: Labelled) -> tuple[Tensor, Tensor]:
-    """Evidence and targets of the samples that have all modalities of a combination; confusion
-    counts need no targets.
+    """Evidence and targets of the samples that have all modalities of a combination.
+
+    Confusion counts need no targets.
     """
     has = split.available[:, torch.tensor(combination.mask)].all(1)
     return scores[has], split.target.cpu()[has] if scores.dim() == 2 else torch.empty(0)

@@ -56,8 +56,9 @@ def lattice(modalities: Sequence[str]) -> tuple[Combination, ...]:
 
 
 def parse(name: str, modalities: Sequence[str]) -> Combination:
-    """The combination called ``a+b`` or ``a.b``, its members in any order; UserError when a
-    modality does not exist.
+    """The combination called ``a+b`` or ``a.b``, its members in any order.
+
+    UserError when a modality does not exist.
     """
     members = name.replace(".", "+").split("+")
     for member in members:

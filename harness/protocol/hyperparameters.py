@@ -73,8 +73,9 @@ class Range:
 def resolve(
     kind: str, declared: Mapping[str, Range], given: Mapping[str, Any], prefix: str
 ) -> dict[str, Value]:
-    """All declared settings with the given values checked and the rest at their defaults; UserError
-    for an unknown key.
+    """All declared settings with the given values checked and the rest at their defaults.
+
+    UserError for an unknown key.
     """
     for key in given:
         if key not in declared:

@@ -45,8 +45,9 @@ class Streams:
 
 
 class Noise:
-    """The only source of randomness inside a model; ``None`` in its place means the deterministic,
-    evaluation form.
+    """The only source of randomness inside a model.
+
+    ``None`` in its place means the deterministic, evaluation form.
     """
 
     def __init__(self, generator: torch.Generator) -> None:

@@ -1,5 +1,6 @@
-"""What is kept of a segmentation's predictions: counts per image, never the logits. B images, H x W
-pixels, K classes.
+"""What is kept of a segmentation's predictions: counts per image, never the logits.
+
+B images, H x W pixels, K classes.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ def resized(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def confusion(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
-    """Confusion counts (B, K, K) int32 of predicted and target classes (B, P), rows = target; void
-    counts nowhere.
+    """Confusion counts (B, K, K) int32 of predicted and target classes (B, P), rows = target.
+
+    Void counts nowhere.
 
     Membership matrices are multiplied: unlike scattered additions this has one order on every
     device, and float32 holds each count exactly (P < 2^24, ValueError otherwise).

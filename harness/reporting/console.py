@@ -40,8 +40,9 @@ def stdout_console() -> Console:
 
 
 def show(findings: Findings, logs: str, console: Console | None = None) -> None:
-    """Print the comparison, what it means, and what it lacks; ``logs`` is the folder of the trials'
-    folders.
+    """Print the comparison, what it means, and what it lacks.
+
+    ``logs`` is the folder of the trials' folders.
     """
     console = console or stdout_console()
     if not console.is_terminal:

@@ -1,5 +1,6 @@
-"""A report as data: sections of paragraphs, lists, tables and figures. What is said is decided
-once; files differ in form only.
+"""A report as data: sections of paragraphs, lists, tables and figures.
+
+What is said is decided once; files differ in form only.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text, the first column naming the rows. ``caption`` says what it shows; ``paper``
-    puts it into the LaTeX file.
+    """Cells of text, the first column naming the rows.
+
+    ``caption`` says what it shows; ``paper`` puts it into the LaTeX file.
     """
 
     header: tuple[str, ...]

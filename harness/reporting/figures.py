@@ -1,5 +1,6 @@
-"""Figures of the report as SVG that lies inside a page: its ink follows the page, light or dark;
-equal numbers give equal bytes.
+"""Figures of the report as SVG that lies inside a page: its ink follows the page, light or dark.
+
+Equal numbers give equal bytes.
 """
 
 from __future__ import annotations
@@ -193,8 +194,9 @@ def grid_surface(
     axes_names: tuple[str, str],
     higher: bool,
 ) -> Drawing:
-    """A value and its text for each pair of values of two hyperparameters; brighter is better, far
-    worse than most is darkest.
+    """A value and its text for each pair of values of two hyperparameters.
+
+    Brighter is better, far worse than most is darkest.
     """
     down, across = (list(dict.fromkeys(pair[at] for pair in cells)) for at in (0, 1))
     figure, axes = _axes(
@@ -232,8 +234,9 @@ def point_surface(
     logs: tuple[bool, bool],
     higher: bool,
 ) -> Drawing:
-    """Points (x, y, value) of two hyperparameters with an order; brighter is better, the best one
-    has a ring.
+    """Points (x, y, value) of two hyperparameters with an order.
+
+    Brighter is better, the best one has a ring.
     """
     figure, axes = _axes(HEIGHT)
     values = [value for _, _, value in points]

@@ -1,5 +1,6 @@
-"""Pictures of the results, drawn without pyplot's global state; the same numbers give the same
-bytes.
+"""Pictures of the results, drawn without pyplot's global state.
+
+The same numbers give the same bytes.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ def draw(
 def drawn(
     comparison: Comparison, combinations: Sequence[Combination], labels: Sequence[str], title: str
 ) -> Any:
-    """The figure of a comparison, brighter is better; dots below each column say which modalities
-    are present.
+    """The figure of a comparison, brighter is better.
+
+    Dots below each column say which modalities are present.
     """
     modalities, notes = combinations[-1].members, _notes(comparison)
     figure, above, below = _canvas(

@@ -57,8 +57,9 @@ def html(document: Document, refresh: int | None = None) -> str:
 
 
 def text(value: str) -> str:
-    """A text as HTML: without the folders of a machine, escaped, ``code`` as such. Everything shown
-    passes through here.
+    """A text as HTML: without the folders of a machine, escaped, ``code`` as such.
+
+    Everything shown passes through here.
     """
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(portable(value)))
 

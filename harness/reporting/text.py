@@ -192,8 +192,9 @@ def _filled(text: str, width: int) -> str:
 
 
 def hole_lines(missing: Sequence[Hole], logs: str) -> list[str]:
-    """One line per planned trial that is not in the table; ``logs`` is the store's folder as it
-    should be named.
+    """One line per planned trial that is not in the table.
+
+    ``logs`` is the store's folder as it should be named.
     """
     return [
         f"{hole.name} (trial {hole.trial_id}), {hole.state}: {hole.reason}"

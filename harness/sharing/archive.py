@@ -49,8 +49,9 @@ Entry = tuple[str, Path | bytes]
 
 
 def pack(path: Path, entries: Iterable[Entry], facts: Json) -> Json:
-    """Write an archive, whole or not at all; equal entries give equal bytes. Returns the manifest:
-    ``facts`` and the files.
+    """Write an archive, whole or not at all; equal entries give equal bytes.
+
+    Returns the manifest: ``facts`` and the files.
     """
     manifest = {"kind": KIND, "format": FORMAT, **facts}
 

@@ -51,8 +51,9 @@ class Exported:
 def export(
     plans: Sequence[Plan], store: Store, path: Path, by: str = "", weights: bool = True
 ) -> Exported:
-    """Write the finished trials of some studies to a new archive; UserError when there is none, or
-    when the file exists.
+    """Write the finished trials of some studies to a new archive.
+
+    UserError when there is none, or when the file exists.
 
     ``by`` is who gives it. Without ``weights`` it has those only that other trials of the studies
     start from.
@@ -77,8 +78,9 @@ def export(
 
 
 def finished(trial: TrialDirectory) -> Json | None:
-    """The record of a finished trial, or of its part on val where test was not asked for; None when
-    there is neither, whole.
+    """The record of a finished trial, or of its part on val where test was not asked for.
+
+    None when there is neither, whole.
     """
     return trial.selection()
 
@@ -211,8 +213,9 @@ def _trial(
 
 
 def _names(trial: TrialDirectory, record: Json, weights: bool) -> list[str]:
-    """The files to export; the training state too where the part on test is still to be made from
-    it.
+    """The files to export.
+
+    The training state too where the part on test is still to be made from it.
     """
     there = {
         path.name

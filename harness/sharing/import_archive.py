@@ -58,8 +58,9 @@ class Imported:
     studies: list[Path] = field(default_factory=list)
 
     def lines(self) -> dict[str, list[str]]:
-        """What there is to say, trials by what became of them; what hardly ever happens only where
-        it did.
+        """What there is to say, trials by what became of them.
+
+        What hardly ever happens only where it did.
         """
         always = {"added": self.added, "already there with the same results": self.there}
         seldom = {
@@ -108,8 +109,9 @@ def take_in(path: Path, store: Store, studies: Path, keep: str | None = None) ->
 
 @contextmanager
 def _incoming(store: Store) -> Iterator[Path]:
-    """The folder beside the trials in which an archive is unpacked; what a killed import left in it
-    goes first.
+    """The folder beside the trials in which an archive is unpacked.
+
+    What a killed import left in it goes first.
     """
     folder = store.root / INCOMING
     shutil.rmtree(folder, ignore_errors=True)
@@ -123,8 +125,9 @@ def _incoming(store: Store) -> Iterator[Path]:
 
 
 def _conflict(theirs: TrialDirectory, store: Store) -> str:
-    """How a trial differs from the one of this store, in words; empty when they agree, or when
-    there is none.
+    """How a trial differs from the one of this store, in words.
+
+    Empty when they agree, or when there is none.
     """
     own = finished(store.trial(theirs.path.name))
     other = finished(theirs)
@@ -140,8 +143,9 @@ def _conflict(theirs: TrialDirectory, store: Store) -> str:
 
 
 def different(own: Json, other: Json) -> str:
-    """In what two records of one trial disagree that must be the same wherever it ran; empty when
-    they agree.
+    """In what two records of one trial disagree that must be the same wherever it ran.
+
+    Empty when they agree.
 
     A record may have its part on val only: what both have is compared.
     """
@@ -220,8 +224,9 @@ def _sync(folder: Path) -> None:
 
 
 def _write_study(folder: Path, path: Path, sha256: str, name: str, body: Json, alone: bool) -> Path:
-    """The study's file, named after the archive; another archive's of that name is left as it
-    is.
+    """The study's file, named after the archive.
+
+    Another archive's of that name is left as it is.
     """
     text = as_yaml(body)
     stem = (path.stem if alone else f"{path.stem}-{name}").replace(",", "_")

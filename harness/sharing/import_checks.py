@@ -65,8 +65,9 @@ def descriptions(path: Path, folder: Path) -> dict[str, Json]:
 
 
 def study(path: Path, file: Path) -> Json:
-    """A study of the archive; only what decides trials may be in it: no folder of another machine,
-    nothing to write to.
+    """A study of the archive.
+
+    Only what decides trials may be in it: no folder of another machine, nothing to write to.
     """
     try:
         body = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -85,8 +86,9 @@ def study(path: Path, file: Path) -> Json:
 def checked(
     path: Path, trial: TrialDirectory, manifest: Json, sha256: str, descriptions: dict[str, Json]
 ) -> TrialDirectory:
-    """A trial of the archive, with its origin written down; UserError when it contradicts
-    itself.
+    """A trial of the archive, with its origin written down.
+
+    UserError when it contradicts itself.
     """
     name = trial.path.name
     try:
@@ -111,8 +113,9 @@ def checked(
 
 
 def _shapeless(trial: TrialDirectory, record: Json) -> str:
-    """What in a record, its curve or its views is not of the kind that a report expects; empty when
-    all is.
+    """What in a record, its curve or its views is not of the kind that a report expects.
+
+    Empty when all is.
     """
     wrong = [key for key, kind in SHAPE.items() if not isinstance(record.get(key), kind)]
     wrong += [
@@ -201,8 +204,9 @@ def _wrong_data(record: Json, descriptions: dict[str, Json]) -> str:
 
 
 def _wrong_values(trial: TrialDirectory, record: Json) -> str:
-    """Whether the recorded values follow from the evidence; those of the last epoch cannot be
-    checked, its evidence is not kept.
+    """Whether the recorded values follow from the evidence.
+
+    Those of the last epoch cannot be checked, its evidence is not kept.
     """
     splits = [split for split in EVIDENCE_SPLITS if split in record["cells"]]
     different = different_cells(

@@ -221,8 +221,9 @@ def _read(path: Path) -> Layer:
 
 
 def _with_base(body: Layer, path: Path) -> Layer:
-    """The file's keys over those of the study that its ``base`` names; a base has none itself, so
-    there are no cycles.
+    """The file's keys over those of the study that its ``base`` names.
+
+    A base has none itself, so there are no cycles.
     """
     own = dict(body)
     name = own.pop("base", None)

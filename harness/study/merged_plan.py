@@ -37,8 +37,9 @@ def study_words(arguments: Sequence[str]) -> list[str]:
 
 
 def load_studies(arguments: Sequence[str]) -> list[Study]:
-    """The studies that ``study=a,b key=value ...`` describes, the other arguments given to each;
-    without a comma, one study.
+    """The studies that ``study=a,b key=value ...`` describes, the other arguments given to each.
+
+    Without a comma, one study.
     """
     names = study_words(arguments)
     others = [argument for argument in arguments if not argument.startswith("study=")]

@@ -71,8 +71,9 @@ class Plan:
 
     @property
     def arguments(self) -> str:
-        """``study=NAME``, as commands are given it; of a merged plan, that of each of its
-        studies.
+        """``study=NAME``, as commands are given it.
+
+        Of a merged plan, that of each of its studies.
         """
         first, *others = (member.study.name for member in self.members)
         return f"study={first}" + (f" (and study={', '.join(others)})" if others else "")
@@ -114,8 +115,9 @@ class Plan:
         return list(needed.values())
 
     def tuning(self, row: Row, seed: int) -> list[PlannedTrial]:
-        """A trial of which a search asks for val only, behind those that it needs. Needs the
-        data.
+        """A trial of which a search asks for val only, behind those that it needs.
+
+        Needs the data.
         """
         found = [
             *self._needed(row, seed).values(),
@@ -141,8 +143,9 @@ class Plan:
         return list(chosen.values())
 
     def _trained_on(self, row: Row) -> list[str | None]:
-        """The combinations that a row trains a model for; [None] when one model is trained for
-        all.
+        """The combinations that a row trains a model for.
+
+        [None] when one model is trained for all.
         """
         return (
             [c.name for c in self.combinations]
@@ -216,8 +219,9 @@ def open_dataset(study: Study) -> Dataset:
 
 
 def data_needed(study: Study) -> str | None:
-    """What a study must be given before its rows can be told, in a sentence; None for a dataset
-    that is known without data.
+    """What a study must be given before its rows can be told, in a sentence.
+
+    None for a dataset that is known without data.
     """
     if study.dataset.manifest is not None or study.dataset.root is not None:
         return None

@@ -173,8 +173,9 @@ def _records(store: Store) -> Iterator[Json]:
 
 
 def _description(study: Study, store: Store, record: Json) -> Json | None:
-    """What was written down about a trial's data, else what their class and the record tell; None
-    when that is too little.
+    """What was written down about a trial's data, else what their class and the record tell.
+
+    None when that is too little.
     """
     facts = record["spec"]["dataset"]
     written = read_json(store.root / FOLDER / description_name({"facts": facts}))

@@ -61,8 +61,9 @@ def rows_of(study: Study, network: Backbone) -> list[Row]:
 
 
 def joined(rows: Sequence[Row], winners: Sequence[Row]) -> list[Row]:
-    """The rows, a search's winners behind those of their kind; UserError when two have one
-    label.
+    """The rows, a search's winners behind those of their kind.
+
+    UserError when two have one label.
     """
     found = list(rows)
     for winner in winners:

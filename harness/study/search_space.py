@@ -152,8 +152,9 @@ class Space:
         return {axis.name: value for axis, value in zip(self.axes, values, strict=True)}
 
     def _at(self, number: int) -> list[Value]:
-        """The values of one point by its place in the product; the product itself may be too large
-        to be listed.
+        """The values of one point by its place in the product.
+
+        The product itself may be too large to be listed.
         """
         values: list[Value] = []
         for axis in reversed(self.axes):
@@ -192,8 +193,9 @@ def _interval(name: str, declared: Range, low: float | None, high: float | None,
 
 
 def given_axes(method: str, declared: Mapping[str, Range], given: Any) -> list[Axis]:
-    """The axes of ``search.space.<method>``; UserError for whatever the method's hyperparameters do
-    not allow.
+    """The axes of ``search.space.<method>``.
+
+    UserError for whatever the method's hyperparameters do not allow.
     """
     key = f"search.space.{method}"
     if not isinstance(given, Mapping) or not given:

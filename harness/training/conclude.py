@@ -59,8 +59,9 @@ def conclude(run: Run, fit: Fit) -> None:
 
 
 def _validate(run: Run, fit: Fit) -> None:
-    """The part on val; the checkpoint stays, from which the part on test is made when somebody asks
-    for it.
+    """The part on val.
+
+    The checkpoint stays, from which the part on test is made when somebody asks for it.
     """
     run.model.load_state_dict(fit.best_state)
     arrays, cells = _evidence(run, "val")

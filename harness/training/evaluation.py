@@ -1,5 +1,6 @@
-"""Evaluation on every combination: encode once, fuse all. C = 2^V - 1 combinations, N samples, K
-classes.
+"""Evaluation on every combination: encode once, fuse all.
+
+C = 2^V - 1 combinations, N samples, K classes.
 
 Evidence is what metrics are computed from and what the store keeps: scores (C, N, K) float32, or of
 a segmentation confusion counts (C, N, K, K) int32 (see segmentation.py).
@@ -52,8 +53,9 @@ class NotSeparable(RuntimeError):
 
 
 def predict(model: Method, split: Split, batch_size: int, device: torch.device) -> Tensor:
-    """The evidence of every combination on the CPU, in the order of ``model.combinations``; see
-    ``gather``.
+    """The evidence of every combination on the CPU, in the order of ``model.combinations``.
+
+    See ``gather``.
     """
     return gather(model, split, batch_size, device)["scores"]
 
@@ -68,6 +70,7 @@ def gather(
     watch: Stopwatch | None = None,
 ) -> dict[str, Tensor]:
     """``scores``: the evidence; of a segmentation also ``calibration`` (C, N, 15, 3) if asked for.
+
     All on the CPU.
 
     Each modality of each sample is encoded once. On the first batch one combination is compared
@@ -113,8 +116,9 @@ def gather(
 
 
 def _checked(found: dict[str, Tensor], combinations: Sequence[Combination]) -> dict[str, Tensor]:
-    """The evidence without what it is checked by; non-finite scores of a classification are left to
-    the caller, who sees them.
+    """The evidence without what it is checked by.
+
+    Non-finite scores of a classification are left to the caller, who sees them.
     """
     if "finite" not in found:
         return found

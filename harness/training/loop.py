@@ -25,8 +25,9 @@ from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig
 
 
 class Checkpoints(Protocol):
-    """Where the loop keeps its state; ``load`` returns None when there is nothing to resume
-    from.
+    """Where the loop keeps its state.
+
+    ``load`` returns None when there is nothing to resume from.
     """
 
     def save(self, state: dict[str, Any]) -> None: ...
@@ -120,8 +121,9 @@ class Trainer:
         return [f"trained on the {len(usable)} of {samples} training samples that have {what}"]
 
     def fit(self) -> Fit:
-        """Train to the last epoch, from the checkpoint if there is one; TrialFailure when the loss
-        or a score is not finite.
+        """Train to the last epoch, from the checkpoint if there is one.
+
+        TrialFailure when the loss or a score is not finite.
         """
         fit = self._resume()
         fit.remarks = self.remarks

@@ -104,8 +104,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended: ``done`` or ``failed`` with its reason; ``seconds`` is what this process
-    spent on it.
+    """How a trial ended: ``done`` or ``failed`` with its reason.
+
+    ``seconds`` is what this process spent on it.
     """
 
     trial_id: str

@@ -30,8 +30,9 @@ from harness.training.spec import Job, Outcome
 
 
 def run_trial(job: Job, on_epoch: Callable[[EpochReport], None] = lambda report: None) -> Outcome:
-    """Train, evaluate and record one trial; resume it where an earlier process stopped; return at
-    once when it is done.
+    """Train, evaluate and record one trial.
+
+    Resume it where an earlier process stopped; return at once when it is done.
 
     Without ``job.test`` it is done with its part on val. What was trained for that is not trained
     again for the rest.
@@ -126,8 +127,9 @@ def _failed(job: Job, trial: TrialDirectory, error: BaseException, seconds: floa
 
 @contextmanager
 def deterministic(device: str) -> Iterator[None]:
-    """One torch thread on a CPU, deterministic algorithms everywhere; the process's settings are
-    restored afterwards.
+    """One torch thread on a CPU, deterministic algorithms everywhere.
+
+    The process's settings are restored afterwards.
     """
     threads, algorithms = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

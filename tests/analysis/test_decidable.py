@@ -36,8 +36,9 @@ class NoCheckpoints:
 
 
 def bits(spec: DataSpec) -> Split:
-    """Every class four times; modality v is one fixed picture, with the sign of bit v, without
-    noise.
+    """Every class four times.
+
+    Modality v is one fixed picture, with the sign of bit v, without noise.
     """
     target, generator = torch.arange(4 << BITS) % (1 << BITS), torch.Generator().manual_seed(0)
     signs = [(2.0 * ((target >> v) & 1) - 1.0).reshape(-1, 1, 1, 1) for v in range(BITS)]

@@ -1,5 +1,6 @@
-"""From a store with counted predictions to differences and rankings; correction, letters and rank
-tests by hand and by search.
+"""From a store with counted predictions to differences and rankings.
+
+Correction, letters and rank tests by hand and by search.
 """
 
 from __future__ import annotations

@@ -136,8 +136,9 @@ def test_declared_maps_are_the_maps(fusion: str, height: int, width: int) -> Non
 
 
 def test_initial_weights() -> None:
-    """Kaiming fan_out for ReLU: std sqrt(2 / (k^2 * C_out)); batch norm 1 and 0; linear layers
-    uniform within 1 / sqrt(inputs).
+    """Kaiming fan_out for ReLU: std sqrt(2 / (k^2 * C_out)).
+
+    Batch norm 1 and 0; linear layers uniform within 1 / sqrt(inputs).
     """
     network = on_resnet(SFMD)
     layers = dict(network.named_modules())
@@ -215,8 +216,9 @@ def encoded(x: Tensor, weights: dict[str, Tensor]) -> Tensor:
 
 
 def predicted(inputs: dict[str, Tensor], mask: tuple[bool, ...], network: Method) -> Tensor:
-    """Logits of one combination; parameters and running statistics are read from the model, nothing
-    else.
+    """Logits of one combination.
+
+    Parameters and running statistics are read from the model, nothing else.
     """
     state = network.state_dict()
     part = {

@@ -1,5 +1,6 @@
-"""CASIA-SURF on the synthetic sample: what networks receive, against other code; damage, protocols,
-a study that is resumed.
+"""CASIA-SURF on the synthetic sample: what networks receive, against other code.
+
+Damage, protocols, a study that is resumed.
 """
 
 from __future__ import annotations

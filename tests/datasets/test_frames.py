@@ -49,8 +49,9 @@ def test_an_odd_choice_has_the_middle_frame_in_its_middle(total: int) -> None:
 
 
 def test_shrinking_is_low_pass_filtered(tmp_path: Path) -> None:
-    """Black and white lines of one pixel become grey; picking pixels would make them black or
-    white.
+    """Black and white lines of one pixel become grey.
+
+    Picking pixels would make them black or white.
     """
     lines = np.zeros((64, 64, 3), dtype=np.uint8)
     lines[::2] = 255

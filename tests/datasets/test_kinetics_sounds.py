@@ -41,8 +41,9 @@ def videos(count: int, letters: str = LETTERS) -> list[str]:
 def write_part(
     root: Path, audio: str, visual: str, names: Sequence[str], first: int = 0
 ) -> dict[str, int]:
-    """Clips of two classes in turn; the n-th has n in its sound and in the middle one of its three
-    frames.
+    """Clips of two classes in turn.
+
+    The n-th has n in its sound and in the middle one of its three frames.
     """
     numbers = {name: first + n for n, name in enumerate(names)}
     for n, name in enumerate(names):

@@ -40,8 +40,9 @@ def opened(path: Path, limit: int | None = None, **options: Any) -> tuple[Manife
 
 
 def columns(folder: Path, **made: list[str]) -> Path:
-    """A manifest of three train, one val and one test sample from five paths per modality; labels
-    alternate.
+    """A manifest of three train, one val and one test sample from five paths per modality.
+
+    Labels alternate.
     """
     splits = ("train", "train", "train", "val", "test")
     rows = [

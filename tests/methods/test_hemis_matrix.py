@@ -1,5 +1,6 @@
-"""HeMIS in the test matrix of the method spec (section 8), each test named after its row; and
-mmFormer's rows 7, 8 and 9.
+"""HeMIS in the test matrix of the method spec (section 8), each test named after its row.
+
+And mmFormer's rows 7, 8 and 9.
 """
 
 from __future__ import annotations

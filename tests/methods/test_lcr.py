@@ -1,5 +1,6 @@
-"""LCR: closed forms, the test matrix and parameter counts. Second implementation:
-test_lcr_naive.py.
+"""LCR: closed forms, the test matrix and parameter counts.
+
+Second implementation: test_lcr_naive.py.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ F_EXAMPLE = (1.0, 3.0, 8.0)
 
 
 def example_model(**hparams: Any) -> Any:
-    """V = 3, one channel; MPE weights 0, last bias (0.5, 0.5, 0.1); attention parameters 0, so that
-    a = S = 0.5.
+    """V = 3, one channel.
+
+    MPE weights 0, last bias (0.5, 0.5, 0.1); attention parameters 0, so that a = S = 0.5.
     """
     model: Any = rows.make_model(LCR, width=1, **hparams)
     for parameter in (*model.mpe.parameters(), *model.attention.parameters()):

@@ -179,8 +179,9 @@ def test_matrix_03_auxiliary_losses_train_absent_encoders_only_when_asked_to(var
 
 
 def permuted(model: MMFormer, order: list[int]) -> MMFormer:
-    """The same network for modalities in another order; the channels of the re-projection move with
-    them.
+    """The same network for modalities in another order.
+
+    The channels of the re-projection move with them.
     """
     other, d, c = copy.deepcopy(model), SIZES["d"], WIDTH
     for name in ("encoders", "tokenisers", "positions", "intra"):

@@ -1,5 +1,6 @@
-"""RFNet: the test matrix, phases and losses. Closed forms: test_rfnet_regions.py; second
-implementation: test_rfnet_naive.py.
+"""RFNet: the test matrix, phases and losses.
+
+Closed forms: test_rfnet_regions.py; second implementation: test_rfnet_naive.py.
 """
 
 from __future__ import annotations

@@ -113,8 +113,9 @@ def test_T22_all_modalities_share_one_module_and_permuting_them_permutes_their_f
 def test_a_modality_with_fewer_than_two_rows_uses_running_statistics_and_is_counted(
     seen: int, counted: int
 ) -> None:
-    """Its specific encoder and its stem; the shared layers still have the other modalities'
-    rows.
+    """Its specific encoder and its stem.
+
+    The shared layers still have the other modalities' rows.
     """
     model = model_of().train()
     case = case_of(model)

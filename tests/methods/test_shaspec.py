@@ -263,8 +263,9 @@ def test_A20_dao_closed_form() -> None:
 
 
 def naive_logits(model: ShaSpec, inputs: dict[str, Tensor], mask: list[bool]) -> Tensor:
-    """One sample: only what is there is encoded; the port's fill is written out for its three
-    slots.
+    """One sample: only what is there is encoded.
+
+    The port's fill is written out for its three slots.
     """
     maps: dict[int, tuple[Tensor, ...]] = {}
     s: dict[int, Tensor] = {}

@@ -42,8 +42,9 @@ def study(
 def viewed(
     results: Results, view: str, values: Mapping[str, Sequence[float]], hard: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """One value per row and seed on every combination, 0.1 more on each following one; ``hard``
-    ones were mined.
+    """One value per row and seed on every combination, 0.1 more on each following one.
+
+    ``hard`` ones were mined.
     """
     lines = [
         (
@@ -105,8 +106,9 @@ def test_whether_variance_falls_with_alpha(
 def test_whether_the_largest_alpha_collapses(
     tmp_path: Path, start: int | Sequence[int], answer: str
 ) -> None:
-    """The others have 30 of 60 on the first combination, 65 % on average; half of what is gained
-    above 10 % is 37.5 %.
+    """The others have 30 of 60 on the first combination, 65 % on average.
+
+    Half of what is gained above 10 % is 37.5 %.
     """
     results = study(tmp_path, AXIS | {"sf_dmr[alpha=1e-1]": start}, "sf_dmr", ALPHAS)
     claim = claims.largest_alpha_collapses(
@@ -127,8 +129,9 @@ def test_whether_the_largest_alpha_collapses(
 def test_whether_mined_combinations_are_the_worst(
     tmp_path: Path, hard: Sequence[str], answer: str
 ) -> None:
-    """The first three combinations are the worst; variance grows from the first to the last, so it
-    correlates by -1 with error.
+    """The first three combinations are the worst.
+
+    Variance grows from the first to the last, so it correlates by -1 with error.
     """
     results = study(tmp_path, {"dmrnet": 20}, "dmrnet")
     claim = claims.mined_are_worst(
@@ -163,8 +166,9 @@ def test_whether_diversity_rises(tmp_path: Path, change: Sequence[float], answer
 
 
 def test_the_order_of_table_1(tmp_path: Path) -> None:
-    """Printed averages of Table 1 (ACER): dmrnet is best, then sf_md, then hemis; measured: dmrnet,
-    hemis, sf_md, far apart.
+    """Printed averages of Table 1 (ACER): dmrnet is best, then sf_md, then hemis.
+
+    Measured: dmrnet, hemis, sf_md, far apart.
     """
     results = study(tmp_path, {"sf_md": 2, "hemis": 20, "dmrnet": 42}, "sf_md,hemis,dmrnet")
     printed = {

@@ -202,8 +202,9 @@ COMBINATIONS = ("rgb", "depth", "ir", "rgb+depth", "rgb+ir", "depth+ir", "rgb+de
 
 
 def measured(rows: dict[str, dict[int, float]]) -> Comparison:
-    """A comparison in which a row has the same value for every combination; label -> seed ->
-    value.
+    """A comparison in which a row has the same value for every combination.
+
+    Label -> seed -> value.
     """
     lines = [
         {

@@ -78,8 +78,9 @@ def test_error_rates_equal_scikit_learns(live: int, seed: int) -> None:
 
 
 def random_case(n: int, live: int, seed: int, levels: int | None = None) -> tuple[Tensor, Tensor]:
-    """Logits that know something of the label; with ``levels``, rounded so that many margins are
-    equal.
+    """Logits that know something of the label.
+
+    With ``levels``, rounded so that many margins are equal.
     """
     generator = torch.Generator().manual_seed(seed)
     target = (torch.arange(n) < live).long()[torch.randperm(n, generator=generator)]

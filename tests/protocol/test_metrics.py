@@ -140,8 +140,9 @@ def test_miou_equals_scikit_learns(classes: int, case: str) -> None:
 
 
 def test_a_class_that_only_predictions_have_counts_in_one_of_the_definitions() -> None:
-    """Targets 0, 0, 1, void, 1 and predictions 0, 0, 1, 1, 2: IoU 1, 1/2 and 0; ESANet's mean is
-    over the first two.
+    """Targets 0, 0, 1, void, 1 and predictions 0, 0, 1, 1, 2: IoU 1, 1/2 and 0.
+
+    ESANet's mean is over the first two.
     """
     target, predicted = torch.tensor([[0, 0, 1, VOID, 1]]), torch.tensor([[0, 0, 1, 1, 2]])
     counts = counts_of(target, predicted, 3)

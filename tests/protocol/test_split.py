@@ -122,7 +122,8 @@ def test_without_draws_nothing_is_random() -> None:
 
 
 def clips() -> Split:
-    """Four clips of 1, 3, 2 and 4 frames of one modality, every frame of one grey level of its own;
+    """Four clips of 1, 3, 2 and 4 frames of one modality, every frame of one grey level of its own.
+
     a map that has one each.
     """
     first, count = torch.tensor([0, 1, 4, 6]), torch.tensor([1, 3, 2, 4])

@@ -172,8 +172,9 @@ def test_a_second_import_changes_nothing(
 
 
 def other_results(output: Path) -> tuple[Plan, Store]:
-    """The same four trials, sf_md seed 0 with three more correct predictions for each combination;
-    made on another machine.
+    """The same four trials, sf_md seed 0 with three more correct predictions for each combination.
+
+    Made on another machine.
     """
     plan, store = planned(output, *ARGUMENTS)
     for label, start in (("sf_md", 20), ("hemis", 33)):

@@ -42,8 +42,9 @@ TOLD = f"- {ABSENT_DATA}\n"
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``runs``, trained on data that are gone; ``with.md``, the report when they were
-    there; and an archive.
+    """A folder with ``runs``, trained on data that are gone.
+
+    ``with.md``, the report when they were there; and an archive.
     """
     folder = tmp_path_factory.mktemp("gone")
     manifest = classification(folder / "data")
@@ -231,8 +232,9 @@ def test_every_study_spelled_out_plans_the_same_trials(name: str, tmp_path: Path
 def test_pretrained_weights_need_not_be_here_for_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trials know a file of weights by its sha256 alone; the study of an archive has that, and no
-    path.
+    """Trials know a file of weights by its sha256 alone.
+
+    The study of an archive has that, and no path.
     """
     monkeypatch.delenv("NYUV2_ROOT", raising=False)
     width = ("backbone.encoder=r18_basic", "backbone.width=4")

@@ -98,8 +98,9 @@ def test_T28_mean_variance_on_casia_surf() -> None:
 
 @pytest.mark.slow
 def test_T28_replacement_mean_variance_falls_as_alpha_grows(tmp_path: Path) -> None:
-    """Table 6: sigma^2 falls from alpha 0 to 1e-2 (4.78, 1.95, 1.11, 1.01). On digits it falls
-    too.
+    """Table 6: sigma^2 falls from alpha 0 to 1e-2 (4.78, 1.95, 1.11, 1.01).
+
+    On digits it falls too.
     """
     study = load_study(
         [

@@ -1,5 +1,6 @@
-"""A store and its archive; and archives remade by the standard library alone, as a stranger
-would.
+"""A store and its archive.
+
+And archives remade by the standard library alone, as a stranger would.
 """
 
 from __future__ import annotations

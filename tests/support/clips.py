@@ -41,8 +41,9 @@ def write_grey(
     names: Sequence[str] | None = None,
     size: tuple[int, int] = (40, 30),
 ) -> None:
-    """One jpg per number, of grey level 20 + 2 * number; names 00000.jpg, 00029.jpg, ... if none
-    are given.
+    """One jpg per number, of grey level 20 + 2 * number.
+
+    Names 00000.jpg, 00029.jpg, ... if none are given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for place, number in enumerate(numbers):

@@ -30,8 +30,9 @@ def write_list(path: Path, names: list[str]) -> None:
 
 
 def write_copy(root: Path, train: list[str], test: list[str]) -> dict[str, int]:
-    """A copy whose n-th clip has the number n in its sound and in its middle frame of three;
-    returns id -> n.
+    """A copy whose n-th clip has the number n in its sound and in its middle frame of three.
+
+    Returns id -> n.
     """
     numbers = {name: n for n, name in enumerate([*train, *test])}
     for name, n in numbers.items():

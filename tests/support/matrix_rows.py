@@ -135,8 +135,9 @@ def row_01_leak(model: Method) -> None:
 
 
 def row_02_feature_gradients(model: Method) -> None:
-    """The gradient to an absent modality's features is exactly 0, to a present one's it is not;
-    every combination.
+    """The gradient to an absent modality's features is exactly 0, to a present one's it is not.
+
+    Every combination.
     """
     for mask in all_masks(model):
         encoded = model.encode_all(make_inputs(model))

@@ -49,8 +49,9 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
 
 
 def classification(folder: Path, seed: int = 0) -> Path:
-    """Two classes of a grey picture (16x12), a tone of unequal length and a vector of 5; all carry
-    the class.
+    """Two classes of a grey picture (16x12), a tone of unequal length and a vector of 5.
+
+    All carry the class.
     """
     random, rows = np.random.default_rng(seed), []
     for split, count in SPLITS.items():
@@ -74,8 +75,9 @@ def classification(folder: Path, seed: int = 0) -> Path:
 
 
 def segmentation(folder: Path, seed: int = 0, size: tuple[int, int] = (32, 48)) -> Path:
-    """Colour jpg and 16-bit png of rectangles of class 1 on class 0, some pixels void; both
-    modalities show them.
+    """Colour jpg and 16-bit png of rectangles of class 1 on class 0, some pixels void.
+
+    Both modalities show them.
     """
     random, rows = np.random.default_rng(seed), []
     for split, count in SPLITS.items():

@@ -1,5 +1,6 @@
-"""Layers written out in NumPy float64 for one sample, as slowly and plainly as possible; weights
-come from torch modules.
+"""Layers written out in NumPy float64 for one sample, as slowly and plainly as possible.
+
+Weights come from torch modules.
 """
 
 from __future__ import annotations

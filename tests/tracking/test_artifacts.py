@@ -1,5 +1,6 @@
-"""What lies beside a trial's numbers in MLflow: the data as an input, deployable weights; and the
-report's links.
+"""What lies beside a trial's numbers in MLflow: the data as an input, deployable weights.
+
+And the report's links.
 """
 
 from __future__ import annotations

@@ -134,8 +134,9 @@ def flops(function: Callable[[], Any]) -> tuple[int, Any]:
 def test_encoding_and_fusing_are_timed_apart_and_the_first_batch_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A clock that encoding moves by 5 s and fusing by 1 s; 50 samples in batches of 16, 16, 16 and
-    2.
+    """A clock that encoding moves by 5 s and fusing by 1 s.
+
+    50 samples in batches of 16, 16, 16 and 2.
     """
     model, clock = model_of(METHODS.get("sf_md")), [0.0]
 

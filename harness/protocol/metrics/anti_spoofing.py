@@ -23,8 +23,9 @@ HALVES = {0: 0.5, 1: 0.5}
 
 
 def acer(scores: Tensor, target: Tensor) -> float:
-    """Average classification error rate of anti-spoofing at argmax, in percent; class 1 is live,
-    class 0 an attack.
+    """Average classification error rate of anti-spoofing at argmax, in percent.
+
+    Class 1 is live, class 0 an attack.
 
     ACER = (APCER + BPCER) / 2, argmax of two logits being the threshold 0.5 on the softmax. One
     class predicted for everything gives 50. Undefined when one of the two classes has no sample.
@@ -79,8 +80,9 @@ def min_acer_threshold(scores: Tensor, target: Tensor) -> float:
 
 
 def acer_val_threshold(scores: Tensor, target: Tensor) -> float:
-    """ACER at the threshold that minimises it on these same samples, in percent; for test the
-    threshold comes from val (``fit``).
+    """ACER at the threshold that minimises it on these same samples, in percent.
+
+    For test the threshold comes from val (``fit``).
 
     >>> acer_val_threshold(torch.tensor([[0.0, 3.0], [0.0, 5.0], [1.0, 0.0]]),
     ... torch.tensor([0, 1, 0]))
@@ -140,8 +142,9 @@ def _require_both(live: int, attacks: int) -> None:
 
 
 def _rates(weights: Mapping[int, float], threshold: float = 0.0) -> Influence:
-    """Error rates of attacks (0) and live samples (1), weighted; accepted where the margin is above
-    the threshold.
+    """Error rates of attacks (0) and live samples (1), weighted.
+
+    Accepted where the margin is above the threshold.
     """
 
     def influence(scores: Tensor, target: Tensor) -> Array:

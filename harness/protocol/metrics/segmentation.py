@@ -76,8 +76,9 @@ def _jackknife(compute: Compute, all_classes: bool) -> Influence:
 
 
 def _each_mean_iou(matrices: Array, all_classes: bool) -> Array:
-    """The mean IoU (n,) in percent of matrices (n, K, K); see ``metrics.miou`` and
-    ``metrics.miou_all``.
+    """The mean IoU (n,) in percent of matrices (n, K, K).
+
+    See ``metrics.miou`` and ``metrics.miou_all``.
     """
     hits = np.diagonal(matrices, axis1=1, axis2=2)
     pixels = matrices.sum(2)

@@ -51,8 +51,9 @@ def answering(findings: Findings, problems: Sequence[str]) -> Section:
 
 
 def ranking(findings: Findings) -> Section:
-    """Rows by average with tie groups, and what they are worth; why not, where nothing is
-    ranked.
+    """Rows by average with tie groups, and what they are worth.
+
+    Why not, where nothing is ranked.
     """
     if AVERAGE not in findings.rankings:
         return section("Ranking", Paragraph(f"Not ranked: {findings.unranked}."))

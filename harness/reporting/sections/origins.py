@@ -15,8 +15,9 @@ SHORT = 12
 
 
 def mixtures(results: Results) -> list[str]:
-    """That trials ran on several machines or library versions, and which rows mix them; nothing
-    where all ran on one kind.
+    """That trials ran on several machines or library versions, and which rows mix them.
+
+    Nothing where all ran on one kind.
     """
     kinds = {
         done.trial.id: tuple(str(done.record["environment"].get(key)) for key in DECIDING)

@@ -1,5 +1,6 @@
-"""The report's section with a paper's numbers beside ours; nothing published stands in a
-ranking.
+"""The report's section with a paper's numbers beside ours.
+
+Nothing published stands in a ranking.
 """
 
 from __future__ import annotations

@@ -33,8 +33,9 @@ COARSE = 50
 
 
 def representations(findings: Findings, paper: PaperFindings) -> Section:
-    """Figure 3: variance of each combination, mined ones marked. Figure 1: distances between the
-    channels of two modalities.
+    """Figure 3: variance of each combination, mined ones marked.
+
+    Figure 1: distances between the channels of two modalities.
     """
     if paper.measured.empty:
         plan = findings.results.plan

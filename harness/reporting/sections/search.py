@@ -375,8 +375,9 @@ def _title(one: SearchResult, found: Sequence[SearchResult]) -> str:
 
 
 def _surface(one: SearchResult, number_of: int) -> list[Block]:
-    """Value and noise over two hyperparameters: cells for lists, dots for intervals; nothing for
-    any other number of them.
+    """Value and noise over two hyperparameters: cells for lists, dots for intervals.
+
+    Nothing for any other number of them.
     """
     axes, there = (
         one.subject.space.axes,
@@ -410,8 +411,9 @@ def _surface(one: SearchResult, number_of: int) -> list[Block]:
 
 
 def _cells(one: SearchResult) -> dict[tuple[str, str], tuple[float, str]]:
-    """Text of both values -> mean and what is printed, in the order of the lists; without a number
-    where there is no value.
+    """Text of both values -> mean and what is printed, in the order of the lists.
+
+    Without a number where there is no value.
     """
     declared = one.subject.row.method_class.hyperparameters
     down, across = (
