@@ -1,6 +1,4 @@
-"""Trials from one store to another: what arrives, what is refused, and that nothing arrives
-half.
-"""
+"""Trials from one store to another: what arrives, and what is refused."""
 
 from __future__ import annotations
 
@@ -17,27 +15,18 @@ from harness.study.plan import Plan
 from tests.support.archives import (
     ARGUMENTS,
     COMMAND,
+    CORRECT,
     Source,
     contents,
     imported,
     main,
-    make_source,
     snapshot,
+    write_four,
 )
-from tests.support.handmade import ENVIRONMENT, ladder, planned, trial_of, write_trial
+from tests.support.handmade import planned, trial_of
 from tests.support.reports import write_report
 
 ELSEWHERE = "## Where trials come from"
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    return make_source(tmp_path_factory.mktemp("source"))
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path) -> Store:
-    return Store.below(tmp_path / "elsewhere")
 
 
 def without(text: str, heading: str) -> str:
@@ -172,23 +161,8 @@ def test_a_second_import_changes_nothing(
 
 
 def other_results(output: Path) -> tuple[Plan, Store]:
-    """The same four trials, sf_md seed 0 with three more correct predictions for each combination.
-
-    Made on another machine.
-    """
-    plan, store = planned(output, *ARGUMENTS)
-    for label, start in (("sf_md", 20), ("hemis", 33)):
-        for seed in (0, 1):
-            more = 3 if (label, seed) == ("sf_md", 0) else 0
-            write_trial(
-                plan,
-                store,
-                label,
-                seed,
-                ladder(start + seed + more),
-                environment=ENVIRONMENT | {"device_name": "y"},
-            )
-    return plan, store
+    """The same four trials made on another machine, one with three more correct predictions."""
+    return write_four(output, CORRECT | {("sf_md", 0): 23}, device="y")
 
 
 def test_other_results_under_one_id_are_refused_and_listed(

@@ -1,6 +1,4 @@
-"""Archives without weights, of unfinished work, and imports that are killed: nothing arrives
-half.
-"""
+"""Archives without weights or of unfinished work, and imports that are killed."""
 
 from __future__ import annotations
 
@@ -29,21 +27,9 @@ from tests.support.archives import (
     contents,
     imported,
     main,
-    make_source,
     snapshot,
 )
 from tests.support.handmade import ladder, planned, scores, write_trial
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    return make_source(tmp_path_factory.mktemp("source"))
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path) -> Store:
-    return Store.below(tmp_path / "elsewhere")
-
 
 # ---------------------------------------------------------------------- less than everything
 

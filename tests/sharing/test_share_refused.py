@@ -1,4 +1,4 @@
-"""Archives that were forged with care: refused in one sentence, and nothing of them gets in."""
+"""Archives that were forged with care are refused in one sentence."""
 
 from __future__ import annotations
 
@@ -11,22 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.store import Store
 from harness.training.spec import spec_id
-from tests.support.archives import Files, contents, edited, forged, make_source, refusal, trial_in
+from tests.support.archives import Files, Refused, contents, edited, forged, trial_in
 
 Change = Callable[[Files], None]
-Refused = Callable[[Path], str]
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_source(tmp_path_factory.mktemp("source")).archive
-
-
-@pytest.fixture
-def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
-    return lambda path: refusal(path, Store.below(tmp_path / "elsewhere"), capsys)
 
 
 def renamed(files: Files) -> None:

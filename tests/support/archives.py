@@ -1,6 +1,6 @@
-"""A store and its archive.
+"""A store and its archive, and archives remade by the standard library alone.
 
-And archives remade by the standard library alone, as a stranger would.
+Called by tests/sharing and tests/study; fixtures made of it are in tests/sharing/conftest.py.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from harness import share
 from harness.cli import guarded
 from harness.store import Store
 from harness.study.plan import Plan
-from tests.support.handmade import ladder, planned, write_trial
+from tests.support.handmade import ENVIRONMENT, ladder, planned, write_trial
 
 ARGUMENTS = ("methods=[sf_md,hemis]", "seeds=[0,1]")
 COMMAND = ("study=quickstart", "dataset.limit=60", *ARGUMENTS)
+CORRECT = {("sf_md", 0): 20, ("sf_md", 1): 21, ("hemis", 0): 33, ("hemis", 1): 34}
+"""Method and seed -> correct predictions for the first combination; three more for each next."""
+
 Files = dict[str, bytes]
+Refused = Callable[[Path], str]
 
 
 @dataclass(frozen=True)
@@ -36,19 +40,25 @@ class Source:
 
 
 def make_source(folder: Path) -> Source:
-    """Trials written by hand, sf_md and hemis with seeds 0 and 1, and ``shared.zip`` with all of
-    them.
-    """
-    plan, store = planned(folder / "runs", *ARGUMENTS)
-    for label, start in (("sf_md", 20), ("hemis", 33)):
-        for seed in (0, 1):
-            trial = write_trial(plan, store, label, seed, ladder(start + seed))
-            store.trial(trial.id).save_history(
-                [{"step": 0, "time": 1.0, "values": {"val/accuracy_mean": 50.0}}]
-            )
+    """Four trials written by hand with a learning curve each, and ``shared.zip`` of them."""
+    plan, store = write_four(folder / "runs")
+    for trial in plan.trials:
+        curve = [{"step": 0, "time": 1.0, "values": {"val/accuracy_mean": 50.0}}]
+        store.trial(trial.id).save_history(curve)
     archive = folder / "shared.zip"
     assert main("export", *COMMAND, f"output={folder / 'runs'}", str(archive), "by=Ann, lab A") == 0
     return Source(folder / "runs", plan, store, archive)
+
+
+def write_four(
+    output: Path, correct: Mapping[tuple[str, int], int] = CORRECT, device: str = "x"
+) -> tuple[Plan, Store]:
+    """The plan and the store of four finished trials that were made on ``device``."""
+    plan, store = planned(output, *ARGUMENTS)
+    environment = ENVIRONMENT | {"device_name": device}
+    for (label, seed), first in correct.items():
+        write_trial(plan, store, label, seed, ladder(first), environment=environment)
+    return plan, store
 
 
 def main(*arguments: str) -> int:
@@ -94,13 +104,13 @@ def edited(files: Files, name: str, change: Callable[[dict], object]) -> None:  
     files[name] = json.dumps(body).encode()
 
 
-def snapshot(store: Store) -> dict[str, bytes]:
-    """Every file of a store but locks, and what it holds."""
+def snapshot(store: Store, without: str = "locks") -> Files:
+    """Every file of a store and what it holds, but for locks and files called ``without``."""
     files = (path for path in sorted(store.root.rglob("*")) if path.is_file())
     return {
         str(path.relative_to(store.root)): path.read_bytes()
         for path in files
-        if "locks" not in path.parts
+        if not {"locks", without} & set(path.parts)
     }
 
 
