@@ -1,6 +1,4 @@
-"""CREMA-D: which frame and sound belong to which clip, missing and damaged files, identity, and the
-sample.
-"""
+"""CREMA-D: which frame and sound belong to a clip, bad files, identity, and the sample."""
 
 from __future__ import annotations
 

@@ -1,13 +1,11 @@
-"""Kinetics-Sounds: class lists, pairing by id, both sides' folder names, published lists, splits by
-YouTube id.
-"""
+"""Kinetics-Sounds: class lists, pairing by id, folder names, published lists, splits by video."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +18,8 @@ from datasets.samples import kinetics_sounds
 from harness.errors import UserError
 from harness.testing import check_dataset
 from tests.support.clips import (
-    OPTIONS,
     heard,
+    opened_as,
     published,
     seen,
     told_by_hand,
@@ -59,12 +57,7 @@ def write_copy(root: Path, train: Sequence[str], test: Sequence[str]) -> dict[st
     return numbers | write_part(root, "test", "val_img/Image-01-FPS", test, first=len(train))
 
 
-def opened(root: Path, prepared: bool = True, **arguments: Any) -> KineticsSounds:
-    options = OPTIONS | arguments.pop("options", {})
-    dataset = KineticsSounds(root, cache=root.parent / "cache", options=options, **arguments)
-    if prepared:
-        dataset.prepare(lambda name, done, total: None)
-    return dataset
+opened = partial(opened_as, KineticsSounds)
 
 
 def remarks(dataset: KineticsSounds) -> str:

@@ -14,7 +14,7 @@ from torch.distributions import Normal, kl_divergence
 from harness.conformance.synthetic import LATE
 from methods.sf_md import SFMD
 from methods.sf_pcme import SFPCME
-from tests.support.naive import C, bottleneck, case, dense, on_resnet, trained
+from tests.support.naive import C, case, check_sampled_vector, dense, on_resnet
 
 
 def attended(weights: dict[str, Tensor], key: str, z: Tensor) -> list[Tensor]:
@@ -52,19 +52,8 @@ def naive_heads(weights: dict[str, Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
     return normed * weights["distribution.norm.weight"] + weights["distribution.norm.bias"], logvar
 
 
-@torch.no_grad()
 def test_naive_loops_agree_on_all_combinations() -> None:
-    made, method = trained(SFPCME)
-    inputs = made.split.inputs
-    weights = method.state_dict()
-    for combination in method.combinations:
-        output = method(inputs, made.constant(torch.tensor(combination.mask)))
-        for b in (0, 7):
-            mu, logvar = naive_heads(weights, bottleneck(method, inputs, combination.mask, b))
-            torch.testing.assert_close(output.extra["mu"][b], mu, atol=1e-5, rtol=1e-5)
-            torch.testing.assert_close(output.extra["logvar"][b], logvar, atol=1e-5, rtol=1e-5)
-            logits = torch.stack(dense(weights, "head.linear", list(mu)))
-            torch.testing.assert_close(output.logits[b], logits, atol=1e-5, rtol=1e-5)
+    check_sampled_vector(SFPCME, naive_heads)
 
 
 @torch.no_grad()

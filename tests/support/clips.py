@@ -1,5 +1,6 @@
-"""Clips that carry a number in their sound (the pitch) and another in each frame (the grey level),
-to see what belongs to what.
+"""Clips that carry a number in their sound (the pitch) and another in each frame (the grey level).
+
+They show what belongs to what. Called by the tests of CREMA-D, of Kinetics-Sounds and of frames.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,12 +17,14 @@ from scipy.io import wavfile
 from sklearn.model_selection import cross_val_score
 from sklearn.naive_bayes import GaussianNB
 
+from datasets._media.clips import ClipDataset
 from harness.dataset import SPLITS, Dataset, Draws, Split
 
 RATE = 16_000
 WINDOW = 512
 SIZE = 32
 OPTIONS = {"size": SIZE, "seconds": 0.3}
+Opened = TypeVar("Opened", bound=ClipDataset)
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'5e' * 32}\nsize 73006\n"
 
@@ -51,6 +55,15 @@ def write_grey(
         Image.new("RGB", size, (20 + 2 * number,) * 3).save(folder / name, quality=95)
 
 
+def opened_as(cls: type[Opened], root: Path, prepared: bool = True, **arguments: Any) -> Opened:
+    """A copy as its dataset with OPTIONS, its arrays prepared beside it."""
+    options = OPTIONS | arguments.pop("options", {})
+    dataset = cls(root, cache=root.parent / "cache", options=options, **arguments)
+    if prepared:
+        dataset.prepare(lambda name, done, total: None)
+    return dataset
+
+
 def heard(split: Split) -> list[int]:
     """The number in each sample's sound."""
     x = split.received().inputs["audio"]
@@ -66,8 +79,9 @@ def seen(split: Split, draws: Draws | None = None) -> list[int]:
 
 
 def told_by_hand(dataset: Dataset) -> tuple[float, ...]:
-    """Cross-validated accuracy of a Gaussian classifier on a few numbers of a sample's sound, of
-    its pictures, and of both.
+    """Cross-validated accuracy of a Gaussian classifier on sound, on pictures, and on both.
+
+    It sees a few numbers of each.
     """
     parts = [dataset.load(name).received() for name in SPLITS]
     target = torch.cat([part.target for part in parts]).numpy()
@@ -91,8 +105,6 @@ def told_by_hand(dataset: Dataset) -> tuple[float, ...]:
 
 
 def published(pattern: str) -> Path | None:
-    """A published list below the folder that HARNESS_ACCEPTANCE names, such as
-    ``CREMAD/train.csv``.
-    """
+    """A published list, such as ``CREMAD/train.csv``, below the folder of HARNESS_ACCEPTANCE."""
     folder = os.environ.get("HARNESS_ACCEPTANCE")
     return next(iter(sorted(Path(folder).rglob(pattern))), None) if folder else None

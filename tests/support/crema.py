@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from datasets.crema_d import CremaD
-from tests.support.clips import OPTIONS, write_grey, write_number
+from tests.support.clips import opened_as, write_grey, write_number
 
 KNOWN_BAD = ("1076_MTI_SAD_XX", "1076_MTI_NEU_XX", "1064_TIE_SAD_XX", "1064_IEO_DIS_MD")
 TWICE = (
@@ -43,9 +43,4 @@ def write_copy(root: Path, train: list[str], test: list[str]) -> dict[str, int]:
     return numbers
 
 
-def opened(root: Path, prepared: bool = True, **arguments: Any) -> CremaD:
-    options = OPTIONS | arguments.pop("options", {})
-    dataset = CremaD(root, cache=root.parent / "cache", options=options, **arguments)
-    if prepared:
-        dataset.prepare(lambda name, done, total: None)
-    return dataset
+opened = partial(opened_as, CremaD)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,9 @@ from harness.protocol.seeds import Streams
 
 C = 16
 """Channels of z in ``case``."""
+
+Heads = Callable[[dict[str, Tensor], Tensor], tuple[Tensor, Tensor]]
+"""Weights of a model and z (C, h, w) of one sample -> mu and log sigma^2, (C,) each."""
 
 FACES = ("rgb", "depth", "ir")
 
@@ -37,9 +42,7 @@ def case(cls: type[Method], v: int = 3, **hparams: float | str) -> Case:
 
 @torch.enable_grad()
 def trained(cls: type[Method], v: int = 3) -> tuple[Case, Method]:
-    """A case and its model after some steps, so that batch norms have statistics and every weight
-    moved.
-    """
+    """A case and its model after some steps: batch norms have statistics, every weight moved."""
     made = case(cls, v)
     return made, made.trained
 
@@ -60,3 +63,19 @@ def dense(weights: dict[str, Tensor], key: str, x: list[Tensor]) -> list[Tensor]
     rows = weights[f"{key}.weight"]
     offset = weights.get(f"{key}.bias", torch.zeros(len(rows)))
     return [sum((rows[j, i] * x[i] for i in range(len(x))), offset[j]) for j in range(len(rows))]
+
+
+@torch.no_grad()
+def check_sampled_vector(cls: type[Method], naive_heads: Heads) -> None:
+    """Loops must give mu, log sigma^2 and logits of two samples with every combination."""
+    made, method = trained(cls)
+    inputs = made.split.inputs
+    weights = method.state_dict()
+    for combination in method.combinations:
+        output = method(inputs, made.constant(torch.tensor(combination.mask)))
+        for b in (0, 7):
+            mu, logvar = naive_heads(weights, bottleneck(method, inputs, combination.mask, b))
+            logits = torch.stack(dense(weights, "head.linear", list(mu)))
+            torch.testing.assert_close(output.extra["mu"][b], mu, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(output.extra["logvar"][b], logvar, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(output.logits[b], logits, atol=1e-5, rtol=1e-5)
