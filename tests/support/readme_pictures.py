@@ -10,14 +10,7 @@ different from README-report.png and README-mlflow.png; tests/test_readmes.py ca
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -27,6 +20,7 @@ from PIL import Image
 
 from harness import PROJECT
 from tests.support.browser import chromium
+from tests.support.mlflow_server import mlflow_server
 
 REPORT, MLFLOW = "README-report.png", "README-mlflow.png"
 COLOURS = 256
@@ -55,48 +49,10 @@ def report(browser: Any, runs: Path, file: Path) -> None:
     save(page.screenshot(clip=area, full_page=True), file)
 
 
-@contextmanager
-def server(database: Path) -> Iterator[str]:
-    """The address of an MLflow that shows a database, as long as it is needed."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    command = [
-        *(str(Path(sys.executable).parent / "mlflow"), "ui"),
-        *("--backend-store-uri", f"sqlite:///{database.resolve()}"),
-        *("--port", str(port), "--workers", "1"),
-    ]
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    process = subprocess.Popen(
-        command,
-        env=os.environ | quiet,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        wait_until_healthy(address)
-        yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
-
-
-def wait_until_healthy(address: str) -> None:
-    """Wait until the server answers; TimeoutError after two minutes."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            with urlopen(f"{address}/health", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise TimeoutError("MLflow did not answer")
-
-
 def mlflow(browser: Any, runs: Path, file: Path) -> None:
     """Show MLflow's page of runs at the address that a run prints: one run per method."""
-    with server(runs / "mlflow.db") as address:
+    database = f"sqlite:///{(runs / 'mlflow.db').resolve()}"
+    with mlflow_server(["ui", "--backend-store-uri", database]) as address:
         query = f"{address}/api/2.0/mlflow/experiments/get-by-name?experiment_name={STUDY}"
         with urlopen(query) as answer:
             experiment = json.load(answer)["experiment"]["experiment_id"]

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -27,6 +19,7 @@ from harness.tracking.mlflow.addresses import LOCAL
 from harness.tracking.mlflow.tracker import MLflowTracker
 from tests.support.browser import chromium
 from tests.support.handmade import ladder, planned, write_trial
+from tests.support.mlflow_server import mlflow_server
 from tests.support.reports import write_report
 
 pytestmark = pytest.mark.slow
@@ -83,43 +76,8 @@ def shown(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sh
     plan, store = finished(output)
     tracker = MLflowTracker(plan)
     mirror(tracker, write_report(plan, store))
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    command = shlex.split(tracker.command())
-    process = subprocess.Popen(
-        [
-            str(Path(sys.executable).parent / command[0]),
-            *command[1:],
-            "--port",
-            str(port),
-            "--workers",
-            "1",
-        ],
-        cwd=output,
-        env=os.environ
-        | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        wait_until_healthy(address)
+    with mlflow_server(shlex.split(tracker.command())[1:], output) as address:
         yield Shown(plan, tracker, address)
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
-
-
-def wait_until_healthy(address: str) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            with urlopen(f"{address}/health", timeout=2):
-                return
-        except OSError:
-            assert time.monotonic() < deadline, "the server did not answer"
-            time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
