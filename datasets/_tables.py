@@ -18,8 +18,9 @@ T = TypeVar("T")
 
 
 def stratified_splits(labels: Array, test: float, val: float, seed: int) -> dict[str, Array]:
-    """Index arrays ``train``, ``val``, ``test``: ``test`` of all samples, ``val`` of what is left,
-    both stratified by label.
+    """Index arrays ``train``, ``val``, ``test``, stratified by label.
+
+    ``test``: share of all samples; ``val``: share of what is left.
     """
     rest, test_index = train_test_split(
         np.arange(len(labels)), test_size=test, random_state=seed, stratify=labels
@@ -31,8 +32,9 @@ def stratified_splits(labels: Array, test: float, val: float, seed: int) -> dict
 
 
 def standardised(values: Array, train: Array, axis: int | None = None) -> Array:
-    """(N, ...) shifted and scaled by the training samples' mean and standard deviation: one of all,
-    or one per feature (axis 0).
+    """(N, ...) shifted and scaled by the training samples' mean and standard deviation.
+
+    One of all values, or one per feature (axis 0).
     """
     mean, std = values[train].mean(axis=axis), values[train].std(axis=axis)
     return np.asarray((values - mean) / std, dtype=np.float32)

@@ -167,8 +167,9 @@ def by_actor(ids: Sequence[str], held_out: Sequence[str]) -> dict[str, list[str]
 
 
 def read_list(path: Path) -> list[str]:
-    """The ids of a list ``ID,EMOTION`` (no header; any line ends, byte order mark, final newline or
-    not), each checked.
+    """The ids of a list ``ID,EMOTION``, each checked.
+
+    No header; any line ends, byte order mark, final newline or not.
     """
     ids: dict[str, int] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):

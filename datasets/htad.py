@@ -1,6 +1,4 @@
-"""HTAD: real, synchronous sound and wrist acceleration of home tasks, read from the extra
-`real`.
-"""
+"""HTAD: real, synchronous sound and wrist acceleration of home tasks, of the extra `real`."""
 
 from __future__ import annotations
 

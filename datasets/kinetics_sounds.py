@@ -133,8 +133,9 @@ def start_second(video: str) -> int | None:
 
 
 def truncated(what: str, videos: Sequence[str]) -> list[str]:
-    """A sentence when many ids are there and none begins with i to z, as in the list that was
-    published cut short.
+    """A sentence when many ids are there and none begins with i to z.
+
+    The list that was published is cut short like that.
     """
     if len(videos) < TELLING or any("i" <= video[0] <= "z" for video in videos):
         return []

@@ -1,5 +1,6 @@
-"""Any data of the user's, described by one CSV: no code, everything inferred, everything open to
-options.
+"""Any data of the user's, described by one CSV.
+
+No code is needed: everything is inferred, and everything is open to options.
 """
 
 from __future__ import annotations

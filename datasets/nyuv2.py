@@ -1,5 +1,6 @@
-"""NYUv2: real RGB-D pictures of rooms with dense labels, from the user's own copy, in any of the
-forms in which copies exist.
+"""NYUv2: real RGB-D pictures of rooms with dense labels, from the user's own copy.
+
+The copy may have any of the forms in which copies exist.
 """
 
 from __future__ import annotations
@@ -165,8 +166,9 @@ class NYUv2(Dataset):
 
     @cached_property
     def ids(self) -> dict[str, tuple[int, ...]]:
-        """Original ids per split, after ``limit``: evenly spaced, because neighbouring frames are
-        almost equal.
+        """Original ids per split, after ``limit``.
+
+        They are evenly spaced, because neighbouring frames are almost equal.
         """
         copy = self._copy
         found = {
@@ -356,8 +358,9 @@ class NYUv2(Dataset):
 
     @property
     def _weights(self) -> tuple[float, ...] | None:
-        """Class weights; known once the training labels are prepared, as they are wherever a model
-        is made.
+        """Class weights, or None.
+
+        They are known once the training labels are prepared, as they are wherever a model is made.
         """
         if self.values["class_weights"] == "none" or self.root is None or self.cache is None:
             return None

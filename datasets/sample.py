@@ -1,5 +1,6 @@
-"""Write a small synthetic copy of a dataset in its true layout, to try everything before the real
-data arrive.
+"""Write a small synthetic copy of a dataset in its true layout.
+
+To try everything before the real data arrive:
 
 python -m datasets.sample NAME DIR [seed=0]
 """

@@ -1,9 +1,8 @@
-"""A trained model on its way out of the harness: its weights, a card that says what they are, and
-the way to load both.
+"""A trained model outside the harness: its weights, a card, and the way to load both.
 
-A card is plain data and holds all that is needed to build the network again: neither the dataset's
-files nor the store are. What lies in the folder of a model: ``weights.pt`` (the state dict of the
-selected epoch), ``card.json`` and ``README.md``.
+The card says what the weights are. A card is plain data and holds all that is needed to build the
+network again: neither the dataset's files nor the store are. What lies in the folder of a model:
+``weights.pt`` (the state dict of the selected epoch), ``card.json`` and ``README.md``.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ def card(job: Job, record: Json, data: DataSpec) -> Json:
 def load(folder: str | Path, method_file: str | None = None) -> Method:
     """The model in a folder, in evaluation mode on the CPU.
 
-    ``method_file`` where its method is not in the registry.
+    ``method_file``: the file of its method, where that is not in the registry.
 
     Call it with inputs (name -> (B, C, H, W) float32, normalised; absent ones may hold anything)
     and present (B, V) bool. UserError when the card is not there or the weights are not those that

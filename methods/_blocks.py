@@ -28,17 +28,18 @@ def masked(features: Sequence[Tensor], present: Tensor) -> list[Tensor]:
 
 
 def masked_concat(features: Sequence[tuple[Tensor, ...]], present: Tensor) -> tuple[Tensor, ...]:
-    """Per scale, the masked maps of all modalities concatenated over channels: V tuples of (B, c,
-    h, w) -> (B, V*c, h, w) each.
+    """The masked maps of all modalities, concatenated over channels at each scale.
+
+    V tuples of (B, c, h, w) -> one tuple of (B, V*c, h, w).
     """
     return tuple(torch.cat(masked(scale, present), 1) for scale in zip(*features, strict=True))
 
 
 def mean_and_variance(features: Sequence[Tensor], present: Tensor) -> tuple[Tensor, Tensor]:
-    """Element-wise mean and unbiased variance over the present modalities (HeMIS; n - 1 divisor,
-    variance 0 at n = 1).
+    """Element-wise mean and unbiased variance over the present modalities, as HeMIS has them.
 
-    The two-pass form is exact at n = 1 and cannot go negative; the sum is taken in float32.
+    (B, ...) each, the divisor is n - 1, the variance 0 at n = 1. The two-pass form is exact at n =
+    1 and cannot go negative; the sum is taken in float32.
     """
     stacked = torch.stack(masked(features, present), 1).float()
     mask = present.reshape(*present.shape, *[1] * (stacked.dim() - 2))
@@ -49,12 +50,12 @@ def mean_and_variance(features: Sequence[Tensor], present: Tensor) -> tuple[Tens
 
 
 def gaussian_kl(mu: Tensor, logvar: Tensor, per_place: bool = False) -> Tensor:
-    """KL(N(mu, diag exp(logvar)) || N(0, I)): summed over all dimensions of a sample, averaged over
-    the batch; 0-d.
+    """KL(N(mu, diag exp(logvar)) || N(0, I)), 0-d.
 
-    0.5 * sum(exp(logvar) + mu^2 - logvar - 1), from the log-variance directly and in float32.
-    ``per_place``: of maps (B, C, h, w), summed over C and averaged over batch and places, so that
-    it does not grow with the input.
+    It is summed over all dimensions of a sample and averaged over the batch: 0.5 * sum(exp(logvar)
+    + mu^2 - logvar - 1), from the log-variance directly and in float32. ``per_place``: of maps (B,
+    C, h, w), summed over C and averaged over batch and places, so that it does not grow with the
+    input.
     """
     mu, logvar = mu.float(), logvar.float()
     kl = 0.5 * (logvar.exp() + mu.square() - logvar - 1)
@@ -67,8 +68,9 @@ def sample_gaussian(mu: Tensor, logvar: Tensor, noise: Noise | None) -> Tensor:
 
 
 class DistributionHeads(nn.Module):
-    """(B, C, h, w) -> (mu, logvar), each a 1x1 convolution with bias followed by batch norm
-    (DMRNet, Eq. 5-6).
+    """The parameters of a Gaussian per place (DMRNet, Eq. 5-6): (B, C, h, w) -> (mu, logvar).
+
+    Each is a 1x1 convolution with bias followed by batch norm, (B, C, h, w).
     """
 
     def __init__(self, channels: int) -> None:

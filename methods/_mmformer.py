@@ -18,8 +18,9 @@ SLOPE = 0.2
 
 
 class TransformerLayer(nn.Module):
-    """(B, T, d) -> (B, T, d), pre-norm: x <- x + Drop(Proj(Attn(LN x))); x <- x + MLP(LN x). No
-    bias in q, k, v.
+    """One pre-norm transformer layer, (B, T, d) -> (B, T, d).
+
+    x <- x + Drop(Proj(Attn(LN x))); x <- x + MLP(LN x). No bias in q, k, v.
 
     Dropout with probability ``p`` (0-d) acts on attention weights, projection and both halves of
     the MLP, and draws from ``noise``; without noise there is none. 4d^2 + 2dm + 6d + m weights, m
@@ -69,16 +70,18 @@ def to_tokens(maps: Tensor) -> Tensor:
 
 
 def to_map(tokens: Tensor, modalities: int, height: int, width: int) -> Tensor:
-    """(B, V*N, d), modality after modality -> (B, V*d, h, w): channel block v of a place holds
-    modality v's token of that place.
+    """Tokens (B, V*N, d), modality after modality, as a map (B, V*d, h, w).
+
+    Channel block v of a place holds modality v's token of that place.
     """
     apart = tokens.reshape(len(tokens), modalities, height, width, -1)
     return apart.permute(0, 1, 4, 2, 3).flatten(1, 2)
 
 
 class ScaleFusion(nn.Module):
-    """(B, V*c, h, w) -> (B, c, h, w): 1x1, 3x3 and 1x1 convolutions, each after instance norm (not
-    affine) and a leaky ReLU.
+    """The fusion of one scale of a segmentation: (B, V*c, h, w) -> (B, c, h, w).
+
+    1x1, 3x3 and 1x1 convolutions, each after instance norm (not affine) and a leaky ReLU.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -105,8 +108,9 @@ def _pre_norm(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
 
 
 class MapHead(nn.Module):
-    """A linear prediction from a map: (B, c, h, w) -> (B, K) from its mean, or -> (B, K, H, W) per
-    place, resized to ``size``.
+    """A linear prediction from a map (B, c, h, w).
+
+    (B, K) from the map's mean, or (B, K, H, W) per place, resized to ``size``.
     """
 
     def __init__(self, channels: int, classes: int, dense: bool) -> None:

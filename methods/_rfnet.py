@@ -1,9 +1,7 @@
 """Blocks of RFNet: region maps, region-aware fusion, unimodal predictors.
 
-B batch, V modalities, M classes, K regions.
-
-(c, h, w) is a feature map; ``norm`` makes a normalisation without parameters for a number of
-channels.
+B batch, V modalities, M classes, K regions, (c, h, w) a feature map; ``norm`` makes a normalisation
+without parameters for a number of channels.
 """
 
 from __future__ import annotations
@@ -28,11 +26,11 @@ Norm = Callable[[int], nn.Module]
 
 
 def norm_for(scale: MapShape, wanted: str) -> Norm:
-    """The norm of one scale: ``instance``, ``batch``, or ``auto`` (instance where a map has at
-    least FEWEST_PLACES places).
+    """The norm of one scale: ``instance``, ``batch``, or what ``auto`` chooses.
 
-    An instance norm over N places takes two of the N numbers of every channel away: nothing is left
-    of one place, and half of 2x2.
+    ``auto`` is instance norm where a map has at least FEWEST_PLACES places. An instance norm over N
+    places takes two of the N numbers of every channel away: nothing is left of one place, and half
+    of 2x2.
     """
     places = scale.height * scale.width
     if wanted == "instance" and places == 1:
@@ -53,10 +51,10 @@ def convolution(inputs: int, outputs: int, kernel: int, norm: Norm) -> nn.Sequen
 
 
 class RegionMaps(nn.Module):
-    """PRM of one scale: [y_1; ...; y_V] (B, V*c, h, w) and, when guided, (B, c, h, w) from the
-    deeper scale -> Q (B, M, h, w).
+    """The probability maps (PRM) of one scale, Q (B, M, h, w).
 
-    1x1 to c/4, 3x3, 1x1 to c; [guide; this] -> 1x1 to 16 -> 1x1 to M logits.
+    Of [y_1; ...; y_V] (B, V*c, h, w) and, when guided, (B, c, h, w) from the deeper scale: 1x1 to
+    c/4, 3x3, 1x1 to c; [guide; this] -> 1x1 to 16 -> 1x1 to M logits.
     """
 
     def __init__(
@@ -81,8 +79,9 @@ class RegionMaps(nn.Module):
 
 
 class Guide(nn.Module):
-    """What one scale's PRM is told by the deeper one: its fused map and its own guide, merged,
-    upsampled, projected.
+    """What the PRM of one scale receives from the deeper one, (B, c, h, w).
+
+    The deeper scale's fused map and its own guide are merged, upsampled and projected.
     """
 
     def __init__(
@@ -106,11 +105,10 @@ class Guide(nn.Module):
 
 
 class RegionFusion(nn.Module):
-    """RFM of one scale: y_v (B, c, h, w) each and region probabilities P (B, K, h, w) -> (B, c, h,
-    w).
+    """The region-aware fusion (RFM) of one scale, (B, c, h, w).
 
-    One half of the channels comes from [R_1; ...; R_K], the other from [y_1; ...; y_V], each by 1x1
-    to c, 3x3, 1x1.
+    Of y_v (B, c, h, w) each and region probabilities P (B, K, h, w). One half of the channels comes
+    from [R_1; ...; R_K], the other from [y_1; ...; y_V], each by 1x1 to c, 3x3, 1x1.
     """
 
     def __init__(self, channels: int, modalities: int, regions: int, norm: Norm) -> None:
@@ -142,8 +140,9 @@ class RegionFusion(nn.Module):
         return probabilities.unsqueeze(2) * mixed
 
     def gate_weights(self, stack: Tensor, probabilities: Tensor) -> Tensor:
-        """w (B, K, V) in (0, 1): w_k = sigmoid(FC(leaky ReLU(FC([A_{1,k}; ...; A_{V,k}; mean
-        P_k])))), one net per region.
+        """w (B, K, V) in (0, 1), one net per region.
+
+        w_k = sigmoid(FC(leaky ReLU(FC([A_{1,k}; ...; A_{V,k}; mean P_k])))).
         """
         averages, shares = region_averages(stack, probabilities)
         known = torch.cat([averages.flatten(2), shares.unsqueeze(2)], 2)
@@ -151,10 +150,10 @@ class RegionFusion(nn.Module):
 
 
 def region_averages(stack: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """A_{v,k} = sum(y_v P_k) / sum(P_k) and the shares mean(P_k): (B, V, c, h, w), (B, K, h, w) ->
-    (B, K, V, c), (B, K).
+    """A_{v,k} = sum(y_v P_k) / sum(P_k), (B, K, V, c), and the shares mean(P_k), (B, K).
 
-    In float32 under autocast too: a sum over places overflows float16.
+    Of y (B, V, c, h, w) and P (B, K, h, w). In float32 under autocast too: a sum over places
+    overflows float16.
     """
     with torch.autocast(stack.device.type, enabled=False):
         p = probabilities.float()

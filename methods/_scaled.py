@@ -19,12 +19,11 @@ BETA = Range(
 
 
 class ScaledTask(Method):
-    """Adds the term ``scale`` = beta * B * |H| / (2^V - 1) * task to another class's losses from
-    the epoch on in which HCR starts.
+    """Adds the term ``scale`` to another class's losses once HCR has started.
 
-    With |H| = V hard combinations drawn uniformly, B * |H| / (2^V - 1) is the expected number of
-    hard samples of a batch, so the task loss is multiplied by the expected factor of the released
-    trainer: 20.2 at beta 0.7, B = 64, V = 3.
+    scale = beta * B * |H| / (2^V - 1) * task. With |H| = V hard combinations drawn uniformly, B *
+    |H| / (2^V - 1) is the expected number of hard samples of a batch, so the task loss is
+    multiplied by the expected factor of the released trainer: 20.2 at beta 0.7, B = 64, V = 3.
     """
 
     beta: Tensor

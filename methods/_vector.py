@@ -23,11 +23,12 @@ ALPHA = Range(
 
 
 class SampledVector(Method):
-    """SF-MD up to z = trunk(masked concat), then (mu, log sigma^2) = distribution(z), each (B, C),
-    and s = mu + eps * sigma.
+    """SF-MD with a sampled vector between trunk and head.
 
+    z = trunk(masked concat), (mu, log sigma^2) = distribution(z), s = mu + eps * sigma;
     logits = head(s); s = mu without noise. Loss = mean CE + alpha * KL(N(mu, sigma^2) || N(0, I)),
-    the KL summed over C and averaged over the batch. Subclasses define ``distribution``.
+    the KL summed over C and averaged over the batch. z is (B, C, h, w), the others are (B, C).
+    Subclasses define ``heads``, which makes ``distribution``.
     """
 
     hyperparameters = {"alpha": ALPHA}

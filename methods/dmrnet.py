@@ -1,6 +1,4 @@
-"""DMRNet: decoupled multimodal representations by Gaussian relaxation, with mined hard
-combinations.
-"""
+"""DMRNet: representations relaxed to Gaussians, and mined hard combinations."""
 
 from __future__ import annotations
 
@@ -180,8 +178,9 @@ class DMRNet(Method):
 def hard_set(
     spec: DataSpec, variant: str, settings: Mapping[str, Value], method: str = "dmrnet"
 ) -> tuple[int, ...]:
-    """The combinations that are fixed as hard, as bits: given by name, or the released code's
-    constant; empty = mine them.
+    """The combinations that are fixed as hard, as bits; empty where they are to be mined.
+
+    They are given by name, or the released code's constant.
     """
     given = str(settings.get("hard_set", ""))
     names = (

@@ -1,5 +1,6 @@
-"""ESANet-MD: the published RGB-D network with modality dropout at every fusion, the segmentation
-baseline of DMRNet's paper.
+"""ESANet-MD: the segmentation baseline of DMRNet's paper.
+
+The published RGB-D network with modality dropout at every fusion.
 """
 
 from __future__ import annotations

@@ -67,9 +67,9 @@ class HeMIS(Method):
 
 
 def released_moments(features: tuple[Tensor, ...], present: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean over the present set.
+    """Mean over the present set, and the spread of the released transplant, (B, c, h, w) each.
 
-    (1/n) sum over ALL V of (y_v - m)^2 with zeros for absent ones, 0 where n = 1.
+    The spread is (1/n) sum over ALL V of (y_v - m)^2 with zeros for absent ones, 0 where n = 1.
     """
     stacked = torch.stack(masked(features, present), 1).float()
     n = present.sum(1).float().reshape(-1, *[1] * (stacked.dim() - 2))

@@ -146,8 +146,9 @@ class LCR(Method):
 
 
 class _ParameterEstimation(nn.Module):
-    """MPE of one modality: its map (B, c, h, w) -> Gamma (B, V, width, 1, 1): V - 1 coefficients in
-    listing order, then a bias.
+    """MPE of one modality: its map (B, c, h, w) -> Gamma (B, V, width, 1, 1).
+
+    V - 1 coefficients in listing order, then a bias.
     """
 
     def __init__(self, channels: int, modalities: int, width: int, as_mean: bool) -> None:
@@ -172,8 +173,9 @@ def _start_as_mean(last: nn.Linear, modalities: int) -> None:
 
 
 class _Attention(nn.Module):
-    """F (B, V, c, h, w) -> a F + S F: one weight per modality from the modalities' means, and one
-    per place from all channels.
+    """F (B, V, c, h, w) -> a F + S F.
+
+    a: one weight per modality from the modalities' means; S: one per place from all channels.
     """
 
     def __init__(self, channels: int, modalities: int) -> None:

@@ -1,6 +1,4 @@
-"""MMANet: a complete-data teacher, margin-aware distillation, and an extra network for weak
-combinations.
-"""
+"""MMANet: a complete-data teacher, margin-aware distillation, and help for weak combinations."""
 
 from __future__ import annotations
 
@@ -201,8 +199,10 @@ class MMANet(Method):
 def margin_aware_distillation(
     student: Tensor, teacher: Tensor, logits: Tensor, axis: str
 ) -> Tensor:
-    """MAD, 0-d: squared differences of row-normalised Gram matrices, weighted by the teacher's
-    normalised entropy k.
+    """MAD, 0-d: how unlike the samples' relations are in student and teacher.
+
+    Squared differences of row-normalised Gram matrices, weighted by the teacher's normalised
+    entropy k.
 
     Args:
         student: (B, ...) maps; gradients flow here only.

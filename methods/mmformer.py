@@ -1,6 +1,4 @@
-"""mmFormer: attention within each modality, then across all of them, with the missing ones' tokens
-zeroed.
-"""
+"""mmFormer: attention within each modality, then across all, missing ones' tokens zeroed."""
 
 from __future__ import annotations
 
@@ -311,8 +309,9 @@ class MMFormer(Method):
     def _single_modality(
         self, features: Any, shown: Tensor, size: Sequence[int]
     ) -> Sequence[Tensor]:
-        """Logits of every modality alone from the one predictor, run once on all modalities stacked
-        along the batch.
+        """Logits of every modality alone from the one predictor.
+
+        It runs once, on all modalities stacked along the batch.
         """
         scales = range(len(features[0]["maps"]))
         stacked = tuple(

@@ -186,8 +186,10 @@ class OGMMD(SFMD):
 
 
 def coefficients(readouts: Sequence[Tensor], target: Tensor, both: Tensor, alpha: Tensor) -> Tensor:
-    """k (2,): 1 - tanh(alpha * rho_u) for the modality that leads (the first in a tie), 1 for the
-    other; 1 without samples.
+    """k (2,), what each modality's gradient is multiplied by.
+
+    1 - tanh(alpha * rho_u) for the modality that leads (the first in a tie), 1 for the other; 1 for
+    both without samples.
 
     Args:
         readouts: (B, K) logits of each modality alone.

@@ -180,8 +180,9 @@ class RFNet(Method):
         )
 
     def regions(self, logits: Tensor) -> Tensor:
-        """P (B, K, h, w) of class logits Q (B, M, h, w): no gradient passes, so that only its own
-        loss trains the PRM.
+        """P (B, K, h, w) of class logits Q (B, M, h, w).
+
+        No gradient passes, so that only its own loss trains the PRM.
         """
         p = logits.detach().float().softmax(1)
         return p if self.k == p.shape[1] else torch.einsum("bmhw,mk->bkhw", p, self.groups)
@@ -208,8 +209,9 @@ class RFNet(Method):
         return losses
 
     def _count(self, labels: Tensor) -> None:
-        """Count the classes of the first epoch, which decide the regions when there are more
-        classes than regions.
+        """Count the classes of the first epoch.
+
+        They decide the regions when there are more classes than regions.
         """
         member = labels.reshape(-1, 1) == torch.arange(self.counts.shape[0], device=labels.device)
         self.counts += self.counting * member.sum(0)
@@ -268,8 +270,9 @@ def region_count(spec: DataSpec, most: int) -> int:
 
 
 def labels_for(logits: Tensor, target: Tensor) -> Tensor:
-    """The target of a map (B, M, h, w): a label map (B, H, W) resized to (h, w) by nearest
-    neighbour; labels (B,) as they are.
+    """The target of a map (B, M, h, w).
+
+    A label map (B, H, W) is resized to (h, w) by nearest neighbour; labels (B,) stay as they are.
     """
     if target.dim() == 1:
         return target

@@ -1,6 +1,4 @@
-"""DMRNet with a larger loss instead of hard combinations: the control that isolates the scale of
-its loss.
-"""
+"""DMRNet with a larger loss instead of hard combinations: the control for its loss's scale."""
 
 from __future__ import annotations
 

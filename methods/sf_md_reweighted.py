@@ -1,5 +1,6 @@
-"""SF-MD with static weights on given combinations: the control that separates DMRNet's re-weighting
-from its representation.
+"""SF-MD with static weights on given combinations.
+
+The control that separates DMRNet's re-weighting from its representation.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""SF-MD with a larger loss: the control that separates DMRNet's hard combinations from the scale of
-its loss.
+"""SF-MD with a larger loss.
+
+The control that separates DMRNet's hard combinations from the scale of its loss.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""SF-PCME: the ablation of DMRNet that samples an attended vector, after probabilistic cross-modal
-embeddings.
+"""SF-PCME: the ablation of DMRNet that samples an attended vector.
+
+After probabilistic cross-modal embeddings.
 """
 
 from __future__ import annotations
@@ -62,8 +63,9 @@ class SFPCME(SampledVector):
 
 
 class _Attention(nn.Module):
-    """(B, C, h, w) -> (B, C): the positions' mean under one head of additive attention, without
-    biases.
+    """The positions' mean under one head of additive attention: (B, C, h, w) -> (B, C).
+
+    It has no biases.
     """
 
     def __init__(self, channels: int) -> None:
@@ -82,8 +84,9 @@ class _Attention(nn.Module):
 
 
 class _Moment(nn.Module):
-    """What mu and log sigma^2 have in common: an attention and one linear layer each for the
-    attended and the pooled vector.
+    """What mu and log sigma^2 have in common: attention and two linear layers.
+
+    (B, C, h, w) -> the projected attended vector and the projected pooled one, (B, C) each.
     """
 
     def __init__(self, channels: int, places: int) -> None:

@@ -1,5 +1,6 @@
-"""SF-PE: the ablation of DMRNet that samples the pooled vector, after probabilistic face
-embeddings.
+"""SF-PE: the ablation of DMRNet that samples the pooled vector.
+
+After probabilistic face embeddings.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ class SFPE(SampledVector):
 
 
 class _Heads(nn.Module):
-    """(B, C, h, w) -> (mu, log sigma^2), (B, C) each: a linear layer and batch norm on the pooled
-    vector.
+    """(B, C, h, w) -> (mu, log sigma^2), (B, C) each.
+
+    A linear layer and batch norm on the pooled vector, for each.
     """
 
     def __init__(self, channels: int) -> None:

@@ -165,8 +165,9 @@ class ShaSpec(Method):
         return self.on_rows(module, module, x, rows)
 
     def _shared(self, stemmed: Sequence[Tensor], rows: Tensor | None) -> list[tuple[Tensor, ...]]:
-        """The shared encoder's maps of each modality: one pass over all, so that batch norm sees in
-        training what it sees later.
+        """The shared encoder's maps of each modality.
+
+        One pass over all, so that batch norm sees in training what it sees later.
         """
         if self.variant == "released":
             each = [None] * len(stemmed) if rows is None else list(rows.T)
@@ -265,8 +266,10 @@ def released_fill(features: Sequence[Tensor], present: Tensor) -> list[Tensor]:
 def alignment(
     features: Sequence[Tensor], shown: Tensor, pairs: Sequence[tuple[int, int]], power: int
 ) -> Tensor:
-    """DAO, 0-d: per pair the mean |r_i - r_j|^power over c, h, w and the samples that show both (0
-    if none), summed over pairs.
+    """DAO, 0-d: how far the modalities' shared features lie apart.
+
+    Per pair the mean |r_i - r_j|^power over c, h, w and the samples that show both (0 if none),
+    summed over pairs.
     """
     total = torch.zeros((), device=shown.device)
     for i, j in pairs:
@@ -280,8 +283,9 @@ def alignment(
 def domain_classification(
     classifier: nn.Module, features: Sequence[Tensor], shown: Tensor
 ) -> Tensor:
-    """DCO, 0-d: mean over the shown (sample, modality) of the cross-entropy of the modality, told
-    from the pooled features.
+    """DCO, 0-d: the cross-entropy of telling the modality from its pooled features.
+
+    The mean over the shown (sample, modality).
     """
     pooled = torch.stack([f.mean((2, 3)) for f in masked(features, shown)], 1)
     own = torch.arange(len(features), device=shown.device).expand(len(pooled), -1)

@@ -1,5 +1,6 @@
-"""The lists of CASIA-SURF as they are distributed: one sample per line, every oddity either
-understood or said in a sentence.
+"""The lists of CASIA-SURF as they are distributed: one sample per line.
+
+Every oddity is either understood or said in a sentence. Called by protocols.py beside it.
 """
 
 from __future__ import annotations
@@ -75,8 +76,10 @@ is reported.
 
 @dataclass(frozen=True)
 class Sample:
-    """One line: the files of rgb, depth and ir relative to the root, the label, and for Training
-    its folders' names.
+    """One line of a list.
+
+    ``files``: rgb, depth and ir relative to the root; ``subject`` and ``session`` are folders'
+    names, of Training alone.
     """
 
     files: tuple[str, str, str]
@@ -87,8 +90,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Listing:
-    """A list's samples, in its order; ``remarks`` are sentences about what was unusual and could be
-    understood.
+    """A list's samples, in its order.
+
+    ``remarks`` are sentences about what was unusual and could be understood.
     """
 
     samples: tuple[Sample, ...]

@@ -1,5 +1,6 @@
-"""Which samples of CASIA-SURF are train, val and test: the paper's lists, or one held-out attack of
-the training archive.
+"""Which samples of CASIA-SURF are train, val and test. Called by datasets/casia_surf.py.
+
+The paper's lists, or one held-out attack of the training archive.
 """
 
 from __future__ import annotations
@@ -107,8 +108,9 @@ def leave_one_out(samples: Sequence[Sample], held_out: str) -> Splits:
 
 
 def limited(samples: Sequence[Sample], limit: int | None) -> tuple[Sample, ...]:
-    """At most ``limit`` samples, evenly spaced over the list, live and attacks in the list's
-    proportion (at least one of each).
+    """At most ``limit`` samples, evenly spaced over the list.
+
+    Live samples and attacks keep the list's proportion (at least one of each).
     """
     if limit is None or limit >= len(samples):
         return tuple(samples)

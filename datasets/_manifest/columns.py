@@ -1,5 +1,6 @@
-"""What encoders receive of each column of a manifest, inferred from the files' headers and changed
-by options.
+"""What encoders receive of each column of a manifest. Called by datasets/manifest.py.
+
+It is inferred from the files' headers and changed by options.
 """
 
 from __future__ import annotations
@@ -45,8 +46,10 @@ LONG_VECTOR = 1024
 
 @dataclass(frozen=True)
 class Column:
-    """One modality: the (C, H, W) that is stored and received, its stored type, and how a file
-    becomes that.
+    """One modality of a manifest.
+
+    ``shape``: the (C, H, W) that is stored and received; ``dtype``: as stored; ``read``: file ->
+    item; ``operation`` and ``what``: that in words, for the data's identity and for reports.
     """
 
     name: str
@@ -134,8 +137,9 @@ def _median_size(found: Sequence[tuple[int, Header]]) -> Size:
 def _segmented_size(
     sheet: Sheet, headers: Mapping[str, list[tuple[int, Header]]], kinds: Mapping[str, Kind]
 ) -> Size | None:
-    """One size for all modalities that have pixels: that of the pictures, sides rounded to
-    multiples of DIVISOR.
+    """One size for all modalities that have pixels; None where no column has pictures.
+
+    That of the pictures, its sides rounded to multiples of DIVISOR.
     """
     pictures = [
         header for name, found in headers.items() if kinds[name] == "image" for header in found

@@ -1,5 +1,6 @@
-"""A manifest as it is written: one CSV, its columns and cells, and what can be wrong with them
-before any file is opened.
+"""A manifest as it is written: one CSV, its columns and cells.
+
+What can be wrong with them is said before any file is opened. Called by datasets/manifest.py.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ LEAVE_OUT = "name the columns that are modalities with dataset.options.modalitie
 
 @dataclass(frozen=True)
 class Row:
-    """One sample: where it stands in the file, its split, its label (a class or a path), and a path
-    per modality, '' for none.
+    """One sample of a manifest.
+
+    ``number``: where it stands in the file; ``label``: a class or a path; ``files``: a path per
+    modality, '' for none.
     """
 
     number: int
@@ -35,8 +38,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A manifest's samples; paths are relative to ``folder``. ``dense``: labels are paths of label
-    maps.
+    """A manifest's samples.
+
+    Paths are relative to ``folder``; ``dense``: labels are paths of label maps.
     """
 
     path: Path

@@ -1,5 +1,7 @@
-"""Files of a user's data by their ending: what their headers tell, and how they are read as arrays
-(C, H, W).
+"""Files of a user's data by their ending, read as arrays (C, H, W).
+
+What their headers tell, and how the whole of them is read. Called by the other files of this
+folder.
 """
 
 from __future__ import annotations
@@ -133,12 +135,11 @@ def _samples(size: int, frame: int, rate: int) -> int:
 
 
 def picture(path: Path, channels: int, deep: bool, size: Size) -> Item:
-    """A picture as (channels, H, W) of the size (H, W): uint8, or float32 in 0..65535 where the
-    column has 16 bits.
+    """A picture as (channels, H, W) of the size (H, W).
 
-    Grey is repeated in colour columns; 8 bits are brought to 16 with 255 -> 65535. Resized
-    bilinearly, over the area that a pixel of the result covers (low-pass filtered). Unreadable
-    where it cannot be decoded.
+    uint8, or float32 in 0..65535 where the column has 16 bits. Grey is repeated in colour columns;
+    8 bits are brought to 16 with 255 -> 65535. Resized bilinearly, over the area that a pixel of
+    the result covers (low-pass filtered). Unreadable where it cannot be decoded.
     """
     header = read_header(path)
     own = header.detail == "16"
@@ -181,7 +182,9 @@ Layout = Literal["features", "sequence", "first", "last"]
 
 
 def arranged(values: Item, layout: Layout) -> Item:
-    """(n,) as ``features`` (n, 1, 1) or a ``sequence`` (1, 1, n), (H, W) as (1, H, W), (C, H, W)
+    """An npy array as (C, H, W).
+
+    (n,) as ``features`` (n, 1, 1) or a ``sequence`` (1, 1, n), (H, W) as (1, H, W), (C, H, W) with
     channels ``first`` or ``last``.
     """
     if values.ndim == 1:

@@ -1,5 +1,6 @@
-"""The headers of a manifest's files: read in parallel, kept beside the cache, missing files named
-by row.
+"""The headers of a manifest's files. Called by datasets/manifest.py.
+
+They are read in parallel and kept beside the cache; missing files are named by row.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ class Scan:
     state: Mapping[str, tuple[int, int]]
 
     def save(self, folder: Path, sheet: Sheet) -> None:
-        """Keep it beside the cache, so that no file is opened again while its size and time are the
-        same.
+        """Keep it beside the cache.
+
+        No file is then opened again while its size and time are the same.
         """
         folder.mkdir(parents=True, exist_ok=True)
         headers = {

@@ -89,8 +89,9 @@ OPTIONS: dict[str, Range] = {
 
 
 def as_declared(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as a study file naturally has them: lists become comma-separated, numbers and yes/no
-    text where text is declared.
+    """Option values as text where text is declared.
+
+    A study file naturally has lists, which become comma-separated, numbers and yes/no.
     """
     return {
         key: _text(value) if key in OPTIONS and isinstance(OPTIONS[key].default, str) else value

@@ -1,5 +1,6 @@
-"""Which samples of a manifest each split has: validation taken from train where there is none, and
-quick trials' limit.
+"""Which samples of a manifest each split has. Called by datasets/manifest.py.
+
+Validation is taken from train where there is none; quick trials have a limit.
 """
 
 from __future__ import annotations

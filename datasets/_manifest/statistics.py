@@ -1,5 +1,6 @@
-"""Mean and standard deviation of the training split, per channel, kept beside the prepared arrays
-that they describe.
+"""Mean and standard deviation of the training split, per channel.
+
+They are kept beside the prepared arrays that they describe. Called by datasets/manifest.py.
 """
 
 from __future__ import annotations
@@ -21,10 +22,9 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def statistics(array: Tensor, rows: Sequence[int]) -> Statistics:
-    """Mean and standard deviation (population) of each channel over the samples ``rows`` of (M, C,
-    H, W), streamed in float64.
+    """Mean and (population) standard deviation of each channel over the samples ``rows``.
 
-    A channel that never changes has the deviation 1.
+    Of an array (M, C, H, W), streamed in float64. A channel that never changes has the deviation 1.
     """
     channels = array.shape[1]
     mean = torch.zeros(channels, dtype=torch.float64)

@@ -36,8 +36,9 @@ class _At:
 
 @dataclass(frozen=True)
 class Arrays:
-    """One split's tables in the cache folder: one per modality that any of its samples has, and one
-    of its label maps.
+    """One split's tables in the cache folder.
+
+    One per modality that any of its samples has, and one of its label maps.
     """
 
     rows: Sequence[Row]

@@ -1,5 +1,7 @@
-"""Sound files and what encoders receive of them: reading, resampling, and the published spectrogram
-front-ends by name.
+"""Sound files and what encoders receive of them.
+
+Reading, resampling, and the published spectrogram front-ends by name. Called by clips.py beside it
+and by manifests.
 """
 
 from __future__ import annotations
@@ -32,18 +34,17 @@ warnings.filterwarnings("ignore", category=wavfile.WavFileWarning)
 
 
 def is_pointer(start: bytes) -> bool:
-    """Whether a file that begins like this stands for another one, which git-lfs has not
-    fetched.
+    """Whether a file that begins like this is a git-lfs pointer.
+
+    It stands for another file, which git-lfs has not fetched.
     """
     return start.startswith(POINTER)
 
 
 def read_wav(path: Path) -> tuple[Array, int]:
-    """The sound of a wav file (8, 16, 24, 32 bit or float) as float32 (samples,) in about [-1, 1],
-    and
-    its rate in Hz.
+    """The sound of a wav file as float32 (samples,) in about [-1, 1], and its rate in Hz.
 
-    Several channels become their mean.
+    8, 16, 24 or 32 bit, or float. Several channels become their mean.
 
     Raises:
         Unreadable: no wav, truncated, empty, not finite, or a git-lfs pointer.
@@ -79,8 +80,9 @@ def read_wav(path: Path) -> tuple[Array, int]:
 
 
 def resampled(sound: Array, rate: int, wanted: int) -> Array:
-    """The sound (samples,) at another rate: polyphase filtering, ceil(samples * wanted / rate)
-    samples.
+    """The sound (samples,) at another rate, by polyphase filtering.
+
+    It has ceil(samples * wanted / rate) samples.
     """
     if rate == wanted:
         return sound
@@ -227,8 +229,9 @@ def _require_whole(content: bytes) -> None:
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Name and size of each part of a wav file, and how many bytes are left from its beginning to
-    the end of the file.
+    """Name and size of each part of a wav file, and how many bytes are left.
+
+    The bytes from the part's beginning to the end of the file.
     """
     if content[:4] not in (b"RIFF", b"RIFX", b"RF64") or content[8:12] != b"WAVE":
         raise ValueError("it does not begin as one")

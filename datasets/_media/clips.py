@@ -1,5 +1,6 @@
-"""What datasets of clips have in common: a sound and some frames per clip, paired by id, prepared
-as two tables.
+"""What datasets of clips have in common: a sound and some frames per clip.
+
+They are paired by id and prepared as two tables. Called by CREMA-D and Kinetics-Sounds.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ OPTIONS: Mapping[str, Range] = {
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip: its id, its class index, its sound, and its frames in order or the video that has
-    them.
+    """One clip.
+
+    ``label``: its class index; ``frames``: in order, or ``video``: the file that has them.
     """
 
     id: str
@@ -66,8 +68,10 @@ class Listing:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The visual table's rows: the file of each and its number among its clip's frames; first row
-    and count of each clip.
+    """The rows of the visual table.
+
+    ``files``: of each row; ``numbers``: each row's number among its clip's frames; ``spans``: first
+    row and count of each clip.
     """
 
     files: tuple[Path, ...]
@@ -76,12 +80,12 @@ class _Rows:
 
 
 class ClipDataset(Dataset):
-    """Base of datasets with the modalities ``audio`` (spectrogram) and ``visual`` (one frame), both
-    always there.
+    """Base of datasets with the modalities ``audio`` (spectrogram) and ``visual`` (one frame).
 
-    Training shows a random frame, cropped and mirrored at random, ImageNet's mean and deviation;
-    evaluation the middle frame, resized. An author writes ``_listing``, ``_spec``, ``layout``, and
-    ``published_seconds`` where a front-end had another length on these data.
+    Both are always there. Training shows a random frame, cropped and mirrored at random, ImageNet's
+    mean and deviation; evaluation the middle frame, resized. An author writes ``_listing``,
+    ``_spec``, ``layout``, and ``published_seconds`` where a front-end had another length on these
+    data.
     """
 
     options: ClassVar[Mapping[str, Range]] = OPTIONS
@@ -247,8 +251,10 @@ class ClipDataset(Dataset):
 
     @property
     def _stored(self) -> tuple[int, int]:
-        """Height and width of stored frames: 8 / 7 of what encoders receive (256 for 224), in the
-        usual proportion of 4 to 3.
+        """Height and width of stored frames.
+
+        The height is 8 / 7 of what encoders receive (256 for 224), the width in the usual
+        proportion of 4 to 3.
         """
         height = round(int(self.values["size"]) * 8 / 7)
         return height, round(height * 4 / 3)
@@ -321,8 +327,9 @@ class ClipDataset(Dataset):
 
 
 def few(clips: Sequence[Clip], limit: int | None) -> Sequence[Clip]:
-    """At most so many clips, in their order: those whose ids' hashes come first, whatever class or
-    speaker they belong to.
+    """At most so many clips, in their order.
+
+    Those whose ids' hashes come first, whatever class or speaker they belong to.
     """
     if limit is None or len(clips) <= limit:
         return clips

@@ -54,8 +54,10 @@ def evenly(total: int, at_most: int) -> list[int]:
 
 
 def read_frame(path: Path, size: Size) -> Array:
-    """A picture as RGB (3, H, W) uint8, resized by Pillow (bilinear, low-pass filtered where it
-    shrinks); Unreadable as there.
+    """A picture as RGB (3, H, W) uint8 of the size (H, W).
+
+    Resized by Pillow (bilinear, low-pass filtered where it shrinks). Unreadable where read_image
+    says so.
     """
     return _resized(read_image(path, "RGB").transpose(1, 2, 0), size)
 

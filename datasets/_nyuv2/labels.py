@@ -85,8 +85,9 @@ FARTHEST = 32_767
 
 
 def inferred_unit(given: str, maps: Sequence[Array]) -> tuple[str, str]:
-    """The unit of depth maps and a sentence that says how it is known: ``given``, or with ``auto``
-    by the median without holes.
+    """The unit of depth maps and a sentence that says how it is known.
+
+    ``given``, or with ``auto`` by the median without holes.
     """
     if given != "auto":
         return given, f"depth is read as {given}, as dataset.options.depth_unit says"

@@ -1,5 +1,6 @@
-"""A user's copy of NYUv2 as picture files: the three prepared layouts that exist, keyed by the
-original, 1-based id.
+"""A user's copy of NYUv2 as picture files, in one of the three prepared layouts.
+
+Images are keyed by the original, 1-based id. Called by copy.py beside it and by datasets/nyuv2.py.
 """
 
 from __future__ import annotations
@@ -64,8 +65,10 @@ class Copy(ABC):
 
 @dataclass(frozen=True)
 class Layout:
-    """How a program names what it prepares: folders, file numbers, and the label of pixels without
-    a class.
+    """How a program names what it prepares.
+
+    ``folders``, ``rgb``, ``label`` and ``raw``: names of folders; ``digits`` and ``first``: of file
+    numbers; ``void``: the label of pixels without a class.
     """
 
     name: str
@@ -141,8 +144,9 @@ def _labels(layout: Layout, classes: int) -> str:
 
 @dataclass
 class PictureCopy(Copy):
-    """A copy in one of the three layouts; the files of all images are looked for when it is opened,
-    none is decoded.
+    """A copy in one of the three layouts.
+
+    The files of all images are looked for when it is opened, none is decoded.
     """
 
     root: Path

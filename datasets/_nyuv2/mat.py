@@ -1,5 +1,6 @@
-"""A user's copy of NYUv2 as distributed: nyu_depth_v2_labeled.mat, which is HDF5, read image by
-image.
+"""A user's copy of NYUv2 as distributed: nyu_depth_v2_labeled.mat.
+
+It is HDF5 and read image by image. Called by copy.py beside it.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ KEYS = {"rgb": "images", "label": "labels"}
 
 @dataclass
 class MatCopy(Copy):
-    """The .mat file with splits.mat and the class mappings beside it; h5py shows its axes reversed,
-    (N, 3, x, y).
+    """The .mat file with splits.mat and the class mappings beside it.
+
+    h5py shows its axes reversed, (N, 3, x, y).
     """
 
     root: Path
@@ -99,8 +101,9 @@ class MatCopy(Copy):
             )
 
     def _scenes(self) -> Mapping[int, str]:
-        """Id -> scene name, where the file has them: cells are references to arrays of
-        characters.
+        """Id -> scene name, where the file has them.
+
+        Cells are references to arrays of characters.
         """
         if "scenes" not in self._data:
             return {}

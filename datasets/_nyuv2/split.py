@@ -1,5 +1,6 @@
-"""Which of NYUv2's training images select weights: the published lists if they are there, else a
-rule that keeps scenes whole.
+"""Which of NYUv2's training images select weights. Called by datasets/nyuv2.py.
+
+The published lists if they are there, else a rule that keeps scenes whole.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ IMAGES = 1449
 
 @dataclass(frozen=True)
 class Selection:
-    """Original ids of train and val, where they come from in a sentence, and the same in short for
-    reports.
+    """Original ids of train and val.
+
+    ``told``: where they come from, in a sentence; ``note``: the same in short, for reports.
     """
 
     train: tuple[int, ...]
@@ -83,8 +85,9 @@ def _groups(ids: Sequence[int], scenes: Mapping[int, str]) -> list[list[int]]:
 
 
 def _taken(groups: Sequence[Sequence[int]]) -> set[int]:
-    """Groups spread over the ids: one is taken when val is then at most SHARE of what has been
-    seen; at least the smallest.
+    """The ids of groups spread over the ids, at least the smallest group.
+
+    A group is taken when val is then at most SHARE of what has been seen.
     """
     val: set[int] = set()
     seen = 0

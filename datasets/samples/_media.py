@@ -33,8 +33,9 @@ def cue(label: int, classes: int, spread: float, random: np.random.Generator) ->
 def write_sound(
     path: Path, place: Cue, seconds: float, random: np.random.Generator, channels: int = 1
 ) -> None:
-    """A wav file (16 kHz, 16 bit): a voice of ten partials whose pitch is the cue's first number
-    and brightness its second.
+    """Write a wav file (16 kHz, 16 bit) whose sound shows a cue.
+
+    A voice of ten partials, whose pitch is the cue's first number and brightness its second.
     """
     t = np.arange(round(seconds * RATE)) / RATE
     pitch = 300 * 2 ** place[0] * (1 + 0.02 * np.sin(2 * math.pi * 5 * t))
@@ -57,8 +58,9 @@ def write_frames(
     size: tuple[int, int],
     random: np.random.Generator,
 ) -> None:
-    """One jpg of (width, height) per name: a disc whose colour is the cue's first number, with a
-    bar as high as its second.
+    """Write one jpg of (width, height) per name, whose picture shows a cue.
+
+    A disc whose colour is the cue's first number, with a bar as high as its second.
     """
     folder.mkdir(parents=True, exist_ok=True)
     background = random.integers(60, 140)

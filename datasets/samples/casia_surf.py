@@ -1,6 +1,6 @@
 """A synthetic CASIA-SURF: drawn faces in the true folders, with the true lists.
 
-Depth tells most, infrared least.
+Called by datasets/sample.py. Depth tells most, infrared least.
 
 Every frame has one number per modality, normal around +d (live) or -d (attack), that decides how
 the drawing looks: relief in depth, warmth and contrast of the skin in colour, shading in infrared.
@@ -56,8 +56,9 @@ class Video:
 
 
 def write(folder: Path, seed: int = 0) -> None:
-    """Write pictures and lists into ``folder``: 180 training, 90 val and 180 test samples, test
-    with attacks unseen in training.
+    """Write pictures and lists into ``folder``.
+
+    180 training, 90 val and 180 test samples, test with attacks unseen in training.
     """
     rng = np.random.default_rng(seed)
     train = sorted(_training(folder, rng), key=lambda line: line.split()[0])

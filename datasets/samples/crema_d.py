@@ -1,4 +1,4 @@
-"""A small synthetic copy in CREMA-D's layout."""
+"""A small synthetic copy in CREMA-D's layout. Called by datasets/sample.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A small synthetic copy in the layout of DMRNet's Kinetics-Sounds."""
+"""A small synthetic copy in the layout of DMRNet's Kinetics-Sounds.
+
+Called by datasets/sample.py.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +55,9 @@ def write(folder: Path, seed: int = 0, share: float = 1.0) -> None:
 
 
 def _video(random: np.random.Generator, used: set[str]) -> str:
-    """A name that no other video has: eleven characters, which may begin with - or _, start and
-    end.
+    """A name that no other video has.
+
+    Eleven characters, which may begin with - or _, start and end.
     """
     name = "".join(random.choice(list(LETTERS), 11))
     if name in used:

@@ -1,9 +1,8 @@
-"""A small synthetic copy of NYUv2 in ESANet's layout: rooms of boxes, seen by a camera that holes
-and noise make real enough.
+"""A small synthetic copy of NYUv2 in ESANet's layout. Called by datasets/sample.py.
 
-Colour tells apart what has one shape (cabinet and bookshelf, bed and sofa, what hangs on a wall),
-depth what has one colour (wall and ceiling and floor, cabinet and bed): each is informative alone,
-both together are better.
+Rooms of boxes, seen by a camera that holes and noise make real enough. Colour tells apart what has
+one shape (cabinet and bookshelf, bed and sofa, what hangs on a wall), depth what has one colour
+(wall and ceiling and floor, cabinet and bed): each is informative alone, both together are better.
 """
 
 from __future__ import annotations
@@ -64,8 +63,10 @@ SHOWN = (*SURFACES, *STANDING, *HANGING)
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture: rgb (H, W, 3) uint8, depth (H, W) in metres, ``raw`` with holes, label (H, W)
-    uint8 of 40 classes, 0 = void.
+    """One picture.
+
+    ``rgb`` (H, W, 3) uint8, ``depth`` (H, W) in metres, ``raw`` with holes, ``label`` (H, W) uint8
+    of 40 classes, 0 = void.
     """
 
     rgb: Array
@@ -76,8 +77,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class Room:
-    """Width, height and length in metres, and boxes (class, low corner, high corner) in x right, y
-    up, z forward.
+    """Sides (width, height, length) in metres, boxes, and light of a room.
+
+    A box is (class, low corner, high corner) in x right, y up, z forward.
     """
 
     sides: tuple[float, float, float]
@@ -199,8 +201,9 @@ def _frame(room: Room, random: np.random.Generator, size: Size) -> Frame:
 
 
 def _rays(size: Size, yaw: float, pitch: float) -> Array:
-    """(H, W, 3) directions of unit length along the camera's axis, so that distances along them are
-    depths.
+    """(H, W, 3) directions of unit length along the camera's axis.
+
+    Distances along them are depths.
     """
     height, width = size
     x = (np.arange(width) + 0.5 - width / 2) / (0.9 * width)

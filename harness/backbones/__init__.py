@@ -28,8 +28,9 @@ class MapShape(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """One pass from fused maps to logits: with z, and the maps that a backbone announces as
-    ``inner`` and ``decoded``.
+    """One pass from fused maps to logits.
+
+    With z, and the maps that a backbone announces as ``inner`` and ``decoded``.
     """
 
     logits: Tensor
@@ -93,14 +94,16 @@ class Backbone(ABC):
 
     @abstractmethod
     def trunk(self, channels: Sequence[int]) -> nn.Module:
-        """A fresh shared trunk: tuple of fused maps with ``channels`` channels per scale -> (B,
-        *z).
+        """A fresh shared trunk: tuple of fused maps, one per scale -> (B, *z).
+
+        ``channels``: of the fused maps.
         """
 
     @abstractmethod
     def head(self, channels: Sequence[int]) -> nn.Module:
-        """A fresh predictor: (z, fused maps with ``channels`` channels per scale) -> logits, (B, K)
-        or (B, K, H, W).
+        """A fresh predictor: (z, fused maps) -> logits, (B, K) or (B, K, H, W).
+
+        ``channels``: of the fused maps, one number per scale.
         """
 
     def remarks(self) -> list[str]:
@@ -113,10 +116,10 @@ class Backbone(ABC):
     # -------------------------------------------------------- what some methods ask for beyond that
 
     def mixer(self) -> nn.Module:
-        """A fresh joint encoder: (V maps (B, *maps[0]), present (B, V) bool) -> tuple of fused
-        maps, as in ``mixed``.
+        """A fresh joint encoder: (V maps (B, *maps[0]), present (B, V) bool) -> tuple of maps.
 
-        Only a joint network has one; absent modalities must not reach its output, NaN included.
+        The maps are fused, of the shapes in ``mixed``. Only a joint network has one; absent
+        modalities must not reach its output, NaN included.
         """
         raise NotImplementedError(
             f"{type(self).__name__} is not joint: its encoders do not mix modalities"
@@ -131,31 +134,29 @@ class Backbone(ABC):
         return Passed(head(z, fused), z)
 
     def last_stage(self, channels: Sequence[int]) -> nn.Module:
-        """A fresh last stage of a trunk: 1-tuple of the last inner map (of the deepest fused map if
-        there is none) -> (B, *z).
+        """A fresh last stage of a trunk: 1-tuple of the last inner map -> (B, *z).
 
-        Default: a trunk, as one of a single stage.
+        Where there is no inner map, it takes the deepest fused map. Default: a trunk, as one of a
+        single stage.
         """
         return self.trunk(channels)
 
     def readouts(self, head: nn.Module, z: Tensor) -> list[Tensor]:
-        """Where ``additive``: the logits of each modality alone, (B, K) each in the dataset's
-        order; their sum is the logits.
+        """The logits of each modality alone, (B, K) each in the dataset's order.
 
-        Of a head and the z of the modalities' concatenated maps. UserError on a network whose
-        logits are no such sum.
+        Where ``additive``: their sum is the logits. Of a head and the z of the modalities'
+        concatenated maps. UserError on a network whose logits are no such sum.
         """
         raise UserError(
             "the logits of this backbone are not a sum over modalities; use backbone=audio_visual"
         )
 
     def shared_encoder(self) -> tuple[list[nn.Module], nn.Module]:
-        """A fresh encoder for all modalities: one stem per modality, to a common shape, and the
-        layers after them, shared.
+        """A fresh encoder for all modalities: one stem each, and the shared layers after them.
 
-        Default, for inputs of one height and width: the encoder of the modality with most channels
-        is shared; the stems are identities, and 1x1 convolutions for modalities with fewer
-        channels. UserError for inputs of unlike sizes.
+        A stem brings its modality to a common shape. Default, for inputs of one height and width:
+        the encoder of the modality with most channels is shared; the stems are identities, and 1x1
+        convolutions for modalities with fewer channels. UserError for inputs of unlike sizes.
         """
         modalities = self.spec.modalities
         if len({modality.shape[1:] for modality in modalities}) > 1:

@@ -33,11 +33,10 @@ def conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
 
 
 class Context(nn.Module):
-    """The deepest fused map -> z (B, 8w, H/32, W/32): joined with its means over 1x1 and 5x5 cells
-    (pyramid pooling).
+    """The deepest fused map -> z (B, 8w, H/32, W/32), by pyramid pooling.
 
-    Where the fused map has other channels than an encoder's, a 1x1 convolution with batch norm and
-    ReLU comes first.
+    The map is joined with its means over 1x1 and 5x5 cells. Where the fused map has other channels
+    than an encoder's, a 1x1 convolution with batch norm and ReLU comes first.
     """
 
     def __init__(self, fused: int, channels: int, outputs: int, size: tuple[int, int]) -> None:
@@ -57,10 +56,10 @@ class Context(nn.Module):
 
 
 class LearnedUpsampling(nn.Module):
-    """(B, c, h, w) -> (B, c, 2h, 2w): every pixel repeated, then a 3x3 convolution per channel that
-    starts as linear interpolation.
+    """(B, c, h, w) -> (B, c, 2h, 2w), linear interpolation at first.
 
-    It pads with zeros, so borders are darker at first.
+    Every pixel is repeated, then a 3x3 convolution is applied per channel. It pads with zeros, so
+    borders are darker at first.
     """
 
     def __init__(self, channels: int) -> None:
@@ -76,8 +75,9 @@ class LearnedUpsampling(nn.Module):
 
 
 class DecoderModule(nn.Module):
-    """(B, C, h, w) -> the map (B, c, h, w) before upsampling: 3x3 convolution and three factorised
-    blocks.
+    """(B, C, h, w) -> the map (B, c, h, w) before upsampling.
+
+    A 3x3 convolution and three factorised blocks.
     """
 
     def __init__(self, inputs: int, channels: int, classes: int) -> None:
@@ -93,10 +93,10 @@ class DecoderModule(nn.Module):
 
 
 class Decoder(nn.Module):
-    """(z, fused maps) -> logits (B, K, H, W): three modules at strides 32, 16 and 8, each upsampled
-    and added to a finer skip.
+    """(z, fused maps) -> logits (B, K, H, W).
 
-    In training the logits carry side predictions, (B, K, h, w) at strides 8, 16 and 32
+    Three modules at strides 32, 16 and 8, each upsampled and added to a finer skip. In training the
+    logits carry side predictions, (B, K, h, w) at strides 8, 16 and 32
     (``harness.protocol.label_maps``).
 
     Args:
@@ -122,8 +122,9 @@ class Decoder(nn.Module):
         return self.decode(z, fused)[0]
 
     def decode(self, z: Tensor, fused: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Logits, and the modules' maps before their upsampling: (B, 8w, H/32, W/32), (B, 4w, H/16,
-        W/16), (B, 2w, H/8, W/8).
+        """Logits, and the modules' maps before their upsampling.
+
+        The maps are (B, 8w, H/32, W/32), (B, 4w, H/16, W/16) and (B, 2w, H/8, W/8).
         """
         maps: list[Tensor] = []
         sides: list[Tensor] = []

@@ -1,9 +1,7 @@
 """Encoders of ESANet: residual networks at strides 2 to 32, and squeeze-excite.
 
-B batch, V modalities, (c, h, w) a map.
-
-Modules are named as in torchvision's state dicts (conv1, bn1, layer1 ... layer4), so that weights
-trained elsewhere fit.
+B batch, V modalities, (c, h, w) a map. Modules are named as in torchvision's state dicts (conv1,
+bn1, layer1 ... layer4), so that weights trained elsewhere fit.
 """
 
 from __future__ import annotations
@@ -26,11 +24,10 @@ def same(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
 
 
 class Residual(nn.Module):
-    """ReLU(residual + shortcut): (B, inputs, h, w) -> (B, width * expansion, h / stride, w /
-    stride).
+    """ReLU(residual + shortcut).
 
-    The shortcut is the identity, or a strided 1x1 convolution with batch norm where the shape
-    changes.
+    (B, inputs, h, w) -> (B, width * expansion, h / stride, w / stride). The shortcut is the
+    identity, or a strided 1x1 convolution with batch norm where the shape changes.
     """
 
     expansion = 1
@@ -83,10 +80,10 @@ class Bottleneck(Residual):
 
 
 class NonBottleneck1D(Residual):
-    """Two factorised 3x3 convolutions: 3x1 (stride on the height), ReLU, 1x3 (stride on the width),
-    batch norm, with biases.
+    """Two factorised 3x3 convolutions with biases.
 
-    Romera et al., ERFNet, T-ITS 2018; without dropout, as in ESANet.
+    Each is 3x1 (stride on the height), ReLU, 1x3 (stride on the width), batch norm. Romera et al.,
+    ERFNet, T-ITS 2018; without dropout, as in ESANet.
     """
 
     def __init__(self, inputs: int, width: int, stride: int = 1) -> None:
@@ -131,8 +128,9 @@ class Stem(nn.Module):
 
 
 class Stages(nn.ModuleDict):
-    """layer1 ... layer4 of one encoder: strides 1, 2, 2, 2 after the stem's map was max-pooled to
-    H/4.
+    """layer1 ... layer4 of one encoder, at strides 1, 2, 2, 2.
+
+    They follow the stem's map, max-pooled to H/4.
     """
 
     def __init__(self, design: str, width: int) -> None:
@@ -148,8 +146,9 @@ class Stages(nn.ModuleDict):
         kaiming(self)
 
     def stage(self, number: int, x: Tensor) -> Tensor:
-        """layer ``number`` (1..4): (B, width * expansion * 2^(number-1), H / 2^(number+1), W /
-        2^(number+1)).
+        """The map after layer ``number`` (1..4).
+
+        (B, width * expansion * 2^(number-1), H / 2^(number+1), W / 2^(number+1)).
         """
         return self[f"layer{number}"](x)  # type: ignore[no-any-return]
 
@@ -187,11 +186,10 @@ class SqueezeExcite(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The encoder of the published one-modality network (parallel form): (B, C, H, W) -> four maps
-    at strides 4 to 32.
+    """The encoder of the published one-modality network (parallel form).
 
-    The stream passes a squeeze-excite after the stem and after each stage: the published fusion
-    without the others' terms.
+    (B, C, H, W) -> four maps at strides 4 to 32. The stream passes a squeeze-excite after the stem
+    and after each stage: the published fusion without the others' terms.
     """
 
     def __init__(self, inputs: int, design: str, width: int) -> None:
@@ -209,8 +207,9 @@ class Encoder(nn.Module):
 
 
 class StemEncoder(nn.Module):
-    """What no other modality has touched yet in the joint form: (B, C, H, W) -> ((B, width, H/2,
-    W/2),).
+    """The stem of the joint form: (B, C, H, W) -> ((B, width, H/2, W/2),).
+
+    No other modality has touched its map.
     """
 
     def __init__(self, inputs: int, width: int) -> None:
@@ -222,11 +221,12 @@ class StemEncoder(nn.Module):
 
 
 class JointEncoder(nn.Module):
-    """The published encoder after the stems: (V stem maps, present (B, V)) -> four fused maps at
-    strides 4 to 32.
+    """The published encoder after the stems.
+
+    (V stem maps, present (B, V)) -> four fused maps at strides 4 to 32.
 
     At the stem and after each stage every stream is zeroed where its modality is absent, with the
-    same mask, and the squeeze- excited streams are added; the sum replaces the stream of the first
+    same mask, and the squeeze-excited streams are added; the sum replaces the stream of the first
     modality, the others stay pure. Without the first modality its layers still run on the sum, but
     what they return is zeroed again.
     """

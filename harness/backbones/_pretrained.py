@@ -1,5 +1,6 @@
-"""Local pretrained weights: a state dict in torchvision's layout, read from a file of the user's
-and never fetched.
+"""Local pretrained weights: a state dict in torchvision's layout.
+
+It is read from a file of the user's and never fetched.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ SHOWN = 5
 
 
 class Pretrained:
-    """One state dict with which every encoder starts: ``conv1``, ``bn1``, ``layer1`` ...
+    """One state dict with which every encoder starts.
 
-    ``layer4`` and, left out, ``fc``.
+    It has ``conv1``, ``bn1``, ``layer1`` ... ``layer4`` and, left out, ``fc``.
 
     The file holds the dict itself or has it under ``state_dict``; a prefix ``module.`` or
     ``encoder.`` of all names is taken off. A one-channel stem gets the sum of the three input

@@ -1,5 +1,6 @@
-"""The segmentation form of the small backbone: four scales per modality, one context layer, one
-decoder. B batch, K classes.
+"""The segmentation form of the small backbone.
+
+Four scales per modality, one context layer, one decoder. B batch, K classes.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ class PyramidContext(nn.Module):
 
 
 class PyramidDecoder(nn.Module):
-    """(z, fused maps) -> logits (B, K, H, W): upsampled twofold and merged with each finer scale's
-    projected skip.
+    """(z, fused maps) -> logits (B, K, H, W).
+
+    z is upsampled twofold and merged with each finer scale's projected skip.
     """
 
     def __init__(self, channels: Sequence[int], width: int, classes: int) -> None:
@@ -68,8 +70,9 @@ class PyramidDecoder(nn.Module):
         return self.predict(self.merged(z, fused)[-1])
 
     def merged(self, z: Tensor, fused: tuple[Tensor, ...]) -> list[Tensor]:
-        """The decoder's map at every scale but z's, coarse to fine: (B, width * 2^l, H / 2^(l+1), W
-        / 2^(l+1)), l = 2, 1, 0.
+        """The decoder's map at every scale but z's, coarse to fine.
+
+        (B, width * 2^l, H / 2^(l+1), W / 2^(l+1)) with l = 2, 1, 0.
         """
         maps = []
         for scale in reversed(range(SCALES - 1)):

@@ -1,5 +1,6 @@
-"""The audio-visual network of OGM-GE: one whole ResNet per modality, joined late, at the pooled
-vectors.
+"""The audio-visual network of OGM-GE: one whole ResNet per modality, joined late.
+
+They meet at the pooled vectors.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ PICTURE = 3
 
 
 class Stem(nn.Module):
-    """(B, C, H, W) -> (B * frames, width, H / 4, W / 4), sizes rounded up: 7x7 convolution at
-    stride 2, batch norm, max pooling.
+    """(B, C, H, W) -> (B * frames, width, H / 4, W / 4), sizes rounded up.
 
-    The channels of several frames, one frame after another, become samples of their own.
+    7x7 convolution at stride 2, batch norm, max pooling. The channels of several frames, one frame
+    after another, become samples of their own.
     """
 
     def __init__(self, inputs: int, width: int, frames: int = 1) -> None:
@@ -49,8 +50,9 @@ class Stem(nn.Module):
 
 
 class ResidualLayers(nn.Sequential):
-    """(B, width, h, w) -> (B, 8 * width, h / 8, w / 8), sizes rounded up: four layers of basic
-    blocks, the first at stride 1.
+    """(B, width, h, w) -> (B, 8 * width, h / 8, w / 8), sizes rounded up.
+
+    Four layers of basic blocks, the first at stride 1.
     """
 
     def __init__(self, width: int, blocks: Sequence[int]) -> None:
@@ -85,8 +87,9 @@ class Encoder(nn.Module):
 
 
 class SharedStem(nn.Module):
-    """A modality's stem, its map brought to (height, width) and averaged over frames, for layers
-    that all modalities share.
+    """A modality's stem, for layers that all modalities share.
+
+    Its map is brought to (height, width) and averaged over frames.
     """
 
     def __init__(self, stem: Stem, own: tuple[int, int], common: tuple[int, int]) -> None:
@@ -208,19 +211,18 @@ class SumHead(nn.Module):
 
 
 class AudioVisual(Backbone):
-    """``backbone=audio_visual``, after the pair of networks of OGM-GE and of the DMRNet authors'
-    audio-visual code; from scratch.
+    """``backbone=audio_visual``, after the networks of OGM-GE and of the DMRNet authors' code.
 
-    A ResNet of ``depth`` 18 or 34 (the DMRNet code's function ``resnet18`` builds 34) with a 7x7
-    stem per modality, whatever its channels, height and width; the modalities meet at the pooled
-    vectors, so every map is (8 * width, 1, 1). ``fusion``: concat, W [a; v] + b; sum, W_a a + b_a +
-    W_v v + b_v; film, W (gamma * v + beta) + b with (gamma, beta) = F a; gated, W (sigmoid(G_a a)
-    * (G_v v)) + b; a is the first modality in the dataset's order. concat and sum take any number
-    of modalities, film and gated two. Our definition: an absent modality is a zero vector in all
-    four. A map that a method has fused to other channels than the modalities' together passes to
-    the last layer as it is. With ``frames`` T > 1, an input of 3 * T channels is T pictures,
-    encoded one by one and averaged. Kaiming-normal convolutions (fan_out), Xavier-normal linear
-    layers with bias 0.
+    Of the latter the audio-visual part; trained from scratch. A ResNet of ``depth`` 18 or 34 (the
+    DMRNet code's function ``resnet18`` builds 34) with a 7x7 stem per modality, whatever its
+    channels, height and width; the modalities meet at the pooled vectors, so every map is (8 *
+    width, 1, 1). ``fusion``: concat, W [a; v] + b; sum, W_a a + b_a + W_v v + b_v; film, W (gamma *
+    v + beta) + b with (gamma, beta) = F a; gated, W (sigmoid(G_a a) * (G_v v)) + b; a is the first
+    modality in the dataset's order. concat and sum take any number of modalities, film and gated
+    two. Our definition: an absent modality is a zero vector in all four. A map that a method has
+    fused to other channels than the modalities' together passes to the last layer as it is. With
+    ``frames`` T > 1, an input of 3 * T channels is T pictures, encoded one by one and averaged.
+    Kaiming-normal convolutions (fan_out), Xavier-normal linear layers with bias 0.
     """
 
     options = {
@@ -295,8 +297,9 @@ class AudioVisual(Backbone):
         )
 
     def shared_encoder(self) -> tuple[list[nn.Module], nn.Module]:
-        """As the base's for inputs of one shape, else a stem each, its map brought to the largest
-        height and width.
+        """As the base's for inputs of one shape, else a stem each.
+
+        A stem's map is brought to the largest height and width.
         """
         modalities = self.spec.modalities
         if len({modality.shape for modality in modalities}) == 1:

@@ -1,5 +1,6 @@
-"""ESANet: RGB-D segmentation with squeeze-excite fusion, as published (joint) or with one pure
-encoder per modality (parallel).
+"""ESANet: RGB-D segmentation with squeeze-excite fusion.
+
+As published (joint), or with one pure encoder per modality (parallel).
 """
 
 from __future__ import annotations

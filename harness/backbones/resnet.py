@@ -1,5 +1,6 @@
-"""The CASIA-SURF benchmark network: a ResNet-18 per modality, cut at one of three fusion points,
-its rest shared.
+"""The CASIA-SURF benchmark network: a ResNet-18 per modality.
+
+It is cut at one of three fusion points, and its rest is shared.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[n
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a residual connection: (B, C, H, W) -> (B, C', H / stride, W /
-    stride), sizes rounded up.
+    """Two 3x3 convolutions with a residual connection.
+
+    (B, C, H, W) -> (B, C', H / stride, W / stride), sizes rounded up.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -54,8 +56,9 @@ class BasicBlock(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Each channel of (B, C, H, W) times a gate in (0, 1) computed from all channel means (Hu et
-    al., CVPR 2018).
+    """Each channel of (B, C, H, W) times a gate in (0, 1) (Hu et al., CVPR 2018).
+
+    The gates are computed from all channel means.
     """
 
     def __init__(self, channels: int) -> None:
@@ -74,8 +77,9 @@ class SqueezeExcite(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(B, C, H, W) -> ((B, c, h, w),): 3x3 stem at stride 2, max pooling, the modality's own
-    layers.
+    """(B, C, H, W) -> ((B, c, h, w),), the part of the network that a modality has for itself.
+
+    3x3 stem at stride 2, max pooling, the modality's own layers.
     """
 
     def __init__(self, inputs: int, width: int, layers: Sequence[nn.Module]) -> None:
@@ -122,16 +126,15 @@ def _initialise(module: nn.Module) -> None:
 
 
 class ResNet(Backbone):
-    """``backbone=resnet``, after the networks of the released DMRNet and MMANet classification
-    code; trained from scratch.
+    """``backbone=resnet``, after the released DMRNet and MMANet classification networks.
 
-    Per modality a 3x3 stem at stride 2, max pooling and ResNet-18 layers of ``width`` * 1, 2, 4, 8
-    channels up to the fusion point; the other layers, global average pooling and one linear layer
-    are shared. mid128: layers 1-2 and squeeze-excitation (reduction 16); mid256: layers 1-3;
-    late512: all four, and a 1x1 convolution with batch norm and ReLU as the trunk. With width 64
-    and inputs of 112x112 the maps are 128x14x14, 256x7x7 and 512x4x4, and z is 512x4x4. Every
-    stride rounds sizes up, so any input size works; UserError where the modalities' maps differ in
-    size.
+    Trained from scratch. Per modality a 3x3 stem at stride 2, max pooling and ResNet-18 layers of
+    ``width`` * 1, 2, 4, 8 channels up to the fusion point; the other layers, global average pooling
+    and one linear layer are shared. mid128: layers 1-2 and squeeze-excitation (reduction 16);
+    mid256: layers 1-3; late512: all four, and a 1x1 convolution with batch norm and ReLU as the
+    trunk. With width 64 and inputs of 112x112 the maps are 128x14x14, 256x7x7 and 512x4x4, and z is
+    512x4x4. Every stride rounds sizes up, so any input size works; UserError where the modalities'
+    maps differ in size.
     """
 
     options = {
@@ -197,8 +200,9 @@ class ResNet(Backbone):
         return self.width << (layer - 1)
 
     def _layer(self, number: int, inputs: int) -> nn.Module:
-        """Residual layer ``number`` (1..4): two basic blocks, the first at stride 2 but for layer
-        1.
+        """Residual layer ``number`` (1..4): two basic blocks.
+
+        The first is at stride 2, but for layer 1.
         """
         outputs = self._channels(number)
         return nn.Sequential(

@@ -21,10 +21,10 @@ SIDE = 2
 
 
 class AdaptiveMean(nn.Module):
-    """Adaptive average pooling to SIDE x SIDE (or the given size, larger ones included) as two
-    matrix products.
+    """Adaptive average pooling as two matrix products.
 
-    Equal to ``torch.nn.functional.adaptive_avg_pool2d``, whose CUDA backward is not deterministic.
+    To SIDE x SIDE, or to the given size, larger ones included. Equal to
+    ``torch.nn.functional.adaptive_avg_pool2d``, whose CUDA backward is not deterministic.
     """
 
     rows: Tensor
@@ -144,8 +144,9 @@ class Small(Backbone):
         return Passed(head.predict(finest), z, decoded=tuple(decoded))
 
     def shared_encoder(self) -> tuple[list[nn.Module], nn.Module]:
-        """As the base's for inputs of one size, else stems of one convolution, resized to the
-        largest height and width.
+        """As the base's for inputs of one size, else stems of one convolution.
+
+        Their maps are resized to the largest height and width.
         """
         shapes = [modality.shape for modality in self.spec.modalities]
         size = (max(shape[1] for shape in shapes), max(shape[2] for shape in shapes))

@@ -21,8 +21,9 @@ Item = np.ndarray[Any, np.dtype[Any]]
 
 
 class Unreadable(Exception):
-    """A file that is there and cannot be decoded (corrupt, truncated, of another shape), and
-    why.
+    """A file that is there and cannot be decoded, and why.
+
+    It is corrupt, truncated, or of another shape.
     """
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -85,8 +86,9 @@ class PreparedTable:
 
     @cached_property
     def recipe(self) -> str:
-        """Hash of what the table is meant to be: name, operation, shape, type, the sources' paths
-        below their common folder.
+        """Hash of what the table is meant to be.
+
+        Name, operation, shape, type, and the sources' paths below their common folder.
         """
         names = [str(path.absolute()) for path in self.files]
         root = Path(os.path.commonpath([min(names), max(names)]))
@@ -125,8 +127,9 @@ class ArrayFacts:
         return asdict(self)
 
     def stem(self, table: PreparedTable) -> str:
-        """The file's name without ending: the table's name and 12 digits of recipe, library
-        versions and sources' sizes.
+        """The file's name without its ending.
+
+        The table's name and 12 digits of recipe, library versions and sources' sizes.
         """
         return f"{table.file_name}-{digest([self.recipe, self.versions, self.sizes])[:12]}"
 

@@ -31,8 +31,9 @@ class Geometry(ABC):
 
     @abstractmethod
     def draw(self, samples: int, stored: Size, size: Size, generator: torch.Generator) -> Tensor:
-        """One map per sample, (N, 2, 3) float32 on the CPU, for images stored as (H, W) and wanted
-        as (h, w).
+        """One map per sample, (N, 2, 3) float32 on the CPU.
+
+        It takes images stored as (H, W) to the size wanted, (h, w).
         """
 
     def apply(
@@ -48,13 +49,13 @@ class Geometry(ABC):
 
 @dataclass(frozen=True)
 class RotateCropFlip(Geometry):
-    """Rotation onto a smaller canvas, crop, horizontal flip: the published CASIA-SURF pipeline
-    (MMANet, DMRNet).
+    """Rotation onto a smaller canvas, crop, horizontal flip: the published CASIA-SURF pipeline.
 
-    The angle is an integer in [-degrees, degrees]; the canvas has the sides int(W c |cos| + H c
-    |sin|) and int(H c |cos| + W c |sin|) with c = ``canvas``; pixel (W/2, H/2) comes to lie on the
-    canvas' pixel of half its sides; zero outside the image. The crop's offset is uniform below
-    canvas - size, that bound excluded; a canvas that is not larger is cropped centrally.
+    That of MMANet and DMRNet. The angle is an integer in [-degrees, degrees]; the canvas has the
+    sides int(W c |cos| + H c |sin|) and int(H c |cos| + W c |sin|) with c = ``canvas``; pixel (W/2,
+    H/2) comes to lie on the canvas' pixel of half its sides; zero outside the image. The crop's
+    offset is uniform below canvas - size, that bound excluded; a canvas that is not larger is
+    cropped centrally.
     """
 
     outside = "zeros"
@@ -82,12 +83,12 @@ class RotateCropFlip(Geometry):
 
 @dataclass(frozen=True)
 class ResizedCropFlip(Geometry):
-    """Random resized crop, horizontal flip: a crop of a random share of the area and a random
-    aspect, resized to the size wanted.
+    """Random resized crop, horizontal flip.
 
-    Share uniform in ``area``, aspect (width / height) log-uniform in ``ratio``, position uniform;
-    the first of ten attempts that fits into the image is taken, else the largest central crop with
-    an allowed aspect. Plain bilinear interpolation: shrinking is not low-pass filtered.
+    A crop of a random share of the area and a random aspect is resized to the size wanted. Share
+    uniform in ``area``, aspect (width / height) log-uniform in ``ratio``, position uniform; the
+    first of ten attempts that fits into the image is taken, else the largest central crop with an
+    allowed aspect. Plain bilinear interpolation: shrinking is not low-pass filtered.
     """
 
     area: tuple[float, float] = (0.08, 1.0)
@@ -171,8 +172,9 @@ def warp(
 
 
 def _grid(theta: Tensor, size: Size) -> Tensor:
-    """What ``affine_grid`` computes, (B, h, w, 2), without its matrix product: that may round to
-    TF32, and differs by batch.
+    """What ``affine_grid`` computes, (B, h, w, 2), without its matrix product.
+
+    That product may round to TF32, and differs by batch.
     """
     y, x = ((2 * torch.arange(side, device=theta.device) + 1) / side - 1 for side in size)
     across, down, start = theta[:, None, None].unbind(-1)
@@ -188,10 +190,10 @@ def _tie(theta: Tensor, x: Tensor) -> Tensor:
 
 
 def resize(x: Tensor, size: Size, mode: Mode = "bilinear") -> Tensor:
-    """Images x (B, C, H, W) as (B, C, h, w), for evaluation: pixel centres aligned, not low-pass
-    filtered.
+    """Images x (B, C, H, W) as (B, C, h, w), for evaluation.
 
-    ``bilinear`` gives float32; ``nearest`` keeps type and values. Exact where the sizes agree.
+    Pixel centres are aligned, and shrinking is not low-pass filtered. ``bilinear`` gives float32;
+    ``nearest`` keeps type and values. Exact where the sizes agree.
     """
     image = x.float()
     if tuple(x.shape[2:]) != tuple(size):
@@ -201,11 +203,11 @@ def resize(x: Tensor, size: Size, mode: Mode = "bilinear") -> Tensor:
 
 @dataclass(frozen=True)
 class HsvJitter:
-    """Colour jitter of the NYUv2 pipeline (ESANet as published): hue and saturation times, value
-    plus a random number.
+    """Colour jitter of the NYUv2 pipeline, ESANet as published.
 
-    The value's range is in grey levels of 0..255; hue, saturation and value are clipped to their
-    ranges, hue does not wrap around.
+    Hue and saturation are multiplied by random factors, a random number is added to value. Its
+    range is in grey levels of 0..255; hue, saturation and value are clipped to their ranges, hue
+    does not wrap around.
     """
 
     hue: tuple[float, float] = (0.9, 1.1)
@@ -276,8 +278,9 @@ def _between(u: Tensor, low: float, high: float) -> Tensor:
 
 
 def _flipped(matrix: Tensor, start: Tensor, size: Size, flip: Tensor) -> tuple[Tensor, Tensor]:
-    """The maps q = matrix p + start (N, 2, 2), (N, 2) in pixels, of mirrored p = (x, y) where
-    ``flip`` (N,) says so.
+    """The maps q = matrix p + start, in pixels, of p mirrored where ``flip`` (N,) says so.
+
+    ``matrix`` (N, 2, 2), ``start`` (N, 2), p = (x, y).
     """
     mirrored = torch.where(flip[:, None], start + matrix[:, :, 0] * size[1], start)
     sign = torch.where(flip, -1.0, 1.0).to(matrix.dtype)
@@ -285,8 +288,9 @@ def _flipped(matrix: Tensor, start: Tensor, size: Size, flip: Tensor) -> tuple[T
 
 
 def _normalised(matrix: Tensor, start: Tensor, stored: Size, size: Size) -> Tensor:
-    """The map q = matrix p + start in pixels (outer edges at 0 and the side) as theta in normalised
-    coordinates, float32.
+    """The maps q = matrix p + start as theta (N, 2, 3) in normalised coordinates, float32.
+
+    They are given in pixels, outer edges at 0 and the side.
     """
     output = torch.tensor(size[::-1], dtype=torch.float64)
     image = torch.tensor(stored[::-1], dtype=torch.float64)

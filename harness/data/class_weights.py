@@ -9,12 +9,11 @@ from torch import Tensor
 
 
 def median_frequency(targets: Iterable[Tensor], classes: int) -> tuple[float, ...]:
-    """w_c = median(f) / f_c with f_c = pixels of class c / pixels of all images that contain c
-    (Eigen
-    and Fergus, ICCV 2015).
+    """w_c = median(f) / f_c, the class weights of Eigen and Fergus (ICCV 2015).
 
-    Void pixels count in an image's size and have no weight. A class without any pixel has weight 0
-    and no part in the median, which is the mean of the middle two for an even number of classes.
+    f_c = pixels of class c / pixels of all images that contain c. Void pixels count in an image's
+    size and have no weight. A class without any pixel has weight 0 and no part in the median, which
+    is the mean of the middle two for an even number of classes.
 
     Args:
         targets: label maps, (H, W) int64 each; every value from ``classes`` on is void.

@@ -69,8 +69,9 @@ def _pixels(path: Path, picture: Image.Image, mode: Mode) -> Item:
 
 
 def bilinear(pixels: Item, size: tuple[int, int]) -> Item:
-    """(H, W, C) at another (height, width), bilinear without low-pass and with half-pixel centres,
-    rounded to its own type.
+    """(H, W, C) at another (height, width), rounded to its own type.
+
+    Bilinear without low-pass and with half-pixel centres.
     """
     # Rows, then columns, in numpy: it runs in as many threads as call it and starts none of its
     # own.

@@ -1,9 +1,8 @@
-"""The prepared cache: data decoded once into memory-mapped arrays that all trials share through the
-page cache.
+"""The prepared cache: data decoded once into memory-mapped arrays.
 
-One ``.npy`` file and one ``.json`` beside it (operation, versions, state of the sources, checksum,
-unreadable rows) per :class:`PreparedTable`. The driver calls :func:`prepare` before any trial
-starts; workers only call :func:`opened`.
+All trials share them through the page cache. One ``.npy`` file and one ``.json`` beside it
+(operation, versions, state of the sources, checksum, unreadable rows) per :class:`PreparedTable`.
+The driver calls :func:`prepare` before any trial starts; workers only call :func:`opened`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""One file that carries trials from a store to another: a zip with a manifest that has the size and
-sha256 of every other file.
+"""One file that carries trials from a store to another: a zip with a manifest.
 
-``manifest.json``; ``studies/<name>.yaml``, the studies in full; ``data/<hash>.json``, descriptions
-of the data, never the data; ``trials/<trial id>/`` with a trial's files as in the store. An archive
-is read as what a stranger sent: nothing outside this layout is unpacked, and nothing at all before
-the whole of it was checked.
+The manifest, ``manifest.json``, has the size and sha256 of every other file. These are:
+``studies/<name>.yaml``, the studies in full; ``data/<hash>.json``, descriptions of the data, never
+the data; ``trials/<trial id>/`` with a trial's files as in the store. An archive is read as what a
+stranger sent: nothing outside this layout is unpacked, and nothing at all before the whole of it
+was checked.
 """
 
 from __future__ import annotations
@@ -95,11 +95,10 @@ def _chunks(source: Path | bytes) -> Iterator[bytes]:
 
 
 def unpack(path: Path, folder: Path) -> Json:
-    """Write all files of an archive below ``folder``, each with the size and sha256 of the
-    manifest, which is returned.
+    """Write all files of an archive below ``folder``; returns the manifest.
 
-    UserError on the first thing that is not as it must be; what has been written by then is the
-    caller's to remove.
+    Each file must have the size and sha256 of the manifest. UserError on the first thing that is
+    not as it must be; what has been written by then is the caller's to remove.
     """
     with _opened(path) as archive:
         manifest = _manifest(path, archive)
@@ -163,8 +162,9 @@ def _listing(files: object) -> bool:
 
 
 def _allowed(path: Path, archive: ZipFile, listed: Json) -> dict[str, ZipInfo]:
-    """The archive's files by name: those that are listed, no more, no fewer, none twice, none that
-    could lie elsewhere.
+    """The archive's files by name.
+
+    They are those that are listed, no more, no fewer, none twice, none that could lie elsewhere.
     """
     infos = [info for info in archive.infolist() if info.filename != MANIFEST]
     names = [info.filename for info in infos]

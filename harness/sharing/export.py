@@ -1,5 +1,6 @@
-"""From studies and their store to an archive: the finished trials, the studies in full, what the
-data were, and who made it.
+"""From studies and their store to an archive.
+
+It gets the finished trials, the studies in full, what the data were, and who made it.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ DATASET_KEYS = ("name", "protocol", "limit", "options", "fingerprint")
 
 @dataclass
 class Exported:
-    """What an archive got: ids of its trials, how many planned ones are not finished, and a
-    sentence per damaged one.
+    """What an archive got.
+
+    ``trials``: their ids; ``unfinished``: how many planned ones are not finished; ``damaged``: a
+    sentence for each trial that was left out as damaged.
     """
 
     manifest: Json
@@ -53,10 +56,8 @@ def export(
 ) -> Exported:
     """Write the finished trials of some studies to a new archive.
 
-    UserError when there is none, or when the file exists.
-
     ``by`` is who gives it. Without ``weights`` it has those only that other trials of the studies
-    start from.
+    start from. UserError when no trial is finished, or when the file exists.
     """
     if path.exists():
         raise UserError(f"{path} exists; give the archive another name, or remove that one")
@@ -102,10 +103,10 @@ def _studies(plans: Sequence[Plan]) -> Iterator[Entry]:
 
 
 def resolved(plan: Plan) -> Json:
-    """A study with every row, hyperparameter and setting spelled out, so that no default of another
-    version matters; no paths.
+    """A study with every row, hyperparameter and setting spelled out; no paths.
 
-    Rows that a search has found are rows like the others; the search itself is not part of it.
+    No default of another version of the harness matters to it. Rows that a search has found are
+    rows like the others; the search itself is not part of it.
     """
     study = plan.study
     facts = described(plan.dataset)["facts"]

@@ -1,9 +1,9 @@
-"""From an archive into a store: everything is unpacked beside the store and checked there, then
-each trial enters by one rename.
+"""From an archive into a store.
 
-A trial's id must be the hash of its spec and its recorded values must follow from its scores:
-numbers cannot be put under another name, nor changed without changing the evidence. An import that
-was killed leaves whole trials only, and is repeated by the same command.
+Everything is unpacked beside the store and checked there, then each trial enters by one rename. A
+trial's id must be the hash of its spec and its recorded values must follow from its scores: numbers
+cannot be put under another name, nor changed without changing the evidence. An import that was
+killed leaves whole trials only, and is repeated by the same command.
 """
 
 from __future__ import annotations
@@ -145,9 +145,7 @@ def _conflict(theirs: TrialDirectory, store: Store) -> str:
 def different(own: Json, other: Json) -> str:
     """In what two records of one trial disagree that must be the same wherever it ran.
 
-    Empty when they agree.
-
-    A record may have its part on val only: what both have is compared.
+    Empty when they agree. A record may have its part on val only: what both have is compared.
     """
     for split in sorted({*own["cells"]} & {*other["cells"]}):
         if own["cells"][split] != other["cells"][split]:

@@ -1,5 +1,6 @@
-"""Whether an unpacked archive is what it says it is: the data's descriptions, the studies, and each
-trial against itself.
+"""Whether an unpacked archive is what it says it is.
+
+The data's descriptions, the studies, and each trial are checked against themselves and each other.
 """
 
 from __future__ import annotations
