@@ -41,9 +41,8 @@ class TransformerLayer(nn.Module):
         self, x: Tensor, p: Tensor, noise: Noise | None = None, keys: Tensor | None = None
     ) -> Tensor:
         """``keys`` (B, T) bool: the tokens that may be attended to; None for all."""
-        x = x + _dropped(
-            self.projection(self._attend(self.attention_norm(x), p, noise, keys)), p, noise
-        )
+        attended = self._attend(self.attention_norm(x), p, noise, keys)
+        x = x + _dropped(self.projection(attended), p, noise)
         wide = _dropped(F.gelu(self.widen(self.mlp_norm(x))), p, noise)
         return x + _dropped(self.narrow(wide), p, noise)
 
@@ -87,13 +86,10 @@ class ScaleFusion(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         shapes = ((inputs, 1), (outputs, 3), (outputs, 1))
-        self.layers = nn.Sequential(
-            *(
-                layer
-                for channels, kernel in shapes
-                for layer in _pre_norm(channels, outputs, kernel)
-            )
-        )
+        layers: list[nn.Module] = []
+        for channels, kernel in shapes:
+            layers += _pre_norm(channels, outputs, kernel)
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)  # type: ignore[no-any-return]

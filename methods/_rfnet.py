@@ -95,12 +95,9 @@ class Guide(nn.Module):
         self.project = convolution(deeper.channels, scale.channels, 3, norms[1])
 
     def forward(self, fused: Tensor, guide: Tensor | None) -> Tensor:
-        known = (
-            fused
-            if self.merge is None or guide is None
-            else self.merge(torch.cat([fused, guide], 1))
-        )
-        resized = F.interpolate(known, size=self.size, mode="bilinear", align_corners=False)
+        if self.merge is not None and guide is not None:
+            fused = self.merge(torch.cat([fused, guide], 1))
+        resized = F.interpolate(fused, size=self.size, mode="bilinear", align_corners=False)
         return self.project(resized)  # type: ignore[no-any-return]
 
 
@@ -126,9 +123,8 @@ class RegionFusion(nn.Module):
     def forward(self, maps: Sequence[Tensor], probabilities: Tensor) -> Tensor:
         stack = torch.stack(list(maps), 1)
         regions = self.region_features(stack, probabilities)
-        return torch.cat(
-            [self.regions(regions.flatten(1, 2)), self.shortcut(stack.flatten(1, 2))], 1
-        )
+        halves = [self.regions(regions.flatten(1, 2)), self.shortcut(stack.flatten(1, 2))]
+        return torch.cat(halves, 1)
 
     def region_features(self, stack: Tensor, probabilities: Tensor) -> Tensor:
         """R_k = P_k sum_v w_{k,v} y_v, (B, K, c, h, w), of y (B, V, c, h, w).

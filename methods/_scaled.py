@@ -44,8 +44,8 @@ class ScaledTask(Method):
 
     def remarks(self, epochs: int) -> list[str]:
         start = EpochContext(0, epochs, self.combinations).starts(HCR_START)
-        return (
-            [f"the loss was never scaled: that starts at epoch {start} and training had {epochs}"]
-            if start >= epochs
-            else []
-        )
+        if start < epochs:
+            return []
+        return [
+            f"the loss was never scaled: that starts at epoch {start} and training had {epochs}"
+        ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -125,9 +125,8 @@ class DMRNet(Method):
         variance = logvar.exp().flatten(1).mean(1)
         # A product with membership rows: unlike index_add_ deterministic on every device, unlike
         # one_hot without reading from it.
-        member = (code[:, None] == torch.arange(self.hard.shape[0], device=code.device)).to(
-            variance.dtype
-        )
+        codes = torch.arange(self.hard.shape[0], device=code.device)
+        member = (code[:, None] == codes).to(variance.dtype)
         self.variance_sum += self.mining_on * (variance @ member)
         self.variance_count += self.mining_on * member.sum(0)
 
@@ -155,20 +154,17 @@ class DMRNet(Method):
         return logged | {f"hard/{c.key}": hard[c.bits] for c in self.combinations}
 
     def remarks(self, epochs: int) -> list[str]:
+        how = "mined once, from the variances of the training epochs before HCR"
+        if self._fixed:
+            how = "given"
+        sentences = []
         names = ", ".join(c.name for c in self.combinations if self.hard[c.bits] > 0)
+        if names:
+            sentences.append(f"hard combinations ({how}): {names}")
         start = EpochContext(0, epochs, self.combinations).starts(HCR_START)
-        how = (
-            "given"
-            if self._fixed
-            else "mined once, from the variances of the training epochs before HCR"
-        )
-        found = [f"hard combinations ({how}): {names}"] if names else []
-        never = (
-            [f"HCR never ran: it starts at epoch {start} and training had {epochs}"]
-            if start >= epochs
-            else []
-        )
-        return found + never
+        if start >= epochs:
+            sentences.append(f"HCR never ran: it starts at epoch {start} and training had {epochs}")
+        return sentences
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
@@ -183,13 +179,11 @@ def hard_set(
     They are given by name, or the released code's constant.
     """
     given = str(settings.get("hard_set", ""))
-    names = (
-        given.split(",")
-        if given
-        else RELEASED_HARD_SETS.get(spec.name, ())
-        if variant == "released"
-        else ()
-    )
+    names: Sequence[str] = ()
+    if given:
+        names = given.split(",")
+    elif variant == "released":
+        names = RELEASED_HARD_SETS.get(spec.name, ())
     try:
         return tuple(parse(name.strip(), spec.names).bits for name in names)
     except UserError as error:
@@ -202,10 +196,8 @@ def top_variance(variance: Tensor, size: int) -> Tensor:
     Ties go to the lower index.
     """
     values = variance.tolist()
-    order = sorted(
-        (j for j, value in enumerate(values) if value > float("-inf")),
-        key=lambda j: (-values[j], j),
-    )
+    finite = [j for j, value in enumerate(values) if value > float("-inf")]
+    order = sorted(finite, key=lambda j: (-values[j], j))
     chosen = torch.zeros_like(variance)
     chosen[order[:size]] = 1.0
     return chosen

@@ -113,9 +113,8 @@ class LCR(Method):
 
     def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
         scales = [masked(scale, present) for scale in zip(*features, strict=True)]
-        expressed = express(
-            scales[-1], [mpe(y) for mpe, y in zip(self.mpe, scales[-1], strict=True)]
-        )
+        parameters = [mpe(y) for mpe, y in zip(self.mpe, scales[-1], strict=True)]
+        expressed = express(scales[-1], parameters)
         stacks = [torch.stack(maps, 1) for maps in (*scales[:-1], expressed)]
         if self.variant == "paper":
             stacks = [attend(stack) for attend, stack in zip(self.attention, stacks, strict=True)]
@@ -127,10 +126,8 @@ class LCR(Method):
         terms = super().loss(output, batch)
         if self.variant == "paper":
             deepest = [maps[-1] for maps in batch.features]
-            terms["l1"] = (
-                self.l1_weight
-                * expression_error(output.extra["expressed"], deepest, batch.present).mean()
-            )
+            error = expression_error(output.extra["expressed"], deepest, batch.present)
+            terms["l1"] = self.l1_weight * error.mean()
         return terms
 
     @classmethod
@@ -211,10 +208,8 @@ def express(maps: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[Tensor
 def expression_error(expressed: Tensor, features: Sequence[Tensor], present: Tensor) -> Tensor:
     """(B,): mean over a sample's present modalities of mean|F_v - sg(f_v)|.
 
-    0 where only one is present.
-
-    The target is detached, so that encoders are not drawn to a constant; ``expressed`` is (B, V, c,
-    h, w).
+    0 where only one is present. ``expressed`` is (B, V, c, h, w). The target is detached, so that
+    encoders are not drawn to a constant.
     """
     target = torch.stack(masked(features, present), 1).detach()
     distance = (expressed - target).abs().flatten(2).mean(2)

@@ -105,10 +105,8 @@ class MMANet(Method):
     def build(self, backbone: Backbone) -> None:
         channels = [len(self.spec.names) * scale.channels for scale in backbone.maps]
         self.trunk, self.head = backbone.trunk(channels), backbone.head(channels)
-        self.regulariser_trunk, self.regulariser_head = (
-            backbone.trunk(channels),
-            backbone.head(channels),
-        )
+        self.regulariser_trunk = backbone.trunk(channels)
+        self.regulariser_head = backbone.head(channels)
         codes = 1 << len(self.spec.names)
         self.register_buffer("weak", torch.zeros(codes))
         self.register_buffer("distance", torch.zeros(codes))
@@ -128,9 +126,8 @@ class MMANet(Method):
         z = self.trunk(fused)
         output = Output(self.head(z, fused), z)
         if noise is not None:
-            output.extra["regulariser"] = self.regulariser_head(
-                self.regulariser_trunk(fused), fused
-            )
+            own = self.regulariser_trunk(fused)
+            output.extra["regulariser"] = self.regulariser_head(own, fused)
         return output
 
     def loss(self, output: Output, batch: TrainBatch) -> Losses:
@@ -155,10 +152,8 @@ class MMANet(Method):
     def end_epoch(self, context: EpochContext) -> None:
         start = context.starts(ACTIVE_FROM)
         first = min(context.starts(MINING[0]), start - 1)
-        if (
-            first <= context.epoch < max(first + 1, context.starts(MINING[1]))
-            and context.val_scores is not None
-        ):
+        end = max(first + 1, context.starts(MINING[1]))
+        if first <= context.epoch < end and context.val_scores is not None:
             self._compare_predictions(context.predicted_shares())
         if context.epoch + 1 == start:
             self.weak.copy_(self._weak_set())
@@ -176,9 +171,8 @@ class MMANet(Method):
         size = max(1, len(self.spec.names) - 1)
         candidates = [c.bits for c in self.combinations if c.size == size]
         weakest = min(candidates, key=lambda bits: (-distance[bits], bits))
-        return torch.tensor(
-            [float(bits > 0 and bits & weakest == bits) for bits in range(len(distance))]
-        )
+        inside = [bits > 0 and bits & weakest == bits for bits in range(len(distance))]
+        return torch.tensor([float(weak) for weak in inside])
 
     def remarks(self, epochs: int) -> list[str]:
         names = ", ".join(c.name for c in self.combinations if self.weak[c.bits] > 0)

@@ -149,15 +149,14 @@ class MMFormer(Method):
         self.dense = self.spec.task == "segmentation"
         self.shape = backbone.maps[-1]
         self.sizes = [int(self.settings[key]) for key in RELEASED_SIZES]
-        paper = self.variant == "paper"
-        fused = self._build_paper(backbone) if paper else self._build_released(backbone)
+        if self.variant == "paper":
+            build_fusion, auxiliary = self._build_paper, self._paper_auxiliary
+        else:
+            build_fusion, auxiliary = self._build_released, self._released_auxiliary
+        fused = build_fusion(backbone)
         self.trunk, self.head = backbone.trunk(fused), backbone.head(fused)
         self._through = backbone.through
-        self.auxiliary = (
-            self._paper_auxiliary(backbone, fused)
-            if paper
-            else self._released_auxiliary(backbone, fused)
-        )
+        self.auxiliary = auxiliary(backbone, fused)
 
     def _build_paper(self, backbone: Backbone) -> list[int]:
         """Tokenisers, layers, re-projection, scale fusion; the channels of the fused maps."""
@@ -193,9 +192,8 @@ class MMFormer(Method):
         )
         if self.settings["sep_head"] == "linear":
             return nn.ModuleDict({"deep": deep, "head": MapHead(own[-1], classes, self.dense)})
-        return nn.ModuleDict(
-            {"deep": deep, "trunk": backbone.trunk(own), "head": backbone.head(own)}
-        )
+        trunk, head = backbone.trunk(own), backbone.head(own)
+        return nn.ModuleDict({"deep": deep, "trunk": trunk, "head": head})
 
     def _released_auxiliary(self, backbone: Backbone, fused: Sequence[int]) -> nn.ModuleDict:
         return nn.ModuleDict({"stage": backbone.last_stage(fused), "head": backbone.head(fused)})
@@ -230,12 +228,8 @@ class MMFormer(Method):
 
     def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
         skips = masked_concat([f["maps"][:-1] for f in features], present)
-        deepest = (
-            self._inter(features, present, noise)
-            if self.variant == "paper"
-            else self._branches(features, present, noise)
-        )
-        fused = (*skips, deepest)
+        fuse_deepest = self._inter if self.variant == "paper" else self._branches
+        fused = (*skips, fuse_deepest(features, present, noise))
         if self.variant == "paper" and self.dense:
             fused = tuple(
                 fusion(maps) for fusion, maps in zip(self.scale_fusion, fused, strict=True)
@@ -260,10 +254,8 @@ class MMFormer(Method):
             return [f["tokens"] for f in features]
         # Masked already here, so that nothing of an absent modality reaches a gradient; masked
         # again, for good, afterwards.
-        return [
-            self._intra(v, y, noise)
-            for v, y in enumerate(masked([f["maps"][-1] for f in features], present))
-        ]
+        zeroed = masked([f["maps"][-1] for f in features], present)
+        return [self._intra(v, y, noise) for v, y in enumerate(zeroed)]
 
     def _branches(self, features: Any, present: Tensor, noise: Noise | None) -> Tensor:
         if all("shown" in f for f in features):
@@ -274,13 +266,8 @@ class MMFormer(Method):
             ]
             return torch.cat(outputs, 1)
         zeroed = masked([f["maps"][-1] for f in features], present)
-        return torch.cat(
-            [
-                branch(y, self.dropout, noise)
-                for branch, y in zip(self.branches, zeroed, strict=True)
-            ],
-            1,
-        )
+        branches = zip(self.branches, zeroed, strict=True)
+        return torch.cat([branch(y, self.dropout, noise) for branch, y in branches], 1)
 
     # ------------------------------------------------------------------ auxiliary predictions
 
@@ -300,9 +287,8 @@ class MMFormer(Method):
     def loss(self, output: Output, batch: TrainBatch) -> Losses:
         if self.variant == "paper":
             shown = batch.available if self.settings["unmask_aux"] else batch.present
-            for v, logits in enumerate(
-                self._single_modality(batch.features, shown, output.logits.shape[2:])
-            ):
+            alone = self._single_modality(batch.features, shown, output.logits.shape[2:])
+            for v, logits in enumerate(alone):
                 output.aux[f"sep_{self.spec.names[v]}"] = (logits, self.aux_scale * shown[:, v])
         return super().loss(output, batch)
 
@@ -318,11 +304,10 @@ class MMFormer(Method):
             torch.cat(masked([f["maps"][scale] for f in features], shown)) for scale in scales
         )
         head = self.auxiliary["head"]
-        alone = (
-            head(self.auxiliary["trunk"](stacked), stacked)
-            if "trunk" in self.auxiliary
-            else head(stacked[-1], size)
-        )
+        if "trunk" in self.auxiliary:
+            alone = head(self.auxiliary["trunk"](stacked), stacked)
+        else:
+            alone = head(stacked[-1], size)
         return chunk(alone, len(features))
 
     # ------------------------------------------------------------------ for the user
@@ -338,12 +323,8 @@ class MMFormer(Method):
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
-        idle = [
-            key
-            for key in PAPER_ONLY
-            if hparams.get(key, cls.hyperparameters[key].default)
-            != cls.hyperparameters[key].default
-        ]
+        defaults = {key: cls.hyperparameters[key].default for key in PAPER_ONLY}
+        idle = [key for key in PAPER_ONLY if hparams.get(key, defaults[key]) != defaults[key]]
         if variant == "released" and idle:
             raise UserError(
                 f"hparams.mmformer.{idle[0]} does not apply to mmformer:released, which has no such"

@@ -175,9 +175,8 @@ class RFNet(Method):
             fused.append(self.rfm[s](scales[s], regions))
         maps = tuple(reversed(fused))
         z = self.trunk(maps)
-        return Output(
-            self.head(z, maps), z, extra={f"prm/{depth}": q for depth, q in enumerate(logits)}
-        )
+        extra = {f"prm/{depth}": q for depth, q in enumerate(logits)}
+        return Output(self.head(z, maps), z, extra=extra)
 
     def regions(self, logits: Tensor) -> Tensor:
         """P (B, K, h, w) of class logits Q (B, M, h, w).
@@ -224,18 +223,14 @@ class RFNet(Method):
     def remarks(self, epochs: int) -> list[str]:
         names, found = self.spec.classes, []
         if not self.spec.aligned or self.places == 1:
-            why = (
-                "the modalities are not spatially aligned"
-                if not self.spec.aligned
-                else "the network's maps have one place"
-            )
+            why = "the network's maps have one place"
+            if not self.spec.aligned:
+                why = "the modalities are not spatially aligned"
             found.append(f"K = 1: {why}, so regions, their maps (PRM) and their loss are left out")
         elif 1 < self.k < len(names):
-            alone = [
-                names[m]
-                for k in range(self.k - 1)
-                for m in self.groups[:, k].nonzero().flatten().tolist()
-            ]
+            # One class is in each region but the last.
+            owners = self.groups[:, : self.k - 1].T.nonzero()[:, 1].tolist()
+            alone = [names[m] for m in owners]
             found.append(
                 f"K = {self.k} regions: {', '.join(alone)}, and the other {len(names) - len(alone)}"
                 " classes together"

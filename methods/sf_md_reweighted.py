@@ -71,10 +71,8 @@ class SFMDReweighted(SFMD):
         return {"task": ce.mean(), "hard": self.beta * (weight * ce).mean()}
 
     def remarks(self, epochs: int) -> list[str]:
-        return [
-            "hard combinations (given):"
-            f" {', '.join(c.name for c in self.combinations if self.hard[c.bits] > 0)}"
-        ]
+        names = [c.name for c in self.combinations if self.hard[c.bits] > 0]
+        return [f"hard combinations (given): {', '.join(names)}"]
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:

@@ -118,11 +118,10 @@ class ShaSpec(Method):
         stems, self.shared = backbone.shared_encoder()
         self.stems = nn.ModuleList(stems)
         released = self.variant == "released"
-        projections = [
-            nn.Conv2d(2 * deepest, deepest, 1, bias=released)
-            for _ in range(count if released else 1)
-        ]
-        self.projections = nn.ModuleList(projections)
+        projections = count if released else 1
+        self.projections = nn.ModuleList(
+            nn.Conv2d(2 * deepest, deepest, 1, bias=released) for _ in range(projections)
+        )
         channels = [count * scale.channels for scale in backbone.maps]
         self.trunk = backbone.trunk(channels)
         self.head = backbone.head(channels)
@@ -152,10 +151,11 @@ class ShaSpec(Method):
             self._run(stem, x, keep) for stem, x, keep in zip(self.stems, images, each, strict=True)
         ]
         shared = self._shared(stemmed, rows)
-        everything = torch.ones(
-            len(images[0]), len(images), dtype=torch.bool, device=images[0].device
-        )
-        encoded = everything if rows is None else rows.to(images[0].device, non_blocking=True)
+        device = images[0].device
+        if rows is None:
+            encoded = torch.ones(len(images[0]), len(images), dtype=torch.bool, device=device)
+        else:
+            encoded = rows.to(device, non_blocking=True)
         parts = zip(specific, shared, encoded.unbind(1), strict=True)
         return [{"specific": s, "shared": r, "encoded": known} for s, r, known in parts]
 
@@ -172,9 +172,8 @@ class ShaSpec(Method):
         if self.variant == "released":
             each = [None] * len(stemmed) if rows is None else list(rows.T)
             return [self._run(self.shared, x, keep) for x, keep in zip(stemmed, each, strict=True)]
-        maps = self._run(
-            self.shared, torch.cat(list(stemmed)), None if rows is None else rows.T.flatten()
-        )
+        stacked_rows = None if rows is None else rows.T.flatten()
+        maps = self._run(self.shared, torch.cat(list(stemmed)), stacked_rows)
         return list(zip(*(scale.chunk(len(stemmed)) for scale in maps), strict=True))
 
     def prepare(self, features: Sequence[Features]) -> Any:
@@ -210,11 +209,8 @@ class ShaSpec(Method):
         shared = [f["shared"][-1] for f in batch.features]
         specific = [f["specific"][-1] for f in batch.features]
         if self.variant == "paper":
-            shown, pairs, power = (
-                batch.present,
-                list(itertools.combinations(range(len(shared)), 2)),
-                1,
-            )
+            shown = batch.present
+            pairs, power = list(itertools.combinations(range(len(shared)), 2)), 1
         else:
             # Before the mask, but neither of what a sample lacks nor of what the encode policy left
             # out.
@@ -253,11 +249,8 @@ def released_fill(features: Sequence[Tensor], present: Tensor) -> list[Tensor]:
     current = masked(features, present)
     n = present.sum(1).reshape(-1, *[1] * (current[0].dim() - 1))
     for v in range(len(current)):
-        others = [
-            j
-            for j in range(len(current))
-            if j != v and not (len(current) == 3 and (v, j) == (2, 1))
-        ]
+        left_out = {v, 1} if len(current) == 3 and v == 2 else {v}
+        others = [j for j in range(len(current)) if j not in left_out]
         filler = torch.stack([current[j] for j in others]).sum(0) / n
         current[v] = fill([current[v]], filler, present[:, v : v + 1])[0]
     return current

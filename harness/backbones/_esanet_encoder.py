@@ -36,11 +36,10 @@ class Residual(nn.Module):
         super().__init__()
         outputs = width * self.expansion
         changes = stride > 1 or inputs != outputs
-        self.downsample = (
-            nn.Sequential(same(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
-            if changes
-            else nn.Identity()
-        )
+        self.downsample: nn.Module = nn.Identity()
+        if changes:
+            projection = same(inputs, outputs, 1, stride)
+            self.downsample = nn.Sequential(projection, nn.BatchNorm2d(outputs))
 
     def residual(self, x: Tensor) -> Tensor:
         """The branch beside the shortcut."""
@@ -140,9 +139,8 @@ class Stages(nn.ModuleDict):
         for number, depth in enumerate(depths):
             first = block(inputs, width << number, 1 if number == 0 else 2)
             inputs = block.expansion * width << number
-            self[f"layer{number + 1}"] = nn.Sequential(
-                first, *(block(inputs, width << number) for _ in range(depth - 1))
-            )
+            others = [block(inputs, width << number) for _ in range(depth - 1)]
+            self[f"layer{number + 1}"] = nn.Sequential(first, *others)
         kaiming(self)
 
     def stage(self, number: int, x: Tensor) -> Tensor:
@@ -244,13 +242,8 @@ class JointEncoder(nn.Module):
         fused = [self._fuse(0, streams)]
         streams = [pooled(x) for x in (fused[0], *streams[1:])]
         for stage in range(1, STAGES + 1):
-            streams = _shown(
-                [
-                    layers.stage(stage, x)
-                    for layers, x in zip(self._streams(), streams, strict=True)
-                ],
-                present,
-            )
+            pairs = zip(self._streams(), streams, strict=True)
+            streams = _shown([layers.stage(stage, x) for layers, x in pairs], present)
             fused.append(self._fuse(stage, streams))
             streams = [fused[-1], *streams[1:]]
         return tuple(fused[1:])

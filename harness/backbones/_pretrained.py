@@ -74,11 +74,9 @@ class Pretrained:
         missing = [name for name in needed if name not in given]
         unlike = [name for name in given if given[name].shape != own[name].shape]
         if missing or unlike:
-            what = (
-                f"lacks {shown(missing, SHOWN)}"
-                if missing
-                else f"has other shapes in {shown(unlike, SHOWN)}"
-            )
+            what = f"has other shapes in {shown(unlike, SHOWN)}"
+            if missing:
+                what = f"lacks {shown(missing, SHOWN)}"
             raise UserError(
                 f"backbone.pretrained={self.path} {what} for the {owner}; check backbone.encoder"
                 " and backbone.width"
@@ -89,16 +87,11 @@ class Pretrained:
     def remark(self) -> str:
         """Which file the encoders started from, and what of it nobody asked for."""
         spare = sorted(self.weights.keys() - self.used)
-        unexpected = [
-            name
-            for name in spare
-            if not name.startswith(CLASSIFIER) and not name.endswith("num_batches_tracked")
-        ]
-        report = (
-            f"names in it that no encoder has: {shown(unexpected, SHOWN)}"
-            if unexpected
-            else "all names in it but fc.* were used"
-        )
+        named = [name for name in spare if not name.startswith(CLASSIFIER)]
+        unexpected = [name for name in named if not name.endswith("num_batches_tracked")]
+        report = "all names in it but fc.* were used"
+        if unexpected:
+            report = f"names in it that no encoder has: {shown(unexpected, SHOWN)}"
         return (
             f"encoders started from local pretrained weights (sha256 {self.sha256}); none was"
             f" missing, {report}"

@@ -60,9 +60,8 @@ class ResidualLayers(nn.Sequential):
         for number, count in enumerate(blocks):
             outputs = width << number
             first = BasicBlock(inputs, outputs, 1 if number == 0 else 2)
-            layers.append(
-                nn.Sequential(first, *(BasicBlock(outputs, outputs, 1) for _ in range(count - 1)))
-            )
+            others = [BasicBlock(outputs, outputs, 1) for _ in range(count - 1)]
+            layers.append(nn.Sequential(first, *others))
             inputs = outputs
         super().__init__(*layers)
         initialise(self)
@@ -178,14 +177,12 @@ class Head(nn.Module):
 
     def readouts(self, z: Tensor) -> list[Tensor]:
         """W_m z_m + b / M for each block m; their sum is the logits."""
-        parts = zip(
-            z.mean((2, 3)).chunk(self.blocks, 1),
-            self.linear.weight.chunk(self.blocks, 1),
-            strict=True,
-        )
+        parts = z.mean((2, 3)).chunk(self.blocks, 1)
+        weights = self.linear.weight.chunk(self.blocks, 1)
+        bias = self.linear.bias / self.blocks
         return [
-            nn.functional.linear(part, weight, self.linear.bias / self.blocks)
-            for part, weight in parts
+            nn.functional.linear(part, weight, bias)
+            for part, weight in zip(parts, weights, strict=True)
         ]
 
 
@@ -202,12 +199,8 @@ class SumHead(nn.Module):
 
     def readouts(self, z: Tensor) -> list[Tensor]:
         """W_m z_m + b_m for each block m; their sum is the logits."""
-        return [
-            linear(part)
-            for linear, part in zip(
-                self.linear, z.mean((2, 3)).chunk(len(self.linear), 1), strict=True
-            )
-        ]
+        parts = z.mean((2, 3)).chunk(len(self.linear), 1)
+        return [linear(part) for linear, part in zip(self.linear, parts, strict=True)]
 
 
 class AudioVisual(Backbone):
@@ -269,32 +262,25 @@ class AudioVisual(Backbone):
             )
 
     def encoder(self, modality: str) -> nn.Module:
-        return Encoder(
-            self._stem(self.spec.modalities[self.spec.names.index(modality)]),
-            ResidualLayers(self.width, self.blocks),
-        )
+        own = self.spec.modalities[self.spec.names.index(modality)]
+        return Encoder(self._stem(own), ResidualLayers(self.width, self.blocks))
 
     def trunk(self, channels: Sequence[int]) -> nn.Module:
-        return (
-            JOINS[self.fusion](self.channels)
-            if self.joins and channels[0] == self.stacked
-            else Pass()
-        )
+        if self.joins and channels[0] == self.stacked:
+            return JOINS[self.fusion](self.channels)
+        return Pass()
 
     def head(self, channels: Sequence[int]) -> nn.Module:
         classes, stacked = len(self.spec.classes), channels[0] == self.stacked
         if stacked and self.joins:
             return Head(self.channels, classes, 1)
-        return (SumHead if self.fusion == "sum" else Head)(
-            channels[0], classes, len(self.spec.names) if stacked else 1
-        )
+        head = SumHead if self.fusion == "sum" else Head
+        return head(channels[0], classes, len(self.spec.names) if stacked else 1)
 
     def readouts(self, head: nn.Module, z: Tensor) -> list[Tensor]:
-        return (
-            head.readouts(z)
-            if isinstance(head, Head | SumHead) and self.additive
-            else super().readouts(head, z)
-        )
+        if isinstance(head, Head | SumHead) and self.additive:
+            return head.readouts(z)
+        return super().readouts(head, z)
 
     def shared_encoder(self) -> tuple[list[nn.Module], nn.Module]:
         """As the base's for inputs of one shape, else a stem each.
@@ -313,10 +299,8 @@ class AudioVisual(Backbone):
         return stems, SharedLayers(ResidualLayers(self.width, self.blocks))
 
     def _stem(self, modality: Modality) -> Stem:
-        frames = int(self.values["frames"])
-        return Stem(
-            modality.shape[0], self.width, frames if modality.shape[0] == PICTURE * frames else 1
-        )
+        channels, frames = modality.shape[0], int(self.values["frames"])
+        return Stem(channels, self.width, frames if channels == PICTURE * frames else 1)
 
 
 def initialise(module: nn.Module) -> None:

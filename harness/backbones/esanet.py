@@ -74,21 +74,21 @@ class ESANet(Backbone):
             MapShape(channels, height >> stage + 2, width >> stage + 2)
             for stage, channels in enumerate(stage_channels(self.design, self.width))
         ]
-        self.maps = (
-            (MapShape(self.width, height // 2, width // 2),) if self.joint else tuple(pyramid)
-        )
-        self.mixed = tuple(pyramid) if self.joint else ()
+        if self.joint:
+            self.maps, self.mixed = (MapShape(self.width, height // 2, width // 2),), tuple(pyramid)
+        else:
+            self.maps = tuple(pyramid)
         self.z = MapShape(8 * self.width, *pyramid[-1][1:])
         self.decoded = (8 * self.width, 4 * self.width, 2 * self.width)
         self.pretrained = Pretrained.of(self.values)
 
     def encoder(self, modality: str) -> nn.Module:
         channels = self.spec.modalities[self.spec.names.index(modality)].shape[0]
-        encoder = (
-            StemEncoder(channels, self.width)
-            if self.joint
-            else Encoder(channels, self.design, self.width)
-        )
+        encoder: StemEncoder | Encoder
+        if self.joint:
+            encoder = StemEncoder(channels, self.width)
+        else:
+            encoder = Encoder(channels, self.design, self.width)
         if self.pretrained is not None:
             self.pretrained.load(encoder.stem, f"encoder of {modality}")
             if isinstance(encoder, Encoder):

@@ -45,11 +45,9 @@ class BasicBlock(nn.Module):
             *_conv(outputs, outputs),
         )
         same = stride == 1 and inputs == outputs
-        self.shortcut = (
-            nn.Identity()
-            if same
-            else nn.Sequential(*_conv(inputs, outputs, kernel=1, stride=stride))
-        )
+        self.shortcut: nn.Module = nn.Identity()
+        if not same:
+            self.shortcut = nn.Sequential(*_conv(inputs, outputs, kernel=1, stride=stride))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.residual(x) + self.shortcut(x))
@@ -162,9 +160,8 @@ class ResNet(Backbone):
         height, width = _common_map(spec, self.own)
         self.maps = (MapShape(self._channels(self.own), height, width),)
         shared_strides = LAYERS - self.own
-        self.z = MapShape(
-            self._channels(LAYERS), _halved(height, shared_strides), _halved(width, shared_strides)
-        )
+        sides = (_halved(side, shared_strides) for side in (height, width))
+        self.z = MapShape(self._channels(LAYERS), *sides)
         self.inner = tuple(self._channels(number) for number in range(self.own + 1, LAYERS))
 
     def encoder(self, modality: str) -> nn.Module:
@@ -173,10 +170,9 @@ class ResNet(Backbone):
             self._layer(number, self._channels(max(1, number - 1)))
             for number in range(1, self.own + 1)
         ]
-        excite = (
-            [SqueezeExcite(self._channels(self.own))] if self.own == OWN_LAYERS["mid128"] else []
-        )
-        return Encoder(channels, self.width, [*layers, *excite])
+        if self.own == OWN_LAYERS["mid128"]:
+            layers.append(SqueezeExcite(self._channels(self.own)))
+        return Encoder(channels, self.width, layers)
 
     def trunk(self, channels: Sequence[int]) -> nn.Module:
         if self.own == LAYERS:
@@ -205,9 +201,8 @@ class ResNet(Backbone):
         The first is at stride 2, but for layer 1.
         """
         outputs = self._channels(number)
-        return nn.Sequential(
-            BasicBlock(inputs, outputs, 1 if number == 1 else 2), BasicBlock(outputs, outputs, 1)
-        )
+        first = BasicBlock(inputs, outputs, 1 if number == 1 else 2)
+        return nn.Sequential(first, BasicBlock(outputs, outputs, 1))
 
 
 def _halved(size: int, times: int) -> int:

@@ -130,11 +130,9 @@ class Small(Backbone):
 
     def head(self, channels: Sequence[int]) -> nn.Module:
         classes = len(self.spec.classes)
-        return (
-            PyramidDecoder(channels, self.width, classes)
-            if self.dense
-            else Head(self.z.channels, classes)
-        )
+        if self.dense:
+            return PyramidDecoder(channels, self.width, classes)
+        return Head(self.z.channels, classes)
 
     def through(self, trunk: nn.Module, head: nn.Module, fused: tuple[Tensor, ...]) -> Passed:
         if not isinstance(head, PyramidDecoder):

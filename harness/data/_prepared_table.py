@@ -136,9 +136,8 @@ class ArrayFacts:
 
 def digest(value: object) -> str:
     """sha256 of plain data, in hex."""
-    return hashlib.sha256(
-        json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-    ).hexdigest()
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def vanished(name: str, paths: list[Path]) -> UserError:

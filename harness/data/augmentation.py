@@ -65,9 +65,8 @@ class RotateCropFlip(Geometry):
 
     def draw(self, samples: int, stored: Size, size: Size, generator: torch.Generator) -> Tensor:
         u = _uniform(samples, 4, generator)
-        angle = (_below(u[:, 0], torch.tensor(2 * self.degrees + 1)) - self.degrees) * (
-            math.pi / 180
-        )
+        degrees = _below(u[:, 0], torch.tensor(2 * self.degrees + 1)) - self.degrees
+        angle = degrees * (math.pi / 180)
         cos, sin = angle.cos(), angle.sin()
         sides = torch.tensor(stored[::-1], dtype=torch.float64)
         across = torch.stack([cos.abs() * self.canvas, sin.abs() * self.canvas], 1)
@@ -103,12 +102,10 @@ class ResizedCropFlip(Geometry):
         crops = torch.stack([(share * aspect).sqrt().round(), (share / aspect).sqrt().round()], 2)
         fits = ((crops > 0) & (crops <= image)).all(2)
         first = crops[torch.arange(samples), fits.int().argmax(1)]
-        crop = torch.where(fits.any(1, keepdim=True), first, self._central(image))
-        offset = torch.where(
-            fits.any(1, keepdim=True),
-            _below(u[:, -3:-1], image - crop + 1),
-            ((image - crop) / 2).floor(),
-        )
+        fitted = fits.any(1, keepdim=True)
+        crop = torch.where(fitted, first, self._central(image))
+        drawn, central = _below(u[:, -3:-1], image - crop + 1), ((image - crop) / 2).floor()
+        offset = torch.where(fitted, drawn, central)
         scale = torch.diag_embed(crop / torch.tensor(size[::-1], dtype=torch.float64))
         return _normalised(*_flipped(scale, offset, size, u[:, -1] < self.flip), stored, size)
 
@@ -141,9 +138,8 @@ class ScaleCropFlip(Geometry):
         larger = (margin > 0).all(1, keepdim=True)
         scale = torch.where(larger, image / enlarged, image / wanted)
         offset = torch.where(larger, _below(u[:, 1:3], margin), torch.zeros_like(margin)) * scale
-        return _normalised(
-            *_flipped(torch.diag_embed(scale), offset, size, u[:, 3] < self.flip), stored, size
-        )
+        flipped = _flipped(torch.diag_embed(scale), offset, size, u[:, 3] < self.flip)
+        return _normalised(*flipped, stored, size)
 
 
 def warp(
@@ -218,9 +214,8 @@ class HsvJitter:
         """Hue factor, saturation factor and value offset per sample, (N, 3) float32 on the CPU."""
         u = _uniform(samples, 3, generator)
         ranges = (self.hue, self.saturation, self.value)
-        return torch.stack(
-            [_between(u[:, i], *limits) for i, limits in enumerate(ranges)], 1
-        ).float()
+        draws = [_between(u[:, i], *limits) for i, limits in enumerate(ranges)]
+        return torch.stack(draws, 1).float()
 
     def apply(self, x: Tensor, draws: Tensor) -> Tensor:
         """RGB images x (B, 3, H, W), float in 0..255, changed by their draws (B, 3).
@@ -247,11 +242,8 @@ def _hsv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     spread = value - x.amin(1)
     safe = torch.where(spread > 0, spread, torch.ones_like(spread))
     red, green, blue = x.unbind(1)
-    sector = torch.where(
-        strongest == 0,
-        (green - blue) / safe % 6,
-        torch.where(strongest == 1, (blue - red) / safe + 2, (red - green) / safe + 4),
-    )
+    other = torch.where(strongest == 1, (blue - red) / safe + 2, (red - green) / safe + 4)
+    sector = torch.where(strongest == 0, (green - blue) / safe % 6, other)
     hue = torch.where(spread > 0, sector / 6, torch.zeros_like(sector))
     return hue, spread / torch.where(value > 0, value, torch.ones_like(value)), value
 

@@ -22,10 +22,8 @@ def median_frequency(targets: Iterable[Tensor], classes: int) -> tuple[float, ..
     >>> median_frequency([torch.tensor([[0, 0], [0, 1]]), torch.tensor([[1, 1], [255, 255]])], 3)
     (0.75, 1.5, 0.0)
     """
-    own, images = (
-        torch.zeros(classes, dtype=torch.float64),
-        torch.zeros(classes, dtype=torch.float64),
-    )
+    own = torch.zeros(classes, dtype=torch.float64)
+    images = torch.zeros(classes, dtype=torch.float64)
     for target in targets:
         counts = torch.bincount(target.flatten(), minlength=classes)[:classes]
         own += counts

@@ -14,14 +14,10 @@ from harness.data._prepared_table import Item, Unreadable
 
 Mode = Literal["RGB", "L", "I;16", "index"]
 DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
+    *(OSError, SyntaxError, ValueError, EOFError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
 )
+"""What Pillow and numpy raise on files that are corrupt or truncated."""
 
 
 def read_image(path: Path, mode: Mode, size: tuple[int, int] | None = None) -> Item:

@@ -91,11 +91,10 @@ def prepare(
         if sidecar is not None:
             bad |= dict.fromkeys(sidecar["unreadable"].values())
             continue
-        with exclusive(
-            folder / "locks" / f"{table.file_name}-{table.recipe[:12]}",
-            partial(say, _waiting(table)),
-        ):
-            bad |= dict.fromkeys(_made(table, state, folder, progress, say)["unreadable"].values())
+        lock = folder / "locks" / f"{table.file_name}-{table.recipe[:12]}"
+        with exclusive(lock, partial(say, _waiting(table))):
+            sidecar = _made(table, state, folder, progress, say)
+        bad |= dict.fromkeys(sidecar["unreadable"].values())
     if bad and unreadable == "fatal":
         raise UserError(
             f"{len(bad)} file{'s' if len(bad) > 1 else ''} cannot be read: {shown(bad)}; repair"
@@ -128,11 +127,9 @@ def _sealed(table: PreparedTable, folder: Path) -> Iterator[tuple[Files, Json]]:
     """
     for path in sorted(folder.glob(f"{table.file_name}-*.json")):
         sidecar = read_json(path)
-        if (
-            sidecar
-            and sidecar.get("format") == FORMAT
-            and sidecar["facts"]["recipe"] == table.recipe
-        ):
+        if sidecar is None or sidecar.get("format") != FORMAT:
+            continue
+        if sidecar["facts"]["recipe"] == table.recipe:
             yield Files(folder, path.stem), sidecar
 
 
@@ -184,10 +181,8 @@ def _complaint(files: Files, facts: ArrayFacts) -> str | None:
         return "its sources have changed"
     if not files.array.is_file():
         return f"{files.array} is gone"
-    if (
-        files.array.stat().st_size != sidecar["bytes"]
-        or file_sha256(files.array) != sidecar["sha256"]
-    ):
+    size = files.array.stat().st_size
+    if size != sidecar["bytes"] or file_sha256(files.array) != sidecar["sha256"]:
         return f"{files.array} has been altered or truncated"
     return None
 
