@@ -105,17 +105,14 @@ def _built(found: Json, method_file: str | None) -> Method:
 
 def _data_spec(data: Mapping[str, Any]) -> DataSpec:
     """What JSON made of a DataSpec, back: its lists were tuples."""
-    modalities = tuple(
-        Modality(**{key: _tuple(value) for key, value in modality.items()})
-        for modality in data["modalities"]
-    )
-    return DataSpec(
-        **{key: _tuple(value) for key, value in data.items()} | {"modalities": modalities}
-    )
+    modalities = tuple(Modality(**_with_tuples(modality)) for modality in data["modalities"])
+    return DataSpec(**_with_tuples(data) | {"modalities": modalities})
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _with_tuples(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
+    }
 
 
 # ---------------------------------------------------------------------- for people
@@ -131,6 +128,7 @@ def card_text(found: Json) -> str:
         [name, number(cell["value"], chosen), str(cell["n"])]
         for name, cell in found["test"].items()
     ]
+    test = "\n".join(pipe_table(["present", f"{chosen.name}{unit}", "samples"], scores))
     title = (
         f"# {found['label']}, seed {found['seed']}, on {facts['name']}"
         f" ({facts['protocol']}){synthetic}"
@@ -140,8 +138,7 @@ def card_text(found: Json) -> str:
             f"{title}\n\nTrial `{found['trial_id']}`, weights of epoch {found['selected_epoch']}"
             " (counted from 0), selected on val."
         ),
-        "## Test\n\n"
-        + "\n".join(pipe_table(["present", f"{chosen.name}{unit}", "samples"], scores)),
+        f"## Test\n\n{test}",
         f"## Use\n\n{USE}\n\n{_inputs(found['data'])}",
         (
             f"## Method\n\n{found['method']} (variant `{found['variant']}`):"
@@ -159,18 +156,13 @@ def card_text(found: Json) -> str:
 def _inputs(data: Mapping[str, Any]) -> str:
     """What a caller hands over."""
     names = ", ".join(modality["name"] for modality in data["modalities"])
-    rows = [
-        [
-            m["name"],
-            " x ".join(map(str, m["shape"])),
-            _listed(m["mean"]) or "done in the stored arrays",
-            _listed(m["std"]),
-        ]
-        for m in data["modalities"]
-    ]
-    table = "\n".join(
-        pipe_table(["input", "C x H x W", "mean subtracted", "then divided by"], rows)
-    )
+    head = ["input", "C x H x W", "mean subtracted", "then divided by"]
+    rows = []
+    for modality in data["modalities"]:
+        shape = " x ".join(map(str, modality["shape"]))
+        mean = _listed(modality["mean"]) or "done in the stored arrays"
+        rows.append([modality["name"], shape, mean, _listed(modality["std"])])
+    table = "\n".join(pipe_table(head, rows))
     classes = ", ".join(data["classes"][:12]) + (", ..." if len(data["classes"]) > 12 else "")
     return (
         f"`inputs`: name to float32 (B, C, H, W). `present`: bool (B, {len(data['modalities'])}),"
@@ -184,10 +176,10 @@ def _listed(values: Any) -> str:
 
 
 def _method(found: Json) -> str:
-    hparams = [f"- `{name}`: {value}" for name, value in found["hparams"].items()]
-    lines = [
-        f"- {found['provenance']}",
-        *hparams,
-        *(f"- departs: {one}" for one in found["deviations"]),
+    items = [
+        found["provenance"],
+        *(f"`{name}`: {value}" for name, value in found["hparams"].items()),
+        *(f"departs: {deviation}" for deviation in found["deviations"]),
+        *found["remarks"],
     ]
-    return "\n".join([*lines, *(f"- {remark}" for remark in found["remarks"])])
+    return "\n".join(f"- {item}" for item in items)

@@ -53,19 +53,18 @@ def main(arguments: Sequence[str]) -> int:
     settings = [word for word in words[1:] if "=" in word]
     files = [word for word in words[1:] if "=" not in word]
     if len(files) != 1:
+        named = f": {', '.join(files)}" if files else ""
         raise UserError(
-            f"harness.share {words[0]} needs one FILE, and {len(files)} are"
-            f" given{': ' if files else ''}{', '.join(files)}"
+            f"harness.share {words[0]} needs one FILE, and {len(files)} are given{named}"
         )
     return commands[words[0]](Path(files[0]), settings, "--no-weights" in options)
 
 
 def _taken(settings: Sequence[str], key: str) -> tuple[str | None, list[str]]:
     """The value of a key of this command alone, and the other settings."""
-    given = [word.partition("=")[2] for word in settings if word.startswith(f"{key}=")]
-    return (given[-1] if given else None), [
-        word for word in settings if not word.startswith(f"{key}=")
-    ]
+    own = [word for word in settings if word.startswith(f"{key}=")]
+    others = [word for word in settings if word not in own]
+    return (own[-1].partition("=")[2] if own else None), others
 
 
 def _export(path: Path, settings: Sequence[str], bare: bool) -> int:
@@ -77,9 +76,8 @@ def _export(path: Path, settings: Sequence[str], bare: bool) -> int:
     by, settings = _taken(settings, "by")
     studies = load_studies(settings)
     store = Store.below(studies[0].output)
-    found = export(
-        [plan_of(study, store) for study in studies], store, path, by or "", weights=not bare
-    )
+    plans = [plan_of(study, store) for study in studies]
+    found = export(plans, store, path, by or "", weights=not bare)
     names = " and ".join(study.name for study in studies)
     size = path.stat().st_size / 2**20
     print(
@@ -108,10 +106,8 @@ def _import(path: Path, settings: Sequence[str], _: bool) -> int:
         raise UserError(f"keep={keep} must be {OURS} or {THEIRS}")
     output = output or Study().output
     found = take_in(path, Store.below(output), Path(output) / "imported", keep)
-    print(
-        f"{path.name}{f', by {found.by}' if found.by else ''}, into {output}/store; sha256"
-        f" {found.sha256}"
-    )
+    giver = f", by {found.by}" if found.by else ""
+    print(f"{path.name}{giver}, into {output}/store; sha256 {found.sha256}")
     for what, trials in found.lines().items():
         print(f"  {what}: {len(trials)}")
     for study in found.studies:

@@ -66,14 +66,13 @@ def show_methods() -> str:
     """Every method with its variants and source."""
     from harness.registry import METHODS
 
-    rows = [
-        (
-            (name, found)
-            if isinstance(found, str)
-            else (name, f"[{', '.join(found.variants)}] {found.citation}")
-        )
-        for name, found in METHODS.listing().items()
-    ]
+    rows = []
+    for name, found in METHODS.listing().items():
+        # A string says why the file cannot be used.
+        if isinstance(found, str):
+            rows.append((name, found))
+        else:
+            rows.append((name, f"[{', '.join(found.variants)}] {found.citation}"))
     return _columns(rows)
 
 
@@ -81,20 +80,21 @@ def show_datasets() -> str:
     """Every dataset with its summary."""
     from harness.registry import DATASETS
 
-    return _columns(
-        (n, found if isinstance(found, str) else found.summary)
-        for n, found in DATASETS.listing().items()
-    )
+    rows = []
+    for name, found in DATASETS.listing().items():
+        rows.append((name, found if isinstance(found, str) else found.summary))
+    return _columns(rows)
 
 
 def show_studies() -> str:
     """Every study with what it asks."""
     from harness.study.config import load_study, study_files
 
-    return _columns(
-        (name, " ".join(load_study([f"study={name}"]).description.split()))
-        for name in study_files()
-    )
+    rows = []
+    for name in study_files():
+        description = load_study([f"study={name}"]).description
+        rows.append((name, " ".join(description.split())))
+    return _columns(rows)
 
 
 # ---------------------------------------------------------------------- cards
@@ -136,7 +136,8 @@ def _shared(cls: type[Method]) -> list[str]:
     encoded = "encode: each modality once"
     if cls.prepare is Method.prepare:
         return [encoded]
-    return [encoded, f"prepare: {' '.join(inspect.getdoc(cls.prepare).split())}"]  # type: ignore[union-attr]
+    described = inspect.getdoc(cls.prepare) or ""
+    return [encoded, f"prepare: {' '.join(described.split())}"]
 
 
 def _parameters(name: str) -> list[str]:
@@ -172,14 +173,15 @@ def show_dataset(name: str, settings: Sequence[str]) -> str:
             "needs": [str(error)],
         }
         return _card(f"dataset {name}", parts)
+    modalities = [
+        f"{m.name} {'x'.join(map(str, m.shape))}: {m.description}" for m in spec.modalities
+    ]
     return _card(
         f"dataset {name}",
         {
             "what it is": description,
             "task": [f"{spec.task}, {len(spec.classes)} classes, metric {spec.metric}"],
-            "modalities": [
-                f"{m.name} {'x'.join(map(str, m.shape))}: {m.description}" for m in spec.modalities
-            ],
+            "modalities": modalities,
             "protocols": protocols,
             "dataset.options": options,
             "synthetic": ["yes" if spec.synthetic else "no"],
@@ -247,33 +249,37 @@ def show_trial(prefix: str, settings: Sequence[str]) -> str:
     store = Store.below(output)
     found = [trial_id for trial_id in store.ids() if trial_id.startswith(prefix)]
     if len(found) != 1:
-        problem = (
-            f"{len(found)} trials start with '{prefix}': {', '.join(found)}"
-            if found
-            else f"no trial '{prefix}'"
-        )
+        problem = f"no trial '{prefix}'"
+        if found:
+            problem = f"{len(found)} trials start with '{prefix}': {', '.join(found)}"
         raise UserError(f"{problem} in {store.root}; output=FOLDER names another output folder")
     trial = store.trial(found[0])
     record, failure = trial.record(), trial.failure()
     spec = read_json(trial / "spec.json") or {}
-    validated = (
-        "validated, not evaluated on test"
-        if trial.selection()
-        else f"started, {len(trial.history())} epochs done"
-    )
-    state = "done" if record else "failed" if failure else validated
-    cells = record["cells"]["test"] if record else {}
-    names = record["combinations"] if record else []
+    test: list[str] = []
+    epoch: list[str] = []
+    remarks: list[str] = []
+    if record:
+        state = "done"
+        cells = record["cells"]["test"]
+        test = [f"{name}: {_cell(record, cells[name])}" for name in record["combinations"]]
+        epoch = [f"{record['selected_epoch'] + 1} of {record['epochs']}"]
+        remarks = record["remarks"]
+    elif failure:
+        state = "failed"
+    elif trial.selection():
+        state = "validated, not evaluated on test"
+    else:
+        state = f"started, {len(trial.history())} epochs done"
+    reason = f": {failure['reason']}" if failure else ""
     return _card(
         f"trial {found[0]}",
         {
-            "state": [state + (f": {failure['reason']}" if failure else "")],
+            "state": [state + reason],
             "spec": [f"{key} = {value}" for key, value in spec.items()],
-            "test": [f"{c}: {_cell(record, cells[c])}" for c in names] if record else [],
-            "selected epoch": (
-                [f"{record['selected_epoch'] + 1} of {record['epochs']}"] if record else []
-            ),
-            "remarks": record["remarks"] if record else [],
+            "test": test,
+            "selected epoch": epoch,
+            "remarks": remarks,
             "log": [str(trial / "log.txt")],
         },
     )

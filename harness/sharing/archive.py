@@ -58,11 +58,8 @@ def pack(path: Path, entries: Iterable[Entry], facts: Json) -> Json:
     def write(stream: IO[bytes]) -> None:
         with ZipFile(stream, "w") as archive:
             manifest["files"] = {name: _add(archive, name, source) for name, source in entries}
-            _add(
-                archive,
-                MANIFEST,
-                json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode(),
-            )
+            text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
+            _add(archive, MANIFEST, text.encode())
 
     write_atomically(path, write)
     return manifest
@@ -168,22 +165,17 @@ def _allowed(path: Path, archive: ZipFile, listed: Json) -> dict[str, ZipInfo]:
     """
     infos = [info for info in archive.infolist() if info.filename != MANIFEST]
     names = [info.filename for info in infos]
+    strange = {name for name in {*names, *listed} if not ENTRY.fullmatch(name)}
     wrong = {
-        "names that no archive has": [
-            name for name in {*names, *listed} if not ENTRY.fullmatch(name)
-        ],
-        "links or other things that are no files": [
-            info.filename for info in infos if not _regular(info)
-        ],
-        "names that stand in it twice": [
-            name for name, count in Counter(names).items() if count > 1
-        ],
-        "files that its manifest does not list": [name for name in names if name not in listed],
-        "no file for these names of its manifest": [name for name in listed if name not in names],
+        "names that no archive has": strange,
+        "links or other things that are no files": {i.filename for i in infos if not _regular(i)},
+        "names that stand in it twice": {name for name, n in Counter(names).items() if n > 1},
+        "files that its manifest does not list": set(names) - set(listed),
+        "no file for these names of its manifest": set(listed) - set(names),
     }
     for what, found in wrong.items():
         if found:
-            raise refused(path, f"it has {what}: {', '.join(map(repr, sorted(set(found))[:3]))}")
+            raise refused(path, f"it has {what}: {', '.join(map(repr, sorted(found)[:3]))}")
     return {info.filename: info for info in infos}
 
 

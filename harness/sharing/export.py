@@ -67,7 +67,9 @@ def export(
     if not any(finished(store.trial(trial_id)) for trial_id in trials):
         names = " and ".join(plan.study.name for plan in plans)
         raise UserError(f"nothing to export: no trial of {names} is finished in {store.root}")
-    needed = {one for trial in trials.values() for one in trial.job.spec.needs.values()}
+    needed: set[str] = set()
+    for trial in trials.values():
+        needed |= set(trial.job.spec.needs.values())
 
     def entries() -> Iterator[Entry]:
         yield from _studies(plans)
@@ -96,10 +98,8 @@ def _studies(plans: Sequence[Plan]) -> Iterator[Entry]:
         description = described(plan.dataset)
         data[description_name(description)] = description
     for name, description in data.items():
-        yield (
-            f"{FOLDER}/{name}",
-            json.dumps(description, indent=1, sort_keys=True, allow_nan=False).encode(),
-        )
+        text = json.dumps(description, indent=1, sort_keys=True, allow_nan=False)
+        yield f"{FOLDER}/{name}", text.encode()
 
 
 def resolved(plan: Plan) -> Json:
@@ -142,10 +142,8 @@ _Dumper.add_representer(
 
 def as_yaml(study: Json) -> bytes:
     """A study as a file; the fingerprint is quoted: 12e4 is a number to some readers."""
-    body = study | {
-        "dataset": study["dataset"]
-        | {"fingerprint": _Text(study["dataset"].get("fingerprint", ""))}
-    }
+    fingerprint = _Text(study["dataset"].get("fingerprint", ""))
+    body = study | {"dataset": study["dataset"] | {"fingerprint": fingerprint}}
     return yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120).encode()
 
 
@@ -191,26 +189,24 @@ def _trial(
         record = finished(trial) if mine else None
         damage = unusable_record(trial) if mine else None
         changed = [] if record is None else trial.corrupted(record)
-        if damage is not None or changed:
-            reason = (
-                damage or f"{' and '.join(changed)} changed after the record was written (sha256)"
-            )
+        if changed and not damage:
+            damage = f"{' and '.join(changed)} changed after the record was written (sha256)"
+        if damage is not None:
             found.damaged.append(
-                f"trial {planned.id} ({planned.job.name}) is damaged and was left out: {reason}"
+                f"trial {planned.id} ({planned.job.name}) is damaged and was left out: {damage}"
             )
         elif record is None:
             found.unfinished += 1
         else:
             names = _names(trial, record, weights)
-            lacking = sorted(set(record["files"]) - set(names))
-            origin = (trial.origin() or {}).get("archives", [])
             facts["trials"][planned.id] = {
                 "label": planned.job.name,
-                "left_out": lacking,
-                "archives": origin,
+                "left_out": sorted(set(record["files"]) - set(names)),
+                "archives": (trial.origin() or {}).get("archives", []),
             }
             found.trials.append(planned.id)
-            yield from ((f"trials/{planned.id}/{name}", trial / name) for name in names)
+            for name in names:
+                yield f"trials/{planned.id}/{name}", trial / name
 
 
 def _names(trial: TrialDirectory, record: Json, weights: bool) -> list[str]:

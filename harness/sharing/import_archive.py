@@ -78,32 +78,27 @@ def take_in(path: Path, store: Store, studies: Path, keep: str | None = None) ->
     A trial that is there with other results is a UserError before anything is written, unless
     ``keep`` says whose stays: ``ours``, or ``theirs``, and then ours is set aside.
     """
-    with (
-        only_holder(
-            store.root / "locks" / "import", f"another archive is being imported into {store.root}"
-        ),
-        _incoming(store) as folder,
-    ):
+    lock = store.root / "locks" / "import"
+    busy = f"another archive is being imported into {store.root}"
+    with only_holder(lock, busy), _incoming(store) as folder:
         manifest = unpack(path, folder)
         found = Imported(file_sha256(path), str(manifest.get("by", "")))
         described = descriptions(path, folder)
-        bodies = {
-            file.stem: study(path, file) for file in sorted((folder / "studies").glob("*.yaml"))
-        }
-        unpacked = [TrialDirectory(one) for one in sorted((folder / "trials").glob("*"))]
-        trials = [checked(path, one, manifest, found.sha256, described) for one in unpacked]
-        conflicts = [sentence for one in trials if (sentence := _conflict(one, store))]
+        files = sorted((folder / "studies").glob("*.yaml"))
+        bodies = {file.stem: study(path, file) for file in files}
+        unpacked = [TrialDirectory(trial) for trial in sorted((folder / "trials").glob("*"))]
+        trials = [checked(path, trial, manifest, found.sha256, described) for trial in unpacked]
+        conflicts = [sentence for trial in trials if (sentence := _conflict(trial, store))]
         if conflicts and keep is None:
             raise UserError(_refusal(path, conflicts))
         for name, description in described.items():
             if not (store.root / FOLDER / name).is_file():
                 write_json(store.root / FOLDER / name, description)
-        for one in trials:
-            _enter(one, store, keep, found)
-        found.studies = [
-            _write_study(studies, path, found.sha256, *each, len(bodies) == 1)
-            for each in bodies.items()
-        ]
+        for trial in trials:
+            _enter(trial, store, keep, found)
+        for name, body in bodies.items():
+            file = _write_study(studies, path, found.sha256, name, body, alone=len(bodies) == 1)
+            found.studies.append(file)
         return found
 
 
@@ -134,10 +129,8 @@ def _conflict(theirs: TrialDirectory, store: Store) -> str:
     if own is None or other is None or not (unlike := different(own, other)):
         return ""
     label = (read_json(theirs / "spec.json") or {}).get("label", "")
-    made = [
-        f"{r['environment']['device_name']}, torch {r['environment']['torch']}"
-        for r in (own, other)
-    ]
+    environments = [record["environment"] for record in (own, other)]
+    made = [f"{machine['device_name']}, torch {machine['torch']}" for machine in environments]
     where = f" (made on {made[0]} here, {made[1]} there)" if made[0] != made[1] else ""
     return f"{label} seed {own['spec']['seed']} (trial {theirs.path.name}): {unlike}{where}"
 
@@ -149,23 +142,17 @@ def different(own: Json, other: Json) -> str:
     """
     for split in sorted({*own["cells"]} & {*other["cells"]}):
         if own["cells"][split] != other["cells"][split]:
-            return (
-                f"average on {split} {_average(own, split):.4f} here, {_average(other, split):.4f}"
-                " there"
-            )
+            here, there = _average(own, split), _average(other, split)
+            return f"average on {split} {here:.4f} here, {there:.4f} there"
     unlike = [key for key in SAME if own[key] != other[key]]
-    unlike += [
-        name
-        for name in own["files"]
-        if name in other["files"] and own["files"][name] != other["files"][name]
-    ]
+    common = [name for name in own["files"] if name in other["files"]]
+    unlike += [name for name in common if own["files"][name] != other["files"][name]]
     return f"the same values, but not the same {' and '.join(unlike)}" if unlike else ""
 
 
 def _average(record: Json, split: str) -> float:
-    values: list[float] = [
-        cell["value"] for cell in record["cells"][split].values() if cell["value"] is not None
-    ]
+    cells = record["cells"][split].values()
+    values: list[float] = [cell["value"] for cell in cells if cell["value"] is not None]
     return sum(values) / len(values)
 
 

@@ -54,9 +54,8 @@ def descriptions(path: Path, folder: Path) -> dict[str, Json]:
         try:
             description = read_json(file) or {}
             spec_of(description["spec"])
-            named = description_name(description) == file.name and all(
-                int(n) >= 0 for n in description["counts"].values()
-            )
+            counted = all(int(n) >= 0 for n in description["counts"].values())
+            named = description_name(description) == file.name and counted
         except UNREADABLE as error:
             raise refused(path, f"data/{file.name} does not describe data ({error})") from error
         if not named:
@@ -93,14 +92,11 @@ def checked(
     """
     name = trial.path.name
     try:
-        record = next(
-            body for body in map(read_json, (trial / file for file in RECORDS)) if body is not None
-        )
+        bodies = [read_json(trial / file) for file in RECORDS]
+        record = next(body for body in bodies if body is not None)
         lacking = sorted(file for file in record["files"] if not (trial / file).is_file())
-        write_json(
-            trial / ORIGIN,
-            {"left_out": lacking, "archives": _archives(path, manifest, sha256, name)},
-        )
+        archives = _archives(path, manifest, sha256, name)
+        write_json(trial / ORIGIN, {"left_out": lacking, "archives": archives})
         why = _shapeless(trial, record) or _contradiction(trial, record, lacking, descriptions)
     except StopIteration as error:
         raise refused(path, f"trial {name} has no record") from error
@@ -119,23 +115,19 @@ def _shapeless(trial: TrialDirectory, record: Json) -> str:
     Empty when all is.
     """
     wrong = [key for key, kind in SHAPE.items() if not isinstance(record.get(key), kind)]
-    wrong += [
-        key
-        for key in ("training", "inference")
-        if not isinstance(record["parameters"].get(key), int)
-    ]
-    wrong += [
-        key
-        for key in ("device", "device_name", "torch")
-        if not isinstance(record["environment"].get(key), str)
-    ]
+    parameters, machine = record["parameters"], record["environment"]
+    for key in ("training", "inference"):
+        if not isinstance(parameters.get(key), int):
+            wrong.append(key)
+    for key in ("device", "device_name", "torch"):
+        if not isinstance(machine.get(key), str):
+            wrong.append(key)
     if not all(isinstance(remark, str) for remark in record["remarks"]):
         wrong.append("remarks")
-    if not all(
-        isinstance(line["step"], int) and isinstance(line["values"], dict)
-        for line in trial.history()
-    ):
-        wrong.append("metrics.jsonl")
+    for line in trial.history():
+        if not isinstance(line["step"], int) or not isinstance(line["values"], dict):
+            wrong.append("metrics.jsonl")
+            break
     if (trial / VIEWS).is_file():
         stored_statistics(trial, record)
     return f"has no usable {', '.join(wrong)}" if wrong else ""
@@ -143,16 +135,14 @@ def _shapeless(trial: TrialDirectory, record: Json) -> str:
 
 def _archives(path: Path, manifest: Json, sha256: str, name: str) -> list[Json]:
     """The way of a trial: the archives that the exporter had it from, then this one."""
-    earlier = [dict(one) for one in manifest["trials"][name]["archives"]]
-    return [
-        *earlier,
-        {
-            "archive": path.name,
-            "sha256": sha256,
-            "by": str(manifest["by"]),
-            "environment": dict(manifest["environment"]),
-        },
-    ]
+    earlier = [dict(archive) for archive in manifest["trials"][name]["archives"]]
+    own = {
+        "archive": path.name,
+        "sha256": sha256,
+        "by": str(manifest["by"]),
+        "environment": dict(manifest["environment"]),
+    }
+    return [*earlier, own]
 
 
 def _contradiction(
@@ -210,7 +200,6 @@ def _wrong_values(trial: TrialDirectory, record: Json) -> str:
     Those of the last epoch cannot be checked, its evidence is not kept.
     """
     splits = [split for split in EVIDENCE_SPLITS if split in record["cells"]]
-    different = different_cells(
-        trial, record, lattice(record["combinations"][-1].split("+")), splits
-    )
+    combinations = lattice(record["combinations"][-1].split("+"))
+    different = different_cells(trial, record, combinations, splits)
     return f"has values that its evidence contradicts: {different}" if different else ""
