@@ -114,26 +114,16 @@ class CasiaSurf(Dataset):
 
     @cached_property
     def _samples(self) -> Splits:
-        return {
-            name: limited(found, self.limit)
-            for name, found in splits(self._lists[0], self.protocol).items()
-        }
+        whole = splits(self._lists[0], self.protocol)
+        return {name: limited(samples, self.limit) for name, samples in whole.items()}
 
     def fingerprint(self) -> str:
-        rows = {
-            name: [[*sample.files, sample.label] for sample in samples]
-            for name, samples in self._samples.items()
-        }
-        operations = [table.operation for name in SPLITS for table in self._tables[name]]
-        facts = [
-            self.protocol,
-            self.limit,
-            self.values,
-            operations,
-            rows,
-            sizes(self.folder, self._samples),
-        ]
-        return digest(facts)[:16]
+        rows = {}
+        for name, samples in self._samples.items():
+            rows[name] = [[*sample.files, sample.label] for sample in samples]
+        operations = [table.operation for table in self._every_table]
+        choices = [self.protocol, self.limit, self.values]
+        return digest([*choices, operations, rows, sizes(self.folder, self._samples)])[:16]
 
     def counts(self) -> dict[str, int]:
         return {
@@ -159,6 +149,10 @@ class CasiaSurf(Dataset):
             for name in SPLITS
         }
 
+    @property
+    def _every_table(self) -> list[PreparedTable]:
+        return [table for name in SPLITS for table in self._tables[name]]
+
     def _table(self, split: str, number: int, side: int) -> PreparedTable:
         sources = tuple(self.folder / sample.files[number] for sample in self._samples[split])
         return PreparedTable(
@@ -183,9 +177,7 @@ class CasiaSurf(Dataset):
     def prepare(self, progress: Progress) -> list[str]:
         self.fingerprint()  # says which files are missing before anything is decoded
         how = cast(Literal["fatal", "exclude"], self.values["unreadable"])
-        prepare(
-            [table for name in SPLITS for table in self._tables[name]], self._cache, how, progress
-        )
+        prepare(self._every_table, self._cache, how, progress)
         found = [f"{name}: {_described(samples)}" for name, samples in self._samples.items()]
         return [*found, *self._lists[1], *self._exclusions()]
 
@@ -199,19 +191,16 @@ class CasiaSurf(Dataset):
         ]
 
     def load(self, split: str) -> Split:
-        tables = {
-            name: opened(table, self._cache)
-            for name, table in zip(NAMES, self._tables[split], strict=True)
-        }
+        tables = [opened(table, self._cache) for table in self._tables[split]]
         target = torch.tensor([sample.label for sample in self._samples[split]])
         whole = Split(
-            {name: table.array for name, table in tables.items()},
+            {name: table.array for name, table in zip(NAMES, tables, strict=True)},
             target,
             torch.ones(len(target), len(NAMES), dtype=torch.bool),
             modalities=self.spec.modalities,
             augmentation=Augmentation(RotateCropFlip(), NAMES) if split == "train" else None,
         )
-        bad = _unreadable(list(tables.values()))
+        bad = _unreadable(tables)
         return whole.select(_others(len(target), bad)) if bad else whole
 
 

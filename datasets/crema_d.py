@@ -70,11 +70,9 @@ class CremaD(ClipDataset):
     )
 
     def _spec(self, modalities: tuple[Modality, ...], synthetic: bool) -> DataSpec:
-        actors = (
-            "train and test share all actors"
-            if self.protocol == "ogm"
-            else "no actor is in two splits"
-        )
+        actors = "no actor is in two splits"
+        if self.protocol == "ogm":
+            actors = "train and test share all actors"
         return DataSpec(
             name="crema_d",
             task="classification",
@@ -101,14 +99,12 @@ class CremaD(ClipDataset):
             raise UserError(f"{root} has no AudioWAV/*.wav; it must hold {self.layout}")
         strange = [name for name in sounds if not ID.fullmatch(name)]
         known = {name: path for name, path in sounds.items() if name not in strange}
-        remarks = (
-            [
+        remarks = []
+        if strange:
+            remarks.append(
                 f"left out, because their names are no ids: {len(strange)} sound files:"
                 f" {shown(strange)}"
-            ]
-            if strange
-            else []
-        )
+            )
         if len(known) != CLIPS:
             remarks.append(f"{len(known):,} sound files instead of {CLIPS:,}")
         if self.protocol == "ogm":
@@ -124,10 +120,9 @@ class CremaD(ClipDataset):
             name: Clip(name, label(name), known[name], frames.get(name, ()), videos.get(name))
             for name in ids
         }
-        return Listing(
-            {split: [clips[n] for n in names if n in clips] for split, names in splits.items()},
-            tuple(remarks),
-        )
+        kept = {split: [name for name in names if name in clips] for split, names in splits.items()}
+        own = {split: [clips[name] for name in names] for split, names in kept.items()}
+        return Listing(own, tuple(remarks))
 
 
 def label(name: str) -> int:
@@ -144,9 +139,7 @@ def label(name: str) -> int:
 def by_actor(ids: Sequence[str], held_out: Sequence[str]) -> dict[str, list[str]]:
     """The ids by split: for each of ``held_out`` a tenth of the actors, and train.
 
-    No actor is in two of them.
-
-    Actors are taken in the order of the sha256 of their numbers.
+    No actor is in two of them. Actors are taken in the order of the sha256 of their numbers.
     """
     actors = sorted({name[:4] for name in ids}, key=place)
     share = math.ceil(SHARE * len(actors))
@@ -155,11 +148,9 @@ def by_actor(ids: Sequence[str], held_out: Sequence[str]) -> dict[str, list[str]
             f"{len(actors)} actors are too few to keep some for {' and '.join(held_out)}; give the"
             " whole data"
         )
-    owner = {
-        actor: split
-        for n, split in enumerate(held_out)
-        for actor in actors[n * share : (n + 1) * share]
-    }
+    owner: dict[str, str] = {}
+    for n, split in enumerate(held_out):
+        owner |= dict.fromkeys(actors[n * share : (n + 1) * share], split)
     splits: dict[str, list[str]] = {"train": [], **{split: [] for split in held_out}}
     for name in ids:
         splits[owner.get(name[:4], "train")].append(name)
@@ -215,20 +206,15 @@ def oddities(splits: Mapping[str, Collection[str]]) -> Iterator[str]:
 
 def _published(root: Path, remarks: list[str]) -> dict[str, list[str]]:
     """The published lists; UserError where they are not."""
-    folder = next(
-        (
-            root / name
-            for name in LIST_FOLDERS
-            if all((root / name / each).is_file() for each in LISTS)
-        ),
-        None,
-    )
-    if folder is None:
+    folders = [root / name for name in LIST_FOLDERS]
+    whole = [folder for folder in folders if all((folder / name).is_file() for name in LISTS)]
+    if not whole:
         raise UserError(
             f"{root} has no train.csv and test.csv: copy them from data/CREMAD of"
             " github.com/GeWu-Lab/OGM-GE_CVPR2022 into it, or use dataset.protocol=actor, which"
             " needs no lists"
         )
+    folder = whole[0]
     lists = {name: read_list(folder / name) for name in LISTS}
     both = sorted(set(lists["train.csv"]) & set(lists["test.csv"]))
     if both:
@@ -237,11 +223,10 @@ def _published(root: Path, remarks: list[str]) -> dict[str, list[str]]:
             " restore the lists"
         )
     found = {name: len(ids) for name, ids in lists.items()}
-    if found != PUBLISHED:
+    other = [name for name in LISTS if found[name] != PUBLISHED[name]]
+    if other:
         parts = [
-            f"{name} has {found[name]:,} clips instead of {PUBLISHED[name]:,}"
-            for name in LISTS
-            if found[name] != PUBLISHED[name]
+            f"{name} has {found[name]:,} clips instead of {PUBLISHED[name]:,}" for name in other
         ]
         remarks.append(f"not the published split: {', '.join(parts)}")
     return lists
@@ -263,13 +248,12 @@ def _visuals(root: Path, ids: Sequence[str]) -> tuple[dict[str, tuple[Path, ...]
     videos: dict[str, Path] = {}
     if (root / FRAMES).is_dir():
         frames = {name: tuple(numbered(root / FRAMES / name)) for name in ids}
-        lacking, what = [name for name in ids if not frames[name]], f"pictures in {FRAMES}/ID"
+        lacking = [name for name in ids if not frames[name]]
+        what = f"pictures in {FRAMES}/ID"
     else:
         videos = {path.stem: path for path in sorted((root / "VideoFlash").glob("*.flv"))}
-        lacking, what = (
-            [name for name in ids if name not in videos],
-            f"{FRAMES}/ID and no VideoFlash/ID.flv",
-        )
+        lacking = [name for name in ids if name not in videos]
+        what = f"{FRAMES}/ID and no VideoFlash/ID.flv"
     if lacking:
         raise UserError(
             f"{len(lacking)} of {len(ids)} clips have no {what} in {root}: {shown(lacking)};"

@@ -21,13 +21,8 @@ begins.
 """
 
 ACTIVITIES = (
-    "brush_teeth",
-    "eat_chips",
-    "mop_floor",
-    "sweep",
-    "type_on_keyboard",
-    "wash_hands",
-    "watch_tv",
+    *("brush_teeth", "eat_chips", "mop_floor", "sweep"),
+    *("type_on_keyboard", "wash_hands", "watch_tv"),
 )
 POSTURE = ("v2_mean", "v2_max")
 
@@ -47,11 +42,9 @@ class HTAD(Dataset):
 
     @property
     def spec(self) -> DataSpec:
-        split = (
-            "train and test share recordings"
-            if self.protocol == "random"
-            else "test is a recording block of its own"
-        )
+        split = "train and test share recordings"
+        if self.protocol == "block":
+            split = "test is a recording block of its own"
         return DataSpec(
             name="htad",
             task="classification",
@@ -77,9 +70,8 @@ class HTAD(Dataset):
 
     @cached_property
     def _labels(self) -> Array:
-        return np.asarray(
-            pd.Categorical(self._table["class"], categories=list(ACTIVITIES)).codes, dtype=np.int64
-        )
+        named = pd.Categorical(self._table["class"], categories=list(ACTIVITIES))
+        return np.asarray(named.codes, dtype=np.int64)
 
     @cached_property
     def _splits(self) -> dict[str, Array]:

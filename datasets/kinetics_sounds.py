@@ -104,20 +104,18 @@ class KineticsSounds(ClipDataset):
         remarks: list[str] = []
         index = {name: n for n, name in enumerate(self._classes)}
         parts = {name: _part(top, name, index, remarks) for name in SIDES}
-        lists = {name: path for name in SIDES if (path := _list_file(root, name)) is not None}
-        clips = {
-            name: _listed(_paired(name, parts[name], remarks), lists.get(name), remarks)
-            for name in SIDES
-        }
+        clips = {}
+        for name in SIDES:
+            whole = _paired(name, parts[name], remarks)
+            clips[name] = _listed(whole, _list_file(root, name), remarks)
         if not clips["train"] and not clips["test"]:
             raise UserError(
                 f"{top} has no clip with sound and frames of the class list"
                 f" {self.values['classes']}; it must hold {self.layout}"
             )
         remarks += _absent(clips, self._classes)
-        remarks += truncated(
-            "the clips of train", [clip.id.partition("/")[2] for clip in clips["train"]]
-        )
+        videos = [clip.id.partition("/")[2] for clip in clips["train"]]
+        remarks += truncated("the clips of train", videos)
         return Listing(_splits(clips, remarks), tuple(remarks))
 
 
@@ -217,10 +215,8 @@ def _paired(name: str, part: _Part, remarks: list[str]) -> list[Clip]:
 
     What is left out is said.
     """
-    silent, unseen = (
-        sorted(set(part.pictures) - set(part.sounds)),
-        sorted(set(part.sounds) - set(part.pictures)),
-    )
+    silent = sorted(set(part.pictures) - set(part.sounds))
+    unseen = sorted(set(part.sounds) - set(part.pictures))
     clips, short = [], []
     for label, video in sorted(set(part.sounds) & set(part.pictures)):
         frames = tuple(numbered(part.pictures[label, video]))
@@ -233,23 +229,15 @@ def _paired(name: str, part: _Part, remarks: list[str]) -> list[Clip]:
         "frames and no sound": [video for _, video in silent],
         "sound and no frames": [video for _, video in unseen],
     }
-    remarks += [
-        f"{name}: {len(videos)} videos have {why}: {shown(videos)}"
-        for why, videos in reasons.items()
-        if videos
-    ]
+    for why, videos in reasons.items():
+        if videos:
+            remarks.append(f"{name}: {len(videos)} videos have {why}: {shown(videos)}")
     return clips
 
 
 def _list_file(root: Path, name: str) -> Path | None:
-    return next(
-        (
-            root / folder / LISTS[name]
-            for folder in LIST_FOLDERS
-            if (root / folder / LISTS[name]).is_file()
-        ),
-        None,
-    )
+    paths = [root / folder / LISTS[name] for folder in LIST_FOLDERS]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _listed(clips: list[Clip], path: Path | None, remarks: list[str]) -> list[Clip]:
@@ -279,16 +267,15 @@ def _key(clip: Clip) -> tuple[str, int | None]:
 
 
 def _absent(clips: Mapping[str, Sequence[Clip]], classes: Sequence[str]) -> list[str]:
-    there = {name: {clip.label for clip in found} for name, found in clips.items()}
-    lacking = {
-        name: [c for k, c in enumerate(classes) if k not in labels]
-        for name, labels in there.items()
-    }
-    return [
-        f"{name}: {len(names)} of {len(classes)} classes have no clip: {shown(names)}"
-        for name, names in lacking.items()
-        if names
-    ]
+    sentences = []
+    for part, found in clips.items():
+        labels = {clip.label for clip in found}
+        names = [name for label, name in enumerate(classes) if label not in labels]
+        if names:
+            sentences.append(
+                f"{part}: {len(names)} of {len(classes)} classes have no clip: {shown(names)}"
+            )
+    return sentences
 
 
 def _splits(clips: Mapping[str, Sequence[Clip]], remarks: list[str]) -> dict[str, list[Clip]]:

@@ -60,12 +60,10 @@ class Manifest(Dataset):
     def _sheet(self) -> Sheet:
         if self.manifest is None:
             raise UserError(HOW)
-        wanted = [
-            name.strip() for name in str(self.values["modalities"]).split(",") if name.strip()
-        ]
-        return read_sheet(
-            self.manifest, self.root or self.manifest.parent, wanted, str(self.values["task"])
-        )
+        names = [name.strip() for name in str(self.values["modalities"]).split(",")]
+        wanted = [name for name in names if name]
+        folder = self.root or self.manifest.parent
+        return read_sheet(self.manifest, folder, wanted, str(self.values["task"]))
 
     @cached_property
     def _scan(self) -> Scan:
@@ -81,9 +79,8 @@ class Manifest(Dataset):
 
     @cached_property
     def _splits(self) -> Splits:
-        return splits(
-            self._sheet, float(self.values["val_share"]), int(self.values["split_seed"]), self.limit
-        )
+        share, seed = float(self.values["val_share"]), int(self.values["split_seed"])
+        return splits(self._sheet, share, seed, self.limit)
 
     @property
     def spec(self) -> DataSpec:
@@ -92,15 +89,13 @@ class Manifest(Dataset):
     @cached_property
     def _spec(self) -> DataSpec:
         sizes = {column.shape[1:] for column in self._columns}
-        pixels = (
-            all(column.kind != "audio" for column in self._columns)
-            and len(sizes) == 1
-            and sizes != {(1, 1)}
-        )
+        sound = any(column.kind == "audio" for column in self._columns)
+        pixels = not sound and len(sizes) == 1 and sizes != {(1, 1)}
         aligned = {"auto": pixels, "yes": True, "no": False}[str(self.values["aligned"])]
         if self._labels.task == "anti_spoofing":
             require_both(self._sheet, self._splits, self._labels.index)
         complete = sum(all(row.files) for row in self._splits.rows["train"])
+        marked = any((self._sheet.folder / name).is_file() for name in MARKERS)
         return DataSpec(
             name="manifest",
             task=self._labels.task,
@@ -108,8 +103,7 @@ class Manifest(Dataset):
             classes=self._labels.classes,
             metric=METRIC[self._labels.task],
             aligned=aligned,
-            synthetic=bool(self.values["synthetic"])
-            or any((self._sheet.folder / name).is_file() for name in MARKERS),
+            synthetic=bool(self.values["synthetic"]) or marked,
             notes=tuple(self._found(aligned)),
             complete=None if complete == len(self._splits.rows["train"]) else complete,
         )
@@ -118,16 +112,12 @@ class Manifest(Dataset):
         """What was inferred, in sentences."""
         classes = self._labels.classes
         sheet = self._sheet
-        given = (
-            "dataset.options.task"
-            if self.values["task"] != "auto"
-            else "the column " + ("label_path" if sheet.dense else "label")
-        )
-        where = (
-            "aligned: a place is the same in all modalities"
-            if aligned
-            else "not aligned: places differ between modalities"
-        )
+        given = "the column label_path" if sheet.dense else "the column label"
+        if self.values["task"] != "auto":
+            given = "dataset.options.task"
+        where = "not aligned: places differ between modalities"
+        if aligned:
+            where = "aligned: a place is the same in all modalities"
         return [
             (
                 f"read from {sheet.path.name}: {self._labels.task} by {given}, {len(classes)}"
@@ -151,21 +141,16 @@ class Manifest(Dataset):
                 for name, rows in self._splits.rows.items()
             }
             if any(missing.values()):
-                parts = ", ".join(
-                    f"{n} of {len(self._splits.rows[name])} in {name}"
-                    for name, n in missing.items()
-                    if n
-                )
-                found.append(f"samples without '{column.name}': {parts}")
+                totals = {name: len(rows) for name, rows in self._splits.rows.items()}
+                parts = [f"{n} of {totals[name]} in {name}" for name, n in missing.items() if n]
+                found.append(f"samples without '{column.name}': {', '.join(parts)}")
         return found
 
     def _left_out(self) -> list[str]:
         """The samples that cannot be read, once that is known."""
-        bad = (
-            {name: self._arrays(name).unreadable() for name in SPLITS}
-            if self.cache is not None
-            else {}
-        )
+        if self.cache is None:
+            return []
+        bad = {name: self._arrays(name).unreadable() for name in SPLITS}
         return [
             f"{len(rows)} samples of {name} cannot be read and are left out: {shown(rows.values())}"
             for name, rows in bad.items()
@@ -180,16 +165,8 @@ class Manifest(Dataset):
         made = [
             [column.name, column.operation, column.shape, column.dtype] for column in self._columns
         ]
-        return digest(
-            [
-                contents(self._sheet, self._scan.state),
-                rows,
-                options,
-                made,
-                self._labels.classes,
-                self.limit,
-            ]
-        )[:16]
+        files = contents(self._sheet, self._scan.state)
+        return digest([files, rows, options, made, self._labels.classes, self.limit])[:16]
 
     def counts(self) -> dict[str, int]:
         """Samples per split; without those that cannot be read once the data are prepared."""

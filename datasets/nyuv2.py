@@ -130,13 +130,13 @@ class NYUv2(Dataset):
 
     def _notes(self) -> tuple[str, ...]:
         size = f"evaluated at {self._size[0]}x{self._size[1]}"
-        size = (
-            size if self._size == (480, 640) else f"{size}, not at the 480x640 of published results"
-        )
-        weights = (
-            f"class weights of the loss: {str(self.values['class_weights']).replace('_', ' ')}"
-        )
-        return (size, weights, *((self._selection.note,) if self.root is not None else ()))
+        if self._size != (480, 640):
+            size += ", not at the 480x640 of published results"
+        weights = str(self.values["class_weights"]).replace("_", " ")
+        notes = [size, f"class weights of the loss: {weights}"]
+        if self.root is not None:
+            notes.append(self._selection.note)
+        return tuple(notes)
 
     @property
     def _classes(self) -> int:
@@ -180,12 +180,10 @@ class NYUv2(Dataset):
 
     def fingerprint(self) -> str:
         copy = self._copy
-        paths = {
-            copy.source(kind, image)
-            for part in self.ids.values()
-            for image in part
-            for kind in KINDS
-        }
+        paths: set[Path] = set()
+        for images in self.ids.values():
+            for image in images:
+                paths |= {copy.source(kind, image) for kind in KINDS}
         sizes = [path.stat().st_size for path in sorted(paths)]
         return digest(
             [],
@@ -243,10 +241,8 @@ class NYUv2(Dataset):
         try:
             depth = millimetres(found, self._unit[0])
         except ValueError as error:
-            raise Unreadable(
-                self._copy.source("depth", image),
-                f"{error}; dataset.options.depth_unit names another",
-            ) from error
+            reason = f"{error}; dataset.options.depth_unit names another"
+            raise Unreadable(self._copy.source("depth", image), reason) from error
         if self._raw:
             depth[depth == 0] = HOLE
         return depth
@@ -275,18 +271,14 @@ class NYUv2(Dataset):
         return told + self._left_out() + self._weights_told()
 
     def _left_out(self) -> list[str]:
-        bad = {
-            reason: None
-            for tables in self._opened.values()
-            for table in tables.values()
-            for reason in table.unreadable.values()
-        }
+        bad: dict[str, None] = {}
+        for tables in self._opened.values():
+            for table in tables.values():
+                bad |= dict.fromkeys(table.unreadable.values())
+        if not bad:
+            return []
         images = sum(len(rows) for rows in self._excluded.values())
-        return (
-            [f"{images} images were left out because a file cannot be decoded: {shown(bad)}"]
-            if bad
-            else []
-        )
+        return [f"{images} images were left out because a file cannot be decoded: {shown(bad)}"]
 
     def _weights_told(self) -> list[str]:
         weights = self._weights
@@ -312,10 +304,11 @@ class NYUv2(Dataset):
 
     @cached_property
     def _opened(self) -> dict[str, dict[str, Prepared]]:
-        return {
-            split: {n: opened(t, self._cache) for n, t in self._tables(split).items()}
-            for split in SPLITS
-        }
+        found = {}
+        for split in SPLITS:
+            tables = self._tables(split)
+            found[split] = {kind: opened(table, self._cache) for kind, table in tables.items()}
+        return found
 
     @property
     def _excluded(self) -> dict[str, set[int]]:
@@ -342,19 +335,15 @@ class NYUv2(Dataset):
             raise UserError(f"no {split} image of {self.root} can be decoded; restore the copy")
         inputs = {name: tables[name].array for name in ("rgb", "depth")}
         everything = torch.ones(len(self.ids[split]), 2, dtype=torch.bool)
-        varied = (
-            Augmentation(ScaleCropFlip(), ("rgb", "depth"), HsvJitter(), ("rgb",))
-            if split == "train"
-            else None
-        )
-        found = Split(
+        varied = Augmentation(ScaleCropFlip(), ("rgb", "depth"), HsvJitter(), ("rgb",))
+        whole = Split(
             inputs,
             tables["label"].array,
             everything,
             modalities=self.spec.modalities,
-            augmentation=varied,
+            augmentation=varied if split == "train" else None,
         )
-        return found.select(torch.tensor(rows))
+        return whole.select(torch.tensor(rows))
 
     @property
     def _weights(self) -> tuple[float, ...] | None:

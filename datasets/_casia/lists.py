@@ -113,7 +113,9 @@ def read_list(path: Path, split: str) -> Listing:
     numbered = list(_lines(path))
     if not numbered:
         raise UserError(f"{path} is empty; take the list as it is distributed")
-    samples, trapped, reordered = list[tuple[int, Sample]](), dict[str, list[str]](), list[str]()
+    samples: list[tuple[int, Sample]] = []
+    trapped: dict[str, list[str]] = {}
+    reordered: list[str] = []
     for number, line in numbered:
         try:
             sample, in_order = _sample(line, ARCHIVES[split])
@@ -130,15 +132,13 @@ def read_list(path: Path, split: str) -> Listing:
                 f" {way_out}"
             )
     _refuse_duplicates(path, samples)
-    remarks: tuple[str, ...] = ()
+    remarks = []
     if reordered:
-        remarks = (
-            (
-                f"{path.name} does not name color, depth and ir in this order in"
-                f" {shown(reordered)}; files were told by name"
-            ),
+        remarks.append(
+            f"{path.name} does not name color, depth and ir in this order in"
+            f" {shown(reordered)}; files were told by name"
         )
-    return Listing(tuple(sample for _, sample in samples), remarks)
+    return Listing(tuple(sample for _, sample in samples), tuple(remarks))
 
 
 def count(number: int, noun: str) -> str:
@@ -167,9 +167,9 @@ def _sample(line: str, archive: str) -> tuple[Sample, bool]:
     if len(paths) < 3 or len(labels) > 1:
         raise _Trap("fields", line.strip()[:60])
     found = [_named(path, archive) for path in paths]
-    if len({match["key"] + match["frame"] for match in found}) > 1 or {
-        match["word"] for match in found
-    } != set(WORDS):
+    frames = {match["key"] + match["frame"] for match in found}
+    words = {match["word"] for match in found}
+    if len(frames) > 1 or words != set(WORDS):
         raise _Trap("mixed", " ".join(paths))
     if not labels:
         raise _Trap("unlabelled", paths[0])
@@ -180,9 +180,8 @@ def _sample(line: str, archive: str) -> tuple[Sample, bool]:
         raise _Trap("folder", f"{paths[0]} {labels[0]}")
     by_word = {match["word"]: path for match, path in zip(found, paths, strict=True)}
     files = (by_word["color"], by_word["depth"], by_word["ir"])
-    return Sample(
-        files, label, groups.get("subject", ""), groups.get("session", "")
-    ), files == tuple(paths)
+    sample = Sample(files, label, groups.get("subject", ""), groups.get("session", ""))
+    return sample, files == tuple(paths)
 
 
 def _named(path: str, archive: str) -> re.Match[str]:
@@ -194,11 +193,9 @@ def _named(path: str, archive: str) -> re.Match[str]:
     if inner and inner[0] > 0:
         raise _Trap("prefix", path)
     match = _TRAINING.fullmatch(path) or _BLOCK.fullmatch(path)
-    if (
-        match is None
-        or match["word"] not in WORDS
-        or match.groupdict().get("part", "real_part") not in PARTS
-    ):
+    if match is None or match["word"] not in WORDS:
+        raise _Trap("layout", path)
+    if match.groupdict().get("part", "real_part") not in PARTS:
         raise _Trap("layout", path)
     if parts[0] != archive:
         raise _Trap("archive", path)

@@ -34,9 +34,8 @@ def read_lists(root: Path, protocol: str) -> tuple[Splits, list[str]]:
     needed = list(LISTS) if protocol == "paper" else ["train"]
     missing = [LISTS[split] for split in needed if not (root / LISTS[split]).is_file()]
     if "train_list.txt" in missing:
-        deeper = "".join(
-            f"; {path.parent} has one" for path in sorted(root.glob("*/train_list.txt"))[:1]
-        )
+        elsewhere = sorted(root.glob("*/train_list.txt"))
+        deeper = f"; {elsewhere[0].parent} has one" if elsewhere else ""
         raise UserError(
             f"{root / 'train_list.txt'} does not exist; dataset.root must be the folder that holds"
             f" {LAYOUT}{deeper}"
@@ -45,10 +44,13 @@ def read_lists(root: Path, protocol: str) -> tuple[Splits, list[str]]:
         raise UserError(
             f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} not in {root}; {ON_REQUEST}"
         )
-    listings = {split: read_list(root / LISTS[split], split) for split in needed}
-    return {split: listing.samples for split, listing in listings.items()}, [
-        r for x in listings.values() for r in x.remarks
-    ]
+    samples: Splits = {}
+    remarks: list[str] = []
+    for split in needed:
+        listing = read_list(root / LISTS[split], split)
+        samples[split] = listing.samples
+        remarks += listing.remarks
+    return samples, remarks
 
 
 def unlike_published(lists: Splits) -> list[str]:
@@ -86,11 +88,10 @@ def splits(lists: Splits, protocol: str) -> Splits:
 def leave_one_out(samples: Sequence[Sample], held_out: str) -> Splits:
     """Train, val and test without a common subject, live or attacked.
 
-    The attack ``held_out`` is in test only, the others never.
-
-    Subjects are ordered by the sha256 of their names and dealt into six parts. For the first,
-    second and third attack, parts 1-2, 3-4 and 5-6 are the test subjects and the part after them
-    val: over the three folds, every live sample is tested once.
+    The attack ``held_out`` is in test only, the others never. Subjects are ordered by the sha256 of
+    their names and dealt into six parts. For the first, second and third attack, parts 1-2, 3-4 and
+    5-6 are the test subjects and the part after them val: over the three folds, every live sample
+    is tested once.
     """
     subjects = sorted(
         {sample.subject for sample in samples},
@@ -118,14 +119,16 @@ def limited(samples: Sequence[Sample], limit: int | None) -> tuple[Sample, ...]:
         [n for n, sample in enumerate(samples) if sample.label == label] for label in (LIVE, ATTACK)
     )
     share = min(max(round(limit * len(live) / len(samples)), 1), limit - 1) if limit > 1 else 0
-    return tuple(
-        samples[n] for n in sorted([*spread(live, share), *spread(attacks, limit - share)])
-    )
+    chosen = sorted([*spread(live, share), *spread(attacks, limit - share)])
+    return tuple(samples[n] for n in chosen)
 
 
 def sizes(root: Path, found: Mapping[str, Sequence[Sample]]) -> list[int]:
     """The size in bytes of every file, in order; UserError when some are not there."""
-    files = [file for samples in found.values() for sample in samples for file in sample.files]
+    files: list[str] = []
+    for samples in found.values():
+        for sample in samples:
+            files += sample.files
     seen = [_size(root, file) for file in files]
     gone = [file for file, size in zip(files, seen, strict=True) if size is None]
     if gone:
@@ -144,16 +147,13 @@ def _size(root: Path, file: str) -> int | None:
 
 
 def _remedy(root: Path, gone: Sequence[str]) -> str:
-    absent = sorted(
-        {file.split("/")[0] for file in gone if not (root / file.split("/")[0]).is_dir()}
-    )
+    tops = {file.split("/")[0] for file in gone}
+    absent = sorted(name for name in tops if not (root / name).is_dir())
     for name in absent:
         deeper = sorted(root.glob(f"*/{name}"))
         if deeper:
             return f"{name}/ lies in {deeper[0].parent}; move it to the root, beside the lists"
     if absent:
-        return (
-            f"unpack the archive with {' and '.join(f'{name}/' for name in absent)} beside the"
-            " lists"
-        )
+        folders = " and ".join(f"{name}/" for name in absent)
+        return f"unpack the archive with {folders} beside the lists"
     return "unpack the archives again, or take the samples out of the lists"

@@ -159,11 +159,7 @@ def _image(name: str, found: Sequence[tuple[int, Header]], size: Size | None) ->
     shallow = [number for number, header in found if header.detail == "8"]
     deep = len(shallow) < len(found)
     stored = {header.shape[1:] for _, header in found}
-    target = size or (
-        _median_size(found)
-        if len(stored) > 1 or max(max(s) for s in stored) > LONGEST_SIDE
-        else _only(stored)
-    )
+    target = size or _common_size(found, stored)
     colour = "colour" if channels == 3 else "grey"
     what = f"{len(found):,} pictures, {colour}, {16 if deep else 8} bits, {_sizes(stored)}"
     remarks = []
@@ -182,26 +178,19 @@ def _image(name: str, found: Sequence[tuple[int, Header]], size: Size | None) ->
         remarks.append(
             f"'{name}' is resized to {_x(target)}; dataset.options.size={name}:HxW changes that"
         )
-    operation = (
-        f"picture -> {channels} x {'16 bits as float32' if deep else '8 bits'}, bilinear with"
-        f" low-pass {_x(target)}"
-    )
+    bits, dtype = ("16 bits as float32", "float32") if deep else ("8 bits", "uint8")
+    operation = f"picture -> {channels} x {bits}, bilinear with low-pass {_x(target)}"
     read = partial(picture, channels=channels, deep=deep, size=target)
-    return Column(
-        name,
-        "image",
-        (channels, *target),
-        "float32" if deep else "uint8",
-        operation,
-        read,
-        what,
-        tuple(remarks),
-    )
+    shape = (channels, *target)
+    return Column(name, "image", shape, dtype, operation, read, what, tuple(remarks))
 
 
-def _only(stored: set[tuple[int, ...]]) -> Size:
+def _common_size(found: Sequence[tuple[int, Header]], stored: set[tuple[int, ...]]) -> Size:
+    """The pictures' own size where all have one that is small enough, else the median size."""
+    if len(stored) > 1:
+        return _median_size(found)
     ((height, width),) = stored
-    return height, width
+    return _median_size(found) if max(height, width) > LONGEST_SIDE else (height, width)
 
 
 def _sizes(stored: set[tuple[int, ...]]) -> str:
@@ -222,18 +211,12 @@ def _audio(name: str, found: Sequence[tuple[int, Header]], options: Mapping[str,
     rates = Counter(header.rate for _, header in found)
     lengths = sorted(header.shape[0] / header.rate for _, header in found)
     seconds = float(options["seconds"]) or _covering(lengths)
-    chosen = _front_end(
-        str(options["front_end"]),
-        int(options["rate"]) or rates.most_common(1)[0][0],
-        seconds,
-        lengths,
-    )
-    mixed = sorted(rates) if set(rates) != {chosen.rate} else []
-    remarks = (
-        [f"'{name}' is resampled from {', '.join(map(str, mixed))} Hz to {chosen.rate} Hz"]
-        if mixed
-        else []
-    )
+    rate = int(options["rate"]) or rates.most_common(1)[0][0]
+    chosen = _front_end(str(options["front_end"]), rate, seconds)
+    remarks = []
+    if set(rates) != {chosen.rate}:
+        others = ", ".join(map(str, sorted(rates)))
+        remarks.append(f"'{name}' is resampled from {others} Hz to {chosen.rate} Hz")
     if lengths[0] != lengths[-1]:
         remarks.append(
             f"'{name}' lasts {lengths[0]:.2f} to {lengths[-1]:.2f} s and is brought to"
@@ -255,7 +238,7 @@ def _covering(lengths: Sequence[float]) -> float:
     return float(np.ceil(np.quantile(lengths, 0.95, method="inverted_cdf") * 100 - 1e-9) / 100)
 
 
-def _front_end(name: str, rate: int, seconds: float, lengths: Sequence[float]) -> FrontEnd:
+def _front_end(name: str, rate: int, seconds: float) -> FrontEnd:
     if name != "auto":
         return front_end(name, seconds)
     window = max(16, 1 << round(np.log2(rate * WINDOW_SECONDS)))

@@ -18,6 +18,13 @@ from harness.errors import UserError, nearest, shown, unknown
 
 LABELS = ("label", "label_path")
 RESERVED = ("split", *LABELS)
+OTHER_NAMES = {
+    **dict.fromkeys(("valid", "validation", "dev"), "val"),
+    "training": "train",
+    "testing": "test",
+}
+"""What splits are called elsewhere -> here."""
+
 DELIMITERS = (",", ";", "\t")
 LEAVE_OUT = "name the columns that are modalities with dataset.options.modalities=A,B"
 
@@ -80,24 +87,18 @@ def read_sheet(path: Path, folder: Path, modalities: Sequence[str], task: str) -
         if any(line[place] != line[place].strip() for place in places)
     ]
     splits = _splits(path, [(number, line[0]) for number, line in cells])
-    rows = [
-        Row(
-            number,
-            split,
-            _relative(line[1]) if label == "label_path" else line[1],
-            tuple(map(_relative, line[2:])),
-        )
-        for (number, line), split in zip(cells, splits, strict=True)
-    ]
-    sheet = Sheet(path, folder, names, label == "label_path", tuple(rows), ())
+    dense = label == "label_path"
+    rows = []
+    for (number, line), split in zip(cells, splits, strict=True):
+        own = _relative(line[1]) if dense else line[1]
+        rows.append(Row(number, split, own, tuple(map(_relative, line[2:]))))
+    sheet = Sheet(path, folder, names, dense, tuple(rows), ())
     _check_cells(sheet)
-    remarks = (
-        [f"spaces around {len(stray)} rows' cells were removed ({rows_named(stray)})"]
-        if stray
-        else []
-    )
+    remarks = []
+    if stray:
+        remarks.append(f"spaces around {len(stray)} rows' cells were removed ({rows_named(stray)})")
     rows, more = _without_duplicates(sheet)
-    return Sheet(path, folder, names, label == "label_path", tuple(rows), (*remarks, *more))
+    return Sheet(path, folder, names, dense, tuple(rows), (*remarks, *more))
 
 
 # ---------------------------------------------------------------------- the table
@@ -136,11 +137,9 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     names = [name.lower() if name.lower() in RESERVED else name for name in names]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or "" in names:
-        problem = (
-            f"has the column '{twice[0]}' twice"
-            if twice and twice[0]
-            else "has a column without a name"
-        )
+        problem = "has a column without a name"
+        if twice and twice[0]:
+            problem = f"has the column '{twice[0]}' twice"
         raise UserError(
             f"{path.name} {problem}; every column needs a name of its own in the first row"
         )
@@ -212,18 +211,10 @@ def _splits(path: Path, cells: Sequence[tuple[int, str]]) -> list[str]:
     wrong = [(number, cell) for number, cell in named if cell not in SPLITS]
     if wrong:
         where = rows_named([number for number, cell in wrong if cell == wrong[0][1]])
-        hint = {
-            "valid": "val",
-            "validation": "val",
-            "dev": "val",
-            "training": "train",
-            "testing": "test",
-        }.get(wrong[0][1])
-        advice = (
-            f"; did you mean '{hint}'? known: {', '.join(SPLITS)}"
-            if hint
-            else nearest(wrong[0][1], SPLITS)
-        )
+        hint = OTHER_NAMES.get(wrong[0][1])
+        advice = nearest(wrong[0][1], SPLITS)
+        if hint:
+            advice = f"; did you mean '{hint}'? known: {', '.join(SPLITS)}"
         raise UserError(f"{path.name}: unknown split '{wrong[0][1]}' in {where}{advice}")
     return [cell for _, cell in named]
 
@@ -249,11 +240,8 @@ def _check_cells(sheet: Sheet) -> None:
             f"{name}: no modality at all in {rows_named(bare)}; remove what has nothing to show"
         )
     for position, column in enumerate(sheet.modalities):
-        _check_column(
-            sheet,
-            column,
-            [(row.number, row.files[position]) for row in sheet.rows if row.files[position]],
-        )
+        cells = [(row.number, row.files[position]) for row in sheet.rows if row.files[position]]
+        _check_column(sheet, column, cells)
         if not any(row.files[position] for row in sheet.of("train")):
             raise UserError(
                 f"{name}: column '{column}' is empty in every row of train, so that nothing can be"
@@ -277,9 +265,8 @@ def _check_column(sheet: Sheet, column: str, cells: Sequence[tuple[int, str]]) -
             f" picture, wav or npy file by its ending; if the column is not a modality, {LEAVE_OUT}"
         )
     if len(kinds) > 1:
-        found = " and ".join(
-            f"{kind} (row {row})" for kind, row in sorted(kinds.items(), key=lambda item: item[1])
-        )
+        in_order = sorted(kinds.items(), key=lambda item: item[1])
+        found = " and ".join(f"{kind} (row {row})" for kind, row in in_order)
         raise UserError(
             f"{sheet.path.name}: column '{column}' mixes {found}; give each kind a column of"
             " its own"
@@ -319,9 +306,7 @@ def _without_duplicates(sheet: Sheet) -> tuple[list[Row], list[str]]:
                     f"with {what} '{a}' and '{b}'; keep one"
                 )
         repeated.append(row.number)
-    said = (
-        [f"{len(repeated)} repeated samples count once ({rows_named(repeated)})"]
-        if repeated
-        else []
-    )
+    said = []
+    if repeated:
+        said.append(f"{len(repeated)} repeated samples count once ({rows_named(repeated)})")
     return list(first.values()), said

@@ -65,36 +65,29 @@ def read_header(path: Path) -> Header:
         if is_pointer(start):
             raise Unreadable(path, POINTER_REASON)
         stream.seek(0)
+        ending = path.suffix.lower()
+        readers = {"image": _picture, "audio": _sound, "array": _array}
         try:
-            return {"image": _picture, "audio": _sound, "array": _array}[
-                ENDINGS[path.suffix.lower()]
-            ](stream)
+            return readers[ENDINGS[ending]](stream)
         except (*DAMAGE, KeyError) as error:
-            raise Unreadable(
-                path, f"no header of a {path.suffix.lower()} file ({error or type(error).__name__})"
-            ) from error
+            reason = f"no header of a {ending} file ({error or type(error).__name__})"
+            raise Unreadable(path, reason) from error
 
 
 def _picture(stream: BinaryIO) -> Header:
     with Image.open(stream) as picture:
         if picture.mode == "F":
             raise ValueError("numbers with a decimal point; save them as npy")
-        deep = picture.mode.startswith("I")
-        return Header(
-            "image",
-            (1 if picture.mode in GREY else 3, picture.height, picture.width),
-            "16" if deep else "8",
-        )
+        channels = 1 if picture.mode in GREY else 3
+        bits = "16" if picture.mode.startswith("I") else "8"
+        return Header("image", (channels, picture.height, picture.width), bits)
 
 
 def _array(stream: BinaryIO) -> Header:
-    version = np.lib.format.read_magic(stream)
-    read = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    shape, _, dtype = read(stream)
+    if np.lib.format.read_magic(stream) == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
     if dtype.kind not in "buif":
         raise ValueError(f"type {dtype}, which is not of real numbers")
     if not shape or 0 in shape:
@@ -142,9 +135,11 @@ def picture(path: Path, channels: int, deep: bool, size: Size) -> Item:
     the result covers (low-pass filtered). Unreadable where it cannot be decoded.
     """
     header = read_header(path)
-    own = header.detail == "16"
-    pixels = read_image(path, "I;16" if own else "RGB" if header.shape[0] == 3 else "L")
-    values = pixels.astype(np.float32) * (1 if own else TO_16_BITS) if deep else pixels
+    if header.detail == "16":
+        pixels, factor = read_image(path, "I;16"), 1
+    else:
+        pixels, factor = read_image(path, "RGB" if header.shape[0] == 3 else "L"), TO_16_BITS
+    values = pixels.astype(np.float32) * factor if deep else pixels
     if values.shape[0] != channels:
         values = values.repeat(channels, 0)
     return resized(values, size)
@@ -175,7 +170,8 @@ def array(path: Path, layout: Layout, size: Size | None, dtype: str) -> Item:
     values = arranged(_loaded(path), layout)
     if not np.isfinite(values).all():
         raise Unreadable(path, "holds values that are not finite")
-    return resized(values.astype(dtype), size) if size is not None else values.astype(dtype)
+    values = values.astype(dtype)
+    return values if size is None else resized(values, size)
 
 
 Layout = Literal["features", "sequence", "first", "last"]
@@ -232,9 +228,8 @@ def nearest(values: Item, size: Size) -> Item:
 def sides(text: str, key: str) -> Size:
     """``64`` or ``64x96`` as (H, W); UserError naming the key."""
     parts = text.lower().replace(",", "x").split("x")
-    if len(parts) not in (1, 2) or not all(
-        part.strip().isdigit() and int(part) > 0 for part in parts
-    ):
+    positive = all(part.strip().isdigit() and int(part) > 0 for part in parts)
+    if len(parts) not in (1, 2) or not positive:
         raise UserError(
             f"{key}={text} is not a size: give one number of pixels, such as 64, or height x width,"
             " such as 64x96"

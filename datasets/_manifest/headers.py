@@ -59,11 +59,8 @@ def scan(sheet: Sheet, cache: Path | None) -> Scan:
     files = sorted({name for row in sheet.rows for name in row.files if name})
     maps = sorted({row.label for row in sheet.rows}) if sheet.dense else []
     state = _state(sheet, [*files, *maps])
-    old = (read_json(_saved(cache, sheet)) if cache is not None else None) or {
-        "headers": {},
-        "values": {},
-        "state": {},
-    }
+    old = read_json(_saved(cache, sheet)) if cache is not None else None
+    old = old or {"headers": {}, "values": {}, "state": {}}
     known = {name for name, facts in state.items() if old["state"].get(name) == list(facts)}
     headers = {name: _restored(value) for name, value in old["headers"].items() if name in known}
     values = {
@@ -96,9 +93,8 @@ def _saved(folder: Path, sheet: Sheet) -> Path:
 
 def _mapped(folder: Path, names: Sequence[str], function: Callable[[Path], Any]) -> dict[str, Any]:
     with ThreadPoolExecutor(THREADS) as threads:
-        return dict(
-            zip(names, threads.map(lambda name: function(folder / name), names), strict=True)
-        )
+        results = threads.map(function, [folder / name for name in names])
+        return dict(zip(names, results, strict=True))
 
 
 def _header(path: Path) -> Header | str:

@@ -49,23 +49,19 @@ def labels(sheet: Sheet, scan: Scan, options: Mapping[str, Value]) -> Labels:
     folded = {
         row.label: row.label.casefold() if options["fold_case"] else row.label for row in sheet.rows
     }
-    names = (
-        _known(sheet, folded, _named(str(options["classes"])))
-        if options["classes"]
-        else _found(sheet, folded)
-    )
+    if options["classes"]:
+        names = _known(sheet, folded, _named(str(options["classes"])))
+    else:
+        names = _found(sheet, folded)
     live = _live(sheet, names, str(options["task"]))
+    task, remarks = "classification", []
     if live is not None:
+        task = "anti_spoofing"
         names = (*(name for name in names if name != live), live)
-    task = "classification" if live is None else "anti_spoofing"
-    remarks = (
-        []
-        if live is None
-        else [
+        remarks.append(
             f"'{live}' is class 1, live; say dataset.options.task=classification for accuracy"
             " instead of ACER"
-        ]
-    )
+        )
     index = {label: names.index(name) for label, name in folded.items()}
     if not options["classes"]:
         _check_trained(sheet, index, names)
@@ -162,14 +158,13 @@ def _check_trained(sheet: Sheet, index: Mapping[str, int], names: Sequence[str])
 def _dense(sheet: Sheet, scan: Scan, options: Mapping[str, Value]) -> Labels:
     _check_sizes(sheet, scan)
     void = int(options["void"])
-    found = Counter(
-        v for value in scan.values.values() if not isinstance(value, str) for v in value[0]
-    )
+    found: Counter[int] = Counter()
+    for value in scan.values.values():
+        if not isinstance(value, str):
+            found.update(value[0])
     if not found:
-        raise UserError(
-            f"{sheet.path.name}: no label map can be read:"
-            f" {next(str(v) for v in scan.values.values())}"
-        )
+        reason = next(str(value) for value in scan.values.values())
+        raise UserError(f"{sheet.path.name}: no label map can be read: {reason}")
     stored = _stored(sheet, scan, sorted(found), void, str(options["values"]))
     names = _class_names(str(options["classes"]), stored, max(stored.values()) + 1)
     remarks = []
@@ -178,19 +173,12 @@ def _dense(sheet: Sheet, scan: Scan, options: Mapping[str, Value]) -> Labels:
             f"pixels of {void} are void and count nowhere ({found[void]:,} of {len(scan.values):,}"
             " maps have some)"
         )
-    train = {
-        v
-        for row in sheet.of("train")
-        if not isinstance(value := scan.values[row.label], str)
-        for v in value[0]
-    }
-    empty = sorted(
-        {
-            name
-            for number, name in enumerate(names)
-            if not any(stored.get(v) == number for v in train)
-        }
-    )
+    trained: set[int | None] = set()
+    for row in sheet.of("train"):
+        value = scan.values[row.label]
+        if not isinstance(value, str):
+            trained |= {stored.get(number) for number in value[0]}
+    empty = sorted({name for number, name in enumerate(names) if number not in trained})
     if empty:
         remarks.append(f"classes without a pixel in train: {shown(empty)}")
     return Labels("segmentation", names, stored=stored, remarks=tuple(remarks))
@@ -207,17 +195,12 @@ def _stored(
                 " comma-separated, such as 0,255"
             )
         wanted = [int(part) for part in given.split(",")]
-        _refuse_values(
-            sheet,
-            scan,
-            [v for v in found if v not in wanted and v != void],
-            "dataset.options.values does not list",
-        )
+        others = [v for v in found if v not in wanted and v != void]
+        _refuse_values(sheet, scan, others, "dataset.options.values does not list")
         return {value: number for number, value in enumerate(wanted)}
     proper = [v for v in found if v != void]
-    _refuse_values(
-        sheet, scan, [v for v in proper if not 0 <= v < VOID], f"is not a class number below {VOID}"
-    )
+    others = [v for v in proper if not 0 <= v < VOID]
+    _refuse_values(sheet, scan, others, f"is not a class number below {VOID}")
     if not proper or max(proper) == 0:
         raise UserError(
             f"{sheet.path.name}: the label maps hold {', '.join(map(str, found))}, of which {void}"

@@ -51,9 +51,8 @@ def splits(sheet: Sheet, share: float, seed: int, limit: int | None) -> Splits:
             f"{sheet.path.name} has too few samples in train to take a val split from; mark some"
             " rows as val"
         )
-    return Splits(
-        {name: _limited(found, sheet.dense, limit) for name, found in rows.items()}, tuple(remarks)
-    )
+    limited = {name: _limited(found, sheet.dense, limit) for name, found in rows.items()}
+    return Splits(limited, tuple(remarks))
 
 
 def require_both(sheet: Sheet, found: Splits, index: Mapping[str, int]) -> None:
@@ -103,7 +102,6 @@ def _limited(rows: list[Row], dense: bool, limit: int | None) -> list[Row]:
     """At most ``limit`` rows, the classes as even as they can be, in the file's order."""
     if limit is None or len(rows) <= limit:
         return rows
-    chosen = {
-        id(row) for _, _, row in sorted(_order(rows, dense, 0), key=lambda item: item[0])[:limit]
-    }
+    by_rank = sorted(_order(rows, dense, 0), key=lambda item: item[0])
+    chosen = {id(row) for _, _, row in by_rank[:limit]}
     return [row for row in rows if id(row) in chosen]

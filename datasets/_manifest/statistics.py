@@ -40,9 +40,8 @@ def statistics(array: Tensor, rows: Sequence[int]) -> Statistics:
         mean += shift * size / (count + size)
         count += size
     deviation = (spread / count).sqrt()
-    return tuple(mean.tolist()), tuple(
-        torch.where(deviation > 0, deviation, torch.ones_like(deviation)).tolist()
-    )
+    deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+    return tuple(mean.tolist()), tuple(deviation.tolist())
 
 
 def save(folder: Path, table: PreparedTable, rows: Sequence[int]) -> Statistics:

@@ -65,27 +65,22 @@ class Arrays:
                 base / row.files[position] if row.files[position] else None for row in rows
             )
             if any(sources):
-                tables[column.name] = _table(
-                    split,
-                    column.name,
+                tables[column.name] = PreparedTable(
+                    _file_name(split, column.name),
                     column.shape,
                     column.dtype,
                     column.operation,
                     sources,
-                    column.read,
+                    _At(sources, column.read),
+                    LIBRARIES,
                 )
         if stored:
             sources = tuple(base / row.label for row in rows)
             size = columns[0].shape[1:]
-            read = partial(class_map, stored=stored, size=size)
-            tables[LABEL] = _table(
-                split,
-                LABEL,
-                size,
-                "uint8",
-                f"label map {sorted(stored.items())} -> {size}",
-                sources,
-                read,
+            operation = f"label map {sorted(stored.items())} -> {size}"
+            read = _At(sources, partial(class_map, stored=stored, size=size))
+            tables[LABEL] = PreparedTable(
+                _file_name(split, LABEL), size, "uint8", operation, sources, read, LIBRARIES
             )
         return cls(rows, tables, folder)
 
@@ -122,14 +117,5 @@ class Arrays:
         return torch.zeros(1, *shape).expand(len(self.rows), *shape)
 
 
-def _table(
-    split: str,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: str,
-    operation: str,
-    sources: tuple[Path | None, ...],
-    read: Callable[[Path], Item],
-) -> PreparedTable:
-    file_name = f"{split}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}"
-    return PreparedTable(file_name, shape, dtype, operation, sources, _At(sources, read), LIBRARIES)
+def _file_name(split: str, name: str) -> str:
+    return f"{split}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}"

@@ -28,6 +28,11 @@ POINTER = b"version https://git-lfs"
 UNTIL_THE_END = 0xFFFFFFFF
 FLOOR = 1e-7
 GUARD = 1e-9
+DAMAGE = (
+    *(ValueError, EOFError, OSError, struct.error),
+    *(TypeError, AttributeError, KeyError, ZeroDivisionError),
+)
+"""What scipy raises on files that are no wav, or a damaged one."""
 
 # Chunks of tags, of which there are many kinds; data that end too early are found here, by name.
 warnings.filterwarnings("ignore", category=wavfile.WavFileWarning)
@@ -60,16 +65,7 @@ def read_wav(path: Path) -> tuple[Array, int]:
     try:
         _require_whole(content)
         rate, values = wavfile.read(io.BytesIO(content))
-    except (
-        ValueError,
-        EOFError,
-        OSError,
-        struct.error,
-        TypeError,
-        AttributeError,
-        KeyError,
-        ZeroDivisionError,
-    ) as error:
+    except DAMAGE as error:
         raise Unreadable(path, f"no readable wav file ({error})") from error
     if values.size == 0 or rate <= 0:
         raise Unreadable(path, "has no samples")
@@ -118,11 +114,8 @@ class FrontEnd:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(1, frequencies, frames)."""
-        frames = (
-            (self.samples - self.window) // self.hop + 1
-            if self.power
-            else self.samples // self.hop + 1
-        )
+        padded = self.samples - self.window if self.power else self.samples
+        frames = padded // self.hop + 1
         return 1, self.window // 2 + 1, frames
 
     def describe(self) -> str:
@@ -155,9 +148,8 @@ class FrontEnd:
         return whole[start : start + self.samples]
 
     def _density(self, x: Array) -> Array:
-        return np.asarray(
-            spectrogram(x, self.rate, nperseg=self.window, noverlap=self.window - self.hop)[2]
-        )
+        overlap = self.window - self.hop
+        return np.asarray(spectrogram(x, self.rate, nperseg=self.window, noverlap=overlap)[2])
 
     def _magnitude(self, x: Array) -> Array:
         overlap = self.window - self.hop
@@ -191,9 +183,8 @@ def front_end(name: str, seconds: float = 0.0) -> FrontEnd:
         raise unknown("front-end", name, list(FRONT_ENDS))
     chosen = FRONT_ENDS[name]
     if seconds:
-        chosen = replace(
-            chosen, seconds=seconds, at_least=chosen.at_least if seconds < chosen.at_least else 0.0
-        )
+        at_least = chosen.at_least if seconds < chosen.at_least else 0.0
+        chosen = replace(chosen, seconds=seconds, at_least=at_least)
     if chosen.samples < chosen.window:
         raise UserError(
             f"{seconds:g} seconds are less than one window of front-end {name}; take"

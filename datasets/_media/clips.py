@@ -124,18 +124,12 @@ class ClipDataset(Dataset):
         return {name: sum(n not in damaged for n in span) for name, span in self._spans.items()}
 
     def fingerprint(self) -> str:
-        rows = {
-            name: [(clip.id, clip.label) for clip in self._found.splits[name]] for name in SPLITS
-        }
-        tables = [
-            [
-                table.operation,
-                table.shape,
-                table.dtype,
-                [path.stat().st_size for path in table.files],
-            ]
-            for table in self._tables
-        ]
+        rows, tables = {}, []
+        for name in SPLITS:
+            rows[name] = [(clip.id, clip.label) for clip in self._found.splits[name]]
+        for table in self._tables:
+            sizes = [path.stat().st_size for path in table.files]
+            tables.append([table.operation, table.shape, table.dtype, sizes])
         return digest(
             [],
             rows=rows,
@@ -184,10 +178,8 @@ class ClipDataset(Dataset):
 
     @cached_property
     def _front_end(self) -> FrontEnd:
-        name = str(self.values["frontend"])
-        return front_end(
-            name, float(self.values["seconds"]) or self.published_seconds.get(name, 0.0)
-        )
+        name, seconds = str(self.values["frontend"]), float(self.values["seconds"])
+        return front_end(name, seconds or self.published_seconds.get(name, 0.0))
 
     @cached_property
     def _found(self) -> Listing:
@@ -197,9 +189,8 @@ class ClipDataset(Dataset):
             raise UserError(
                 f"{self.root} has no clips for {', '.join(empty)}; it must hold {self.layout}"
             )
-        return Listing(
-            {name: few(listing.splits[name], self.limit) for name in SPLITS}, listing.remarks
-        )
+        splits = {name: few(listing.splits[name], self.limit) for name in SPLITS}
+        return Listing(splits, listing.remarks)
 
     @cached_property
     def _clips(self) -> tuple[Clip, ...]:
@@ -215,9 +206,9 @@ class ClipDataset(Dataset):
         return spans
 
     def _require_media(self) -> None:
-        files = [
-            path for clip in self._clips for path in (clip.sound, clip.video) if path is not None
-        ]
+        files: list[Path] = []
+        for clip in self._clips:
+            files += [clip.sound] if clip.video is None else [clip.sound, clip.video]
         small = [path for path in files if path.stat().st_size < POINTER_BYTES]
         pointers = [path for path in small if is_pointer(path.read_bytes())]
         if pointers:
@@ -235,11 +226,10 @@ class ClipDataset(Dataset):
         numbers: list[int] = []
         spans: list[tuple[int, int]] = []
         for clip in self._clips:
-            own = (
-                [clip.video] * self._at_most
-                if clip.video
-                else [clip.frames[k] for k in evenly(len(clip.frames), self._at_most)]
-            )
+            if clip.video:
+                own = [clip.video] * self._at_most
+            else:
+                own = [clip.frames[k] for k in evenly(len(clip.frames), self._at_most)]
             spans.append((len(files), len(own)))
             files += own
             numbers += range(len(own))
@@ -263,12 +253,9 @@ class ClipDataset(Dataset):
     def _tables(self) -> tuple[PreparedTable, PreparedTable]:
         sounds = tuple(clip.sound for clip in self._clips)
         what, (height, width) = self._front_end, self._stored
-        video = self._clips[0].video is not None
-        way = (
-            f"video -> {self._at_most} frames"
-            if video
-            else f"picture, at most {self._at_most} per clip"
-        )
+        way, libraries = f"picture, at most {self._at_most} per clip", ["numpy", "pillow"]
+        if self._clips[0].video is not None:
+            way, libraries = f"video -> {self._at_most} frames", ["numpy", "pillow", "av"]
         return (
             PreparedTable(
                 f"{self.name}-audio",
@@ -286,7 +273,7 @@ class ClipDataset(Dataset):
                 f"{way} -> RGB, Pillow bilinear with low-pass {height}x{width}",
                 self._rows.files,
                 self._read_frame,
-                ("numpy", "pillow", "av") if video else ("numpy", "pillow"),
+                tuple(libraries),
             ),
         )
 

@@ -28,13 +28,12 @@ several threads.
 def numbered(folder: Path) -> list[Path]:
     """The pictures of a folder in the order of their numbers, 2 before 10.
 
-    None when there is no such folder.
+    Empty when there is no such folder.
     """
     if not folder.is_dir():
         return []
-    return sorted(
-        (path for path in folder.iterdir() if path.suffix.lower() in PICTURES), key=_number
-    )
+    pictures = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
+    return sorted(pictures, key=_number)
 
 
 def _number(path: Path) -> tuple[int, str]:
@@ -82,9 +81,7 @@ def require_video(root: Path, missing: str) -> None:
 def read_video(path: Path, frames: int, size: Size) -> Array:
     """So many frames of a video, spread evenly, as RGB (frames, 3, H, W) uint8.
 
-    Unreadable when it has none that decode.
-
-    A video of fewer frames shows some of them twice.
+    A video of fewer frames shows some of them twice. Unreadable when it has none that decode.
     """
     import av
 

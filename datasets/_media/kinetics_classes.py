@@ -9,26 +9,11 @@ from pathlib import Path
 
 from harness.errors import UserError
 
-PLAYING = tuple(
-    f"playing {instrument}"
-    for instrument in (
-        "accordion",
-        "bagpipes",
-        "bass guitar",
-        "clarinet",
-        "drums",
-        "guitar",
-        "harmonica",
-        "keyboard",
-        "organ",
-        "piano",
-        "saxophone",
-        "trombone",
-        "trumpet",
-        "violin",
-        "xylophone",
-    )
+INSTRUMENTS = (
+    *("accordion", "bagpipes", "bass guitar", "clarinet", "drums", "guitar", "harmonica"),
+    *("keyboard", "organ", "piano", "saxophone", "trombone", "trumpet", "violin", "xylophone"),
 )
+PLAYING = tuple(f"playing {instrument}" for instrument in INSTRUMENTS)
 FIRST = (
     "blowing nose",
     "bowling",
@@ -101,21 +86,15 @@ def class_names(version: str, root: Path | None) -> tuple[str, ...]:
     """
     if version != OWN:
         return CLASSES[version]
-    path = (
-        next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
-        if root is not None
-        else None
-    )
+    paths = [root / name for name in CLASS_FILES] if root is not None else []
+    path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise UserError(
             f"dataset.options.classes={OWN} needs classes.txt in dataset.root={root}: names by"
             f" commas or lines; or take one of the lists {', '.join(CLASSES)}"
         )
-    names = tuple(
-        spoken(part)
-        for part in path.read_text(encoding="utf-8-sig").replace("\n", ",").split(",")
-        if part.strip()
-    )
+    parts = path.read_text(encoding="utf-8-sig").replace("\n", ",").split(",")
+    names = tuple(spoken(part) for part in parts if part.strip())
     if len(set(names)) != len(names) or len(names) < 2:
         raise UserError(
             f"{path} names {len(names)} classes, {len(set(names))} of them different; name two or"

@@ -14,59 +14,15 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 NAMES_40 = (
     *("wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf"),
-    *(
-        "picture",
-        "counter",
-        "blinds",
-        "desk",
-        "shelves",
-        "curtain",
-        "dresser",
-        "pillow",
-        "mirror",
-        "floor mat",
-    ),
-    *(
-        "clothes",
-        "ceiling",
-        "books",
-        "refridgerator",
-        "television",
-        "paper",
-        "towel",
-        "shower curtain",
-        "box",
-        "whiteboard",
-    ),
-    *(
-        "person",
-        "night stand",
-        "toilet",
-        "sink",
-        "lamp",
-        "bathtub",
-        "bag",
-        "otherstructure",
-        "otherfurniture",
-        "otherprop",
-    ),
+    *("picture", "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow"),
+    *("mirror", "floor mat", "clothes", "ceiling", "books", "refridgerator", "television"),
+    *("paper", "towel", "shower curtain", "box", "whiteboard", "person", "night stand"),
+    *("toilet", "sink", "lamp", "bathtub", "bag"),
+    *("otherstructure", "otherfurniture", "otherprop"),
 )
 NAMES_13 = (
-    *(
-        "bed",
-        "books",
-        "ceiling",
-        "chair",
-        "floor",
-        "furniture",
-        "objects",
-        "picture",
-        "sofa",
-        "table",
-        "tv",
-        "wall",
-        "window",
-    ),
+    *("bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa"),
+    *("table", "tv", "wall", "window"),
 )
 CLASSES = {40: NAMES_40, 13: NAMES_13}
 """Names as published, the spelling of refridgerator included; label c of a file with 0 = void is
@@ -95,20 +51,20 @@ def inferred_unit(given: str, maps: Sequence[Array]) -> tuple[str, str]:
         [np.zeros(0), *(depth[np.isfinite(depth) & (depth > 0)] for depth in maps)]
     )
     median = float(np.median(known)) if known.size else 0.0
-    unit = "m" if median < METRES_BELOW else "mm" if median < TENTHS_FROM else "0.1mm"
+    unit = "m" if median < METRES_BELOW else "mm"
+    if median >= TENTHS_FROM:
+        unit = "0.1mm"
     if unit == "m" and all(depth.dtype.kind != "f" for depth in maps):
         raise UserError(
             f"depth has the median {median:g} in {len(maps)} training images, in whole numbers:"
             " neither millimetres nor tenths of them; convert it to 16-bit millimetres, or name"
             " its unit with dataset.options.depth_unit"
         )
-    return (
-        unit,
-        (
-            f"depth is in {unit}, judging by the median {median:,.6g} of {len(maps)} training"
-            " images; kept in mm"
-        ),
+    sentence = (
+        f"depth is in {unit}, judging by the median {median:,.6g} of {len(maps)} training"
+        " images; kept in mm"
     )
+    return unit, sentence
 
 
 def millimetres(depth: Array, unit: str) -> Array:
@@ -116,12 +72,10 @@ def millimetres(depth: Array, unit: str) -> Array:
 
     ValueError beyond 32,767 mm.
     """
-    metres = unit == "m"
-    found = (
-        np.nan_to_num(depth.astype(np.float32)) * np.float32(UNITS[unit])
-        if metres
-        else depth // round(1 / UNITS[unit])
-    )
+    if unit == "m":
+        found = np.nan_to_num(depth.astype(np.float32)) * np.float32(UNITS[unit])
+    else:
+        found = depth // round(1 / UNITS[unit])
     if found.size and (found.max() > FARTHEST or found.min() < 0):
         raise ValueError(f"depth of {found.min():.0f} to {found.max():.0f} mm with the unit {unit}")
     return found.astype(np.int16)

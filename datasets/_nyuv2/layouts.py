@@ -236,16 +236,11 @@ class PictureCopy(Copy):
             f"{len(missing)} of the {len(wanted)} {split} images have no {kind} in {folder}:"
             f" {shown(missing)}"
         )
-        shifted = [
-            by
-            for by in (-1, 1)
-            if all(self.form.file(image + by) in found for image in wanted.values())
-        ]
-        if shifted:
-            return (
-                f"{told}; all are there {'before' if shifted[0] < 0 else 'after'} by one: its names"
-                " are off by one, rename them"
-            )
+        for by, where in ((-1, "before"), (1, "after")):
+            if all(self.form.file(image + by) in found for image in wanted.values()):
+                return (
+                    f"{told}; all are there {where} by one: its names are off by one, rename them"
+                )
         return f"{told}; restore them, or take them out of {split}.txt"
 
     def _check_first(self, kind: Kind) -> None:
@@ -301,17 +296,14 @@ class PictureCopy(Copy):
         return without_offset(labels) if self.form.void == 0 else labels.astype(np.uint8)
 
     def _check_labels(self, path: Path, labels: Array) -> None:
-        highest = self.classes if self.form.void == 0 else self.classes - 1
-        wrong = sorted(
-            set(np.unique(labels[labels > highest]).tolist())
-            - ({VOID} if self.form.void else set())
-        )
+        if self.form.void == 0:
+            highest, void = self.classes, {0}
+            expected = f"0 (void) to {highest}"
+        else:
+            highest, void = self.classes - 1, {VOID}
+            expected = f"0 to {highest} and {VOID} (void)"
+        wrong = sorted(set(np.unique(labels[labels > highest]).tolist()) - void)
         if wrong:
-            expected = (
-                f"0 (void) to {highest}"
-                if self.form.void == 0
-                else f"0 to {highest} and {VOID} (void)"
-            )
             raise UserError(
                 f"{path} has the label {shown(wrong)}, and the layout of {self.layout} has"
                 f" {expected}: the labels are offset by one, or not those of {self.classes}"

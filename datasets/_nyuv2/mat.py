@@ -55,9 +55,8 @@ class MatCopy(Copy):
             )
         self.scenes = self._scenes()
         self._mapping = raw_mapping(self.root, self.classes)
-        self.labelling = (
-            f"raw labels mapped by {hashlib.sha256(self._mapping.tobytes()).hexdigest()[:12]}"
-        )
+        mapping = hashlib.sha256(self._mapping.tobytes()).hexdigest()
+        self.labelling = f"raw labels mapped by {mapping[:12]}"
 
     @cached_property
     def _data(self) -> Any:
@@ -87,13 +86,8 @@ class MatCopy(Copy):
             tuple(self._data[self.keys[kind]].shape) for kind in ("rgb", "depth", "label")
         )
         count, sides = images[0], images[2:]
-        if (
-            len(images) != 4
-            or images[1] != 3
-            or sides[0] < sides[1]
-            or depth != (count, *sides)
-            or labels != (count, *sides)
-        ):
+        upright = len(images) == 4 and images[1] == 3 and sides[0] >= sides[1]
+        if not upright or depth != (count, *sides) or labels != (count, *sides):
             raise UserError(
                 f"{self.root / MAT} has images {images}, depth {depth}, labels {labels}; the"
                 " original shows (N, 3, 640, 480) and (N, 640, 480) twice (picture, channel, x,"
@@ -109,11 +103,9 @@ class MatCopy(Copy):
             return {}
         cells = self._data["scenes"][()].ravel()
         names = ["".join(map(chr, self._data[cell][()].ravel().tolist())) for cell in cells]
-        return (
-            {i: names[i - 1] for i in self.ids["train"]}
-            if len(names) >= max(self.ids["train"])
-            else {}
-        )
+        if len(names) < max(self.ids["train"]):
+            return {}
+        return {image: names[image - 1] for image in self.ids["train"]}
 
     # ------------------------------------------------------------------ what the dataset reads
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 from harness.errors import UserError, shown
@@ -46,42 +45,35 @@ def selection(root: Path, ids: Sequence[int], scenes: Mapping[int, str]) -> Sele
     if (folder / "val.txt").is_file():
         return _published(folder, ids)
     groups = _groups(ids, scenes)
-    val = (
-        _taken(groups)
-        if len(groups) > 1
-        else set(list(ids)[len(ids) - max(1, int(SHARE * len(ids))) :])
-    )
+    last = ids[len(ids) - max(1, int(SHARE * len(ids))) :]
+    val = _taken(groups) if len(groups) > 1 else set(last)
     train = tuple(i for i in ids if i not in val)
-    kept = (
-        "by scene name"
-        if scenes
-        else "runs of neighbouring ids, which are frames of the same scenes"
-    )
+    kept = "runs of neighbouring ids, which are frames of the same scenes"
+    if scenes:
+        kept = "by scene name"
     told = (
         f"there is no {LISTS}/val.txt below the root, so val is {len(val)} of the {len(ids)}"
         f" training images, whole scenes ({kept}); the published 381/414 lists (train.txt and"
         " val.txt of data/nyud in the FCN repository) are used from there"
     )
-    return Selection(
-        train,
-        tuple(sorted(val)),
-        told,
-        f"val: {len(val)} training images, whole scenes by rule (no published list)",
-    )
+    note = f"val: {len(val)} training images, whole scenes by rule (no published list)"
+    return Selection(train, tuple(sorted(val)), told, note)
 
 
 def _groups(ids: Sequence[int], scenes: Mapping[int, str]) -> list[list[int]]:
     """Ids that belong together, in the order of their first id."""
     if scenes:
-        together: dict[str, list[int]] = {}
+        by_scene: dict[str, list[int]] = {}
         for i in ids:
-            together.setdefault(scenes[i], []).append(i)
-        return list(together.values())
+            by_scene.setdefault(scenes[i], []).append(i)
+        return list(by_scene.values())
     # The official split separates scenes: a gap in the training ids is a border between them.
-    return [
-        [i for _, i in run]
-        for _, run in groupby(enumerate(ids), key=lambda pair: pair[1] - pair[0])
-    ]
+    runs: list[list[int]] = []
+    for i in ids:
+        if not runs or runs[-1][-1] + 1 != i:
+            runs.append([])
+        runs[-1].append(i)
+    return runs
 
 
 def _taken(groups: Sequence[Sequence[int]]) -> set[int]:
@@ -109,20 +101,15 @@ def _published(folder: Path, ids: Sequence[int]) -> Selection:
             f" {len(wrong)} ids are in both, in neither or not for training: {shown(wrong)}; use"
             f" the lists that belong to this copy, or take the folder {LISTS} away"
         )
-    told = f"val is the list {LISTS}/val.txt: {len(found['train'])} train, {len(found['val'])} val"
-    return Selection(
-        found["train"],
-        found["val"],
-        told,
-        f"val: the published list of {len(found['val'])} training images",
-    )
+    train, val = found["train"], found["val"]
+    told = f"val is the list {LISTS}/val.txt: {len(train)} train, {len(val)} val"
+    return Selection(train, val, told, f"val: the published list of {len(val)} training images")
 
 
 def _original(ids: tuple[int, ...]) -> tuple[int, ...]:
     """Ids of the published lists count from 5001."""
-    return tuple(
-        sorted(i - FCN_OFFSET for i in ids) if ids and min(ids) > FCN_OFFSET else sorted(ids)
-    )
+    offset = FCN_OFFSET if ids and min(ids) > FCN_OFFSET else 0
+    return tuple(sorted(i - offset for i in ids))
 
 
 def read_ids(path: Path) -> tuple[int, ...]:

@@ -43,9 +43,9 @@ def write_sound(
     decay = math.exp(-0.8 + 0.6 * place[1])
     voice = sum(decay**k * np.sin((k + 1) * phase) for k in range(10))
     envelope = 0.3 + 0.7 * np.sin(math.pi * t / seconds) ** 2
-    sound = voice * envelope / np.abs(voice).max() * random.uniform(
-        0.2, 0.6
-    ) + 0.01 * random.normal(size=len(t))
+    loudness = random.uniform(0.2, 0.6)
+    hiss = 0.01 * random.normal(size=len(t))
+    sound = voice * envelope / np.abs(voice).max() * loudness + hiss
     values = np.round(sound.clip(-1, 1) * 32767).astype(np.int16)
     path.parent.mkdir(parents=True, exist_ok=True)
     wavfile.write(path, RATE, values if channels == 1 else np.stack([values] * channels, 1))
@@ -66,10 +66,8 @@ def write_frames(
     background = random.integers(60, 140)
     for name in names:
         noise = random.normal(scale=12, size=(size[1], size[0], 3))
-        picture = _drawn(place, size, int(background), random)
-        pixels: Array = (
-            (np.asarray(picture, dtype=np.float64) + noise).clip(0, 255).astype(np.uint8)
-        )
+        picture = np.asarray(_drawn(place, size, int(background), random), dtype=np.float64)
+        pixels: Array = (picture + noise).clip(0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / name, quality=85)
 
 

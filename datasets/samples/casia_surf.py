@@ -72,11 +72,9 @@ def write(folder: Path, seed: int = 0) -> None:
 
 def _training(folder: Path, rng: np.random.Generator) -> Iterator[str]:
     for video, frames in _videos("train", SEEN, rng):
-        part, session = (
-            ("real_part", "real.rssdk")
-            if video.label
-            else ("fake_part", f"0{video.attack}_{ATTACKS[video.attack]}.rssdk")
-        )
+        part, session = "real_part", "real.rssdk"
+        if not video.label:
+            part, session = "fake_part", f"0{video.attack}_{ATTACKS[video.attack]}.rssdk"
         place = f"Training/{part}/{video.subject}/{session}"
         for number in 1 + 10 * np.sort(rng.choice(25, frames, replace=False)):
             files = [f"{place}/{word}/{number}.jpg" for word in ("color", "depth", "ir")]
@@ -121,21 +119,18 @@ def _frame(folder: Path, files: list[str], video: Video, rng: np.random.Generato
     height, width = int(side * rng.uniform(1.0, 1.2)), int(side)
     pose = rng.uniform(-0.04, 0.04, 2)
     x, y, inside = _face(video, pose)
-    for file, word, draw in zip(
-        files, ("color", "depth", "ir"), (_color, _depth, _infrared), strict=True
-    ):
+    drawings = {"color": _color, "depth": _depth, "ir": _infrared}
+    for file, (word, draw) in zip(files, drawings.items(), strict=True):
         level = video.level[word] + rng.normal(0, np.sqrt(FRAME_SHARE))
         pixels = draw(x, y, level, video, rng)
         pixels = pixels + rng.normal(0, 5, pixels.shape)
-        picture = Image.fromarray(
-            np.where(inside[:, :, None], pixels, 0).clip(0, 255).astype(np.uint8).squeeze()
-        )
+        face = np.where(inside[:, :, None], pixels, 0).clip(0, 255)
+        picture = Image.fromarray(face.astype(np.uint8).squeeze())
         # Depth and infrared are of another size than colour; infrared is grey that is stored as
         # colour.
         size = (width, height) if word == "color" else (int(width * 0.96), int(height * 0.97))
-        picture = picture.resize(size, Image.Resampling.BILINEAR).convert(
-            "L" if word == "depth" else "RGB"
-        )
+        picture = picture.resize(size, Image.Resampling.BILINEAR)
+        picture = picture.convert("L" if word == "depth" else "RGB")
         path = folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path, quality=90)
@@ -153,16 +148,11 @@ def _face(video: Video, pose: Pixels) -> tuple[Pixels, Pixels, Pixels]:
 
 def _holes(x: Pixels, y: Pixels, video: Video) -> Pixels:
     """Where the printed face of an attack is cut out."""
-    places = [
-        place
-        for part in ATTACKS.get(video.attack, "_").split("_")[0]
-        for place in HOLES.get(part, ())
-    ]
-    return (
-        np.any([(x - u) ** 2 + (y - v) ** 2 < 0.03 for u, v in places], axis=0)
-        if places
-        else np.zeros_like(x, dtype=bool)
-    )
+    cut_out = np.zeros_like(x, dtype=bool)
+    for part in ATTACKS.get(video.attack, "_").split("_")[0]:
+        for u, v in HOLES.get(part, ()):
+            cut_out |= (x - u) ** 2 + (y - v) ** 2 < 0.03
+    return cut_out
 
 
 def _features(x: Pixels, y: Pixels) -> Pixels:
@@ -176,9 +166,8 @@ def _depth(x: Pixels, y: Pixels, level: float, video: Video, rng: np.random.Gene
     relief = np.exp(-(x**2 + y**2) / 0.5) + 0.5 * np.exp(-(x**2 / 0.02 + (y - 0.05) ** 2 / 0.06))
     bend = 14 * x**2 if ATTACKS.get(video.attack, "").endswith("b") else 0 * x
     sockets = rng.normal(0, 10) * _features(x, y) + 8 * _holes(x, y, video)
-    return np.asarray(110 + rng.normal(0, 12) + 14 * level * (relief - 0.5) - bend - sockets)[
-        :, :, None
-    ]
+    pixels = 110 + rng.normal(0, 12) + 14 * level * (relief - 0.5) - bend - sockets
+    return np.asarray(pixels)[:, :, None]
 
 
 def _color(x: Pixels, y: Pixels, level: float, video: Video, rng: np.random.Generator) -> Pixels:

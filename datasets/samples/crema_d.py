@@ -32,24 +32,15 @@ def write(folder: Path, seed: int = 0, actors: int = 20) -> None:
     ]
     for name, label in names:
         seconds = float(random.uniform(1.3, 2.5))
-        sound, sight = (
-            cue(label, len(EMOTIONS), SOUND_SPREAD, random),
-            cue(label, len(EMOTIONS), SIGHT_SPREAD, random),
-        )
+        sound = cue(label, len(EMOTIONS), SOUND_SPREAD, random)
+        sight = cue(label, len(EMOTIONS), SIGHT_SPREAD, random)
         write_sound(folder / "AudioWAV" / f"{name}.wav", sound, seconds, random)
         frames = [f"{count:05d}.jpg" for count in range(0, int(seconds * FRAME_RATE), KEPT)]
-        write_frames(
-            folder / "Image-01-FPS" / name,
-            sight,
-            frames,
-            SIZES[random.integers(len(SIZES))],
-            random,
-        )
+        size = SIZES[random.integers(len(SIZES))]
+        write_frames(folder / "Image-01-FPS" / name, sight, frames, size, random)
     order = random.permutation(len(names))
     test = set(order[: round(TEST_SHARE * len(names))].tolist())
-    for file, chosen in (
-        ("train.csv", [n for n in range(len(names)) if n not in test]),
-        ("test.csv", sorted(test)),
-    ):
+    train = [n for n in range(len(names)) if n not in test]
+    for file, chosen in (("train.csv", train), ("test.csv", sorted(test))):
         rows = [f"{names[n][0]},{EMOTIONS[names[n][1]]}" for n in chosen]
         (folder / file).write_bytes("".join(f"{row}\r\n" for row in rows).encode())

@@ -38,18 +38,13 @@ def write(folder: Path, seed: int = 0, share: float = 1.0) -> None:
         for number in range(round(share * count) * len(NAMES)):
             label = number % len(NAMES)
             video, name = _video(random, used), NAMES[label].replace(" ", "_")
-            sound, sight = (
-                cue(label, len(NAMES), SOUND, random),
-                cue(label, len(NAMES), SIGHT, random),
-            )
+            sound = cue(label, len(NAMES), SOUND, random)
+            sight = cue(label, len(NAMES), SIGHT, random)
             path = folder / "audio" / part / name / f"{video}.wav"
-            write_sound(
-                path, sound, float(random.uniform(*SECONDS)), random, channels=1 + number % 5 // 4
-            )
-            frames = [
-                f"{k:05d}.jpg"
-                for k in range(2 if part == "train" and number == 3 else int(random.integers(3, 6)))
-            ]
+            seconds = float(random.uniform(*SECONDS))
+            write_sound(path, sound, seconds, random, channels=1 + number % 5 // 4)
+            too_few = part == "train" and number == 3
+            frames = [f"{k:05d}.jpg" for k in range(2 if too_few else int(random.integers(3, 6)))]
             pictures = folder / "visual" / FOLDERS[part] / "Image-01-FPS" / name / video
             write_frames(pictures, sight, frames, SIZES[random.integers(len(SIZES))], random)
 

@@ -156,9 +156,8 @@ def _standing(
     name: str, sides: tuple[float, float, float], random: np.random.Generator
 ) -> tuple[str, Array, Array]:
     extent = np.array([random.uniform(*limits) for limits in BOXES[name]])
-    corner = np.array(
-        [random.uniform(0, sides[0] - extent[0]), 0.0, random.uniform(1.8, sides[2] - extent[2])]
-    )
+    x = random.uniform(0, sides[0] - extent[0])
+    corner = np.array([x, 0.0, random.uniform(1.8, sides[2] - extent[2])])
     return name, corner, corner + extent
 
 
@@ -166,38 +165,29 @@ def _hanging(
     name: str, sides: tuple[float, float, float], random: np.random.Generator
 ) -> tuple[str, Array, Array]:
     extent = np.array([random.uniform(0.6, 1.2), random.uniform(0.5, 0.9), 0.02])
-    corner = np.array(
-        [random.uniform(0, sides[0] - extent[0]), random.uniform(1.1, 1.4), sides[2] - 0.02]
-    )
+    x = random.uniform(0, sides[0] - extent[0])
+    corner = np.array([x, random.uniform(1.1, 1.4), sides[2] - 0.02])
     return name, corner, corner + extent
 
 
 def _frame(room: Room, random: np.random.Generator, size: Size) -> Frame:
-    eye = np.array(
-        [
-            room.sides[0] / 2 + random.uniform(-0.5, 0.5),
-            random.uniform(1.3, 1.6),
-            random.uniform(0.05, 0.3),
-        ]
-    )
+    across = room.sides[0] / 2 + random.uniform(-0.5, 0.5)
+    eye = np.array([across, random.uniform(1.3, 1.6), random.uniform(0.05, 0.3)])
     rays = _rays(size, yaw=random.uniform(-0.25, 0.25), pitch=random.uniform(-0.25, 0.05))
     distance, shown, side = _nearest_surface(room, eye, rays)
-    colours = (
-        np.array([COLOURS[name] for name in SHOWN])[shown]
-        + random.normal(0, 12, (len(SHOWN), 3))[shown]
-    )
+    plain = np.array([COLOURS[name] for name in SHOWN])
+    shift = random.normal(0, 12, (len(SHOWN), 3))
+    colours = plain[shown] + shift[shown]
     shade = np.array([0.85, 1.0, 0.92])[side] * random.uniform(0.9, 1.1)
     rgb = colours * shade[..., None] * room.light + random.normal(0, 10, (*size, 3))
-    depth = (
-        (distance + random.normal(0, 0.004, size) * distance**2).clip(0.4, 9.9).astype(np.float32)
-    )
+    measured = distance + random.normal(0, 0.004, size) * distance**2
+    depth = measured.clip(0.4, 9.9).astype(np.float32)
     hole = (random.random(size) < 0.04) | _edges(shown)
     numbers = np.array([NAMES_40.index(name) + 1 for name in SHOWN])
     void = _edges(shown) | _patch(size, random)
     label = np.where(void, 0, numbers[shown]).astype(np.uint8)
-    return Frame(
-        rgb.clip(0, 255).astype(np.uint8), depth, np.where(hole, np.float32(0), depth), label
-    )
+    raw = np.where(hole, np.float32(0), depth)
+    return Frame(rgb.clip(0, 255).astype(np.uint8), depth, raw, label)
 
 
 def _rays(size: Size, yaw: float, pitch: float) -> Array:
@@ -222,11 +212,8 @@ def _nearest_surface(room: Room, eye: Array, rays: Array) -> tuple[Array, Array,
     exits = np.where(safe > 0, (np.array(room.sides) - eye) / safe, -eye / safe)
     side = exits.argmin(-1)
     distance = exits.min(-1)
-    shown = np.where(
-        side != 1,
-        SHOWN.index("wall"),
-        np.where(rays[..., 1] > 0, SHOWN.index("ceiling"), SHOWN.index("floor")),
-    )
+    level = np.where(rays[..., 1] > 0, SHOWN.index("ceiling"), SHOWN.index("floor"))
+    shown = np.where(side != 1, SHOWN.index("wall"), level)
     for name, low, high in room.boxes:
         near, far = np.sort(np.stack([(low - eye) / safe, (high - eye) / safe]), axis=0)
         enters, leaves = near.max(-1), far.min(-1)
