@@ -14,6 +14,7 @@ from harness.analysis.results import read
 from harness.cli import flags, guarded
 from harness.errors import DONE, SOME_FAILED, UserError
 from harness.reporting.publish import RELOAD_SECONDS, follow, make_report, show_report
+from harness.reporting.write import Report
 from harness.search.stored_plan import plan_of
 from harness.store import Store
 from harness.study.config import DEFAULT_STUDY, Study
@@ -55,10 +56,14 @@ def main(arguments: Sequence[str]) -> int:
     store = Store.below(studies[0].output)
     plans = [plan_of(study, store) for study in studies]
     alone = plans[0] if len(plans) == 1 else None
-    tracked = tracked_runs(alone) if alone is not None else None
+
+    def make(current: Sequence[Plan]) -> Report:
+        # Asked anew each time: the study that is watched may be mirrored meanwhile.
+        tracked = tracked_runs(alone) if alone is not None else None
+        return make_report(current, store, settings, tracked)
 
     def write(current: Sequence[Plan]) -> Path:
-        return make_report(current, store, settings, tracked).write(RELOAD_SECONDS).page
+        return make(current).write(RELOAD_SECONDS).page
 
     if "--watch" in options:
         follow(plans, store, write)
@@ -68,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(
             f"study '{alone.study.name}' has no finished trial {where}; run it first: {command}"
         )
-    report = make_report(plans, store, settings, tracked).write()
+    report = make(plans).write()
     show_report(report)
     if alone is not None and "--track" in options:
         mirror(tracker_of(alone), report)

@@ -88,10 +88,10 @@ def different_cells(
         recorded = record["cells"][split]
         wrong = [name for name in again if not _agree(again[name], recorded[name])]
         if wrong:
-            said, found = (_told(cells[wrong[0]]) for cells in (recorded, again))
+            said, computed = (_cell_text(cells[wrong[0]]) for cells in (recorded, again))
             return (
                 f"for {wrong[0]} on {split}, record.json says {said}, and {_file(splits)} gives"
-                f" {found}"
+                f" {computed}"
             )
     return None
 
@@ -108,6 +108,6 @@ def _agree(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     return close and {**first, "value": 0} == {**second, "value": 0}
 
 
-def _told(cell: Mapping[str, Any]) -> str:
+def _cell_text(cell: Mapping[str, Any]) -> str:
     value = "nothing" if cell["value"] is None else f"{cell['value']:.6g}"
     return f"{value} on {cell['n']} samples{' (collapsed)' if cell['collapsed'] else ''}"

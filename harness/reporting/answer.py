@@ -85,8 +85,14 @@ def some(names: Sequence[str], last: str = "and") -> str:
 
 
 def with_unit(value: float, metric: Metric) -> str:
-    """A value with its unit where it has one."""
-    return f"{number(value, metric)} %" if metric.percent else number(value, metric)
+    """A value with its unit where it has one.
+
+    >>> from dataclasses import replace
+    >>> from harness.protocol.metrics import METRICS
+    >>> with_unit(78.46, METRICS["accuracy"]), with_unit(3.2, replace(METRICS["acer"], unit="px"))
+    ('78.5 %', '3.2 px')
+    """
+    return f"{number(value, metric)} {metric.unit}".rstrip()
 
 
 def size(value: float, metric: Metric) -> str:

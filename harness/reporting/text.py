@@ -45,7 +45,7 @@ class Grid:
 
 
 def number(value: float, metric: Metric) -> str:
-    """A value with one decimal in percent, three otherwise.
+    """A value with the metric's decimals.
 
     >>> from harness.protocol.metrics import METRICS
     >>> number(78.46, METRICS["accuracy"]), number(float("nan"), METRICS["accuracy"])

@@ -198,7 +198,7 @@ def _chosen(study: Study, found: list[Json]) -> Json:
     if len(found) == 1:
         return found[0]
     copies = ", ".join(
-        f"{one['facts']['fingerprint'][:SHOWN]} ({', '.join(_told(one))})" for one in found
+        f"{one['facts']['fingerprint'][:SHOWN]} ({', '.join(_sizes(one))})" for one in found
     )
     raise UserError(
         f"the data of {study.dataset.name} are not on this machine, and the store has trials on"
@@ -206,7 +206,7 @@ def _chosen(study: Study, found: list[Json]) -> Json:
     )
 
 
-def _told(description: Json) -> list[str]:
+def _sizes(description: Json) -> list[str]:
     synthetic = ["synthetic"] if description["facts"]["synthetic"] else []
     return [
         *synthetic,

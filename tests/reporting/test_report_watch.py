@@ -11,6 +11,7 @@ import pytest
 
 from harness.report import main
 from harness.reporting.publish import RELOAD_SECONDS, follow, make_report
+from harness.reporting.sections.runs import TrackedRuns
 from harness.store import write_json
 from harness.study.plan import Plan
 from tests.support.handmade import ladder, planned, trial_of, write_trial
@@ -69,3 +70,17 @@ def test_a_study_that_is_over_is_reported_at_once(tmp_path: Path) -> None:
     assert main([*ARGUMENTS, f"output={tmp_path}", "--watch"]) == 0
     # Nothing more will come: the page no longer reloads itself.
     assert RELOAD not in (tmp_path / "quickstart" / "report.html").read_text()
+
+
+def test_runs_that_are_mirrored_meanwhile_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, store = planned(tmp_path, *ARGUMENTS)
+    for label in ("sf_md", "hemis", "dmrnet"):
+        write_trial(plan, store, label, 0, ladder(30))
+    mirrored: list[TrackedRuns] = []
+    monkeypatch.setattr("harness.report.tracked_runs", lambda _: mirrored[-1] if mirrored else None)
+    runs = TrackedRuns("MLflow", "On a server.", {"sf_md": "#/runs/1"}, {})
+    monkeypatch.setattr("harness.report.follow", lambda *_: mirrored.append(runs))
+    assert main([*ARGUMENTS, f"output={tmp_path}", "--watch"]) == 0
+    assert "## Runs in MLflow" in (tmp_path / "quickstart" / "report.md").read_text()
