@@ -6,6 +6,7 @@ tests/schedule/test_executors.py.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -184,29 +185,37 @@ SECTIONS = "harness/reporting/contents.py"
 IMPORT = "    search,\n"
 ENTRY = "    lambda of: store_state.seeds(of.results),\n"
 
-CHECK_DATASET = """
+ADDED = {
+    "methods/mean_fusion.py": METHOD,
+    "datasets/numbers.py": DATASET,
+    "harness/backbones/linear.py": BACKBONE,
+}
+"""What a method, a dataset and a backbone take: one file each, and no line anywhere else."""
+
+CHECKS = """
 from datasets.numbers import Numbers
-from harness.testing import check_dataset
-check_dataset(Numbers())
-"""
-CHECK_METHOD = """
+from harness import show
 from harness.backbones.linear import Linear
-from harness.testing import check_method
+from harness.testing import check_dataset, check_method
 from methods.mean_fusion import MeanFusion
+
+check_dataset(Numbers())
 check_method(MeanFusion, modalities=(2,), classes=(2,), backbone=Linear)
+show.main(["method=mean_fusion"])
 """
 
+STUDY = (
+    *("methods=[sf_md,mean_fusion]", "seeds=[0,1]", "dataset=numbers", "backbone.name=linear"),
+    *("train.epochs=2", "train.batch_size=20", "executor=local", "tracking.enabled=false"),
+)
+FOLDERS = ("harness", "methods", "datasets", "studies")
 
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project's code, with a method, a dataset and a backbone: one file each."""
-    folder = tmp_path_factory.mktemp("scratch")
+
+def scratch_copy(folder: Path) -> Path:
+    """Copy the project's code into a folder."""
     ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("harness", "methods", "datasets", "studies"):
+    for name in FOLDERS:
         shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
-    (folder / "methods" / "mean_fusion.py").write_text(METHOD)
-    (folder / "datasets" / "numbers.py").write_text(DATASET)
-    (folder / "harness" / "backbones" / "linear.py").write_text(BACKBONE)
     return folder
 
 
@@ -226,40 +235,45 @@ def python(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-STUDY = (
-    *("methods=[sf_md,mean_fusion]", "seeds=[0,1]", "dataset=numbers", "backbone.name=linear"),
-    *("train.epochs=2", "train.batch_size=20", "executor=local", "tracking.enabled=false"),
-)
+def report_table(folder: Path) -> pd.DataFrame:
+    """The long table of the study's report."""
+    return pd.read_csv(folder / "runs" / "quickstart" / "report.csv")
 
 
 @pytest.fixture(scope="module")
-def ran(scratch: Path) -> Path:
-    """The same, with a finished study of them."""
-    python(scratch, "-m", "harness.run", *STUDY)
-    return scratch
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy with a method, a dataset and a backbone more, and a finished study of them."""
+    folder = scratch_copy(tmp_path_factory.mktemp("scratch"))
+    for name, text in ADDED.items():
+        assert not (folder / name).exists()
+        (folder / name).write_text(text)
+    python(folder, "-m", "harness.run", *STUDY)
+    return folder
 
 
-def test_a_method_a_dataset_and_a_backbone_are_one_file_each(ran: Path) -> None:
-    table = pd.read_csv(ran / "runs" / "quickstart" / "report.csv")
-    assert set(table["method"]) == {"sf_md", "mean_fusion"} and set(table["dataset"]) == {"numbers"}
-    card = python(ran, "-m", "harness.show", "method=mean_fusion")
-    assert "the mean of the present modalities' maps" in card.lower()
+def test_a_method_is_one_file(ran: Path) -> None:
+    assert set(report_table(ran)["method"]) == {"sf_md", "mean_fusion"}
 
 
-def test_the_dataset_passes_the_conformance_checks(ran: Path) -> None:
-    python(ran, "-c", CHECK_DATASET)
+def test_a_dataset_is_one_file(ran: Path) -> None:
+    assert set(report_table(ran)["dataset"]) == {"numbers"}
 
 
-@pytest.mark.slow
-def test_the_method_passes_the_conformance_checks_on_the_backbone(ran: Path) -> None:
-    python(ran, "-c", CHECK_METHOD)
+def test_a_backbone_is_one_file(ran: Path) -> None:
+    specs = [json.loads(path.read_text()) for path in ran.glob("runs/store/*/spec.json")]
+    assert [spec["backbone"]["name"] for spec in specs] == ["linear"] * 4
+
+
+def test_they_pass_the_conformance_checks_and_have_a_card(ran: Path) -> None:
+    said = python(ran, "-c", CHECKS)
+    assert "The mean of the present modalities' maps; loss = mean CE." in said
 
 
 def test_a_metric_is_one_entry_in_the_file_of_its_task(ran: Path) -> None:
     file = ran / "harness" / "protocol" / "metrics" / "classification.py"
     file.write_text(file.read_text() + METRIC)
     python(ran, "-m", "harness.report", *STUDY)
-    table = pd.read_csv(ran / "runs" / "quickstart" / "report.csv")
+    table = report_table(ran)
     by_metric = table[table["split"] == "test"].groupby("metric")["value"].mean()
     assert by_metric["error_rate"] == pytest.approx(100 - by_metric["accuracy"])
 
