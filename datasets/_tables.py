@@ -53,7 +53,7 @@ def as_split(inputs: Mapping[str, Array], labels: Array, index: Array) -> Split:
     return Split(tensors, target, torch.ones(len(index), len(inputs), dtype=torch.bool))
 
 
-def digest(arrays: Sequence[Array], **facts: object) -> str:
+def fingerprint_of(arrays: Sequence[Array], **facts: object) -> str:
     """sha256 (16 hex) over the arrays' bytes and the facts' canonical JSON."""
     sha = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for array in arrays:

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from sklearn.datasets import load_digits
 
-from datasets._tables import Array, as_split, digest, standardised, stratified_splits
+from datasets._tables import Array, as_split, fingerprint_of, standardised, stratified_splits
 from harness.dataset import Dataset, DataSpec, Modality, Split
 
 VIEWS = "thumb-2x2-threshold/spectrum-log1p-rfft2-3x3/profile-column-sums/v1"
@@ -60,7 +60,9 @@ class Digits(Dataset):
         return {name: standardised(view, train) for name, view in raw.items()}
 
     def fingerprint(self) -> str:
-        return digest([*self._raw, *self._index.values()], views=VIEWS, protocol=self.protocol)
+        return fingerprint_of(
+            [*self._raw, *self._index.values()], views=VIEWS, protocol=self.protocol
+        )
 
     def counts(self) -> dict[str, int]:
         return {name: len(index) for name, index in self._index.items()}

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from datasets._tables import Array, as_split, digest, standardised, stratified_splits
+from datasets._tables import Array, as_split, fingerprint_of, standardised, stratified_splits
 from harness.dataset import Dataset, DataSpec, Modality, Split
 from harness.errors import UserError
 
@@ -101,7 +101,7 @@ class HTAD(Dataset):
             "limit": self.limit,
             "file": _file().read_text(encoding="utf-8"),
         }
-        return digest(list(self._splits.values()), **facts)
+        return fingerprint_of(list(self._splits.values()), **facts)
 
     def counts(self) -> dict[str, int]:
         return {name: len(index[: self.limit]) for name, index in self._splits.items()}

@@ -14,11 +14,11 @@ from typing import ClassVar, Literal, cast
 import torch
 
 from datasets._nyuv2.copy import FORMS, find_copy
-from datasets._nyuv2.labels import CLASSES, inferred_unit, millimetres
-from datasets._nyuv2.layouts import KINDS, Array, Copy, Kind
+from datasets._nyuv2.labels import CLASSES, Array, inferred_unit, millimetres
+from datasets._nyuv2.layouts import KINDS, Copy, Kind
 from datasets._nyuv2.split import Selection, check_official, selection
 from datasets._synthetic import is_synthetic
-from datasets._tables import digest, spread
+from datasets._tables import fingerprint_of, spread
 from harness.data.augmentation import HsvJitter, ScaleCropFlip
 from harness.data.class_weights import median_frequency
 from harness.data.prepared import Prepared, PreparedTable, Unreadable, opened, prepare
@@ -185,7 +185,7 @@ class NYUv2(Dataset):
             for image in images:
                 paths |= {copy.source(kind, image) for kind in KINDS}
         sizes = [path.stat().st_size for path in sorted(paths)]
-        return digest(
+        return fingerprint_of(
             [],
             ids=self.ids,
             sizes=sizes,
@@ -220,7 +220,7 @@ class NYUv2(Dataset):
         # The ids too: rows of the .mat all have the same source.
         operation = (
             f"nyuv2/v1 {copy.layout} {copy.labelling} {self._operations[kind]} of"
-            f" {digest([], ids=images)}"
+            f" {fingerprint_of([], ids=images)}"
         )
         sources = tuple(copy.source(kind, image) for image in images)
         return PreparedTable(
@@ -258,17 +258,17 @@ class NYUv2(Dataset):
 
     def prepare(self, progress: Progress) -> list[str]:
         policy = cast(Literal["exclude", "fatal"], self.values["unreadable"])
-        told: list[str] = [
+        sentences: list[str] = [
             f"NYUv2 in the layout of {self._copy.layout}",
-            self._selection.told,
+            self._selection.origin,
             self._unit[1],
             *self._copy.remarks,
         ]
         tables = [table for split in SPLITS for table in self._tables(split).values()]
-        prepare(tables, self._cache, policy, progress, told.append)
+        prepare(tables, self._cache, policy, progress, sentences.append)
         for stale in ("_opened", "_median_frequency"):
             self.__dict__.pop(stale, None)
-        return told + self._left_out() + self._weights_told()
+        return sentences + self._left_out() + self._weight_range()
 
     def _left_out(self) -> list[str]:
         bad: dict[str, None] = {}
@@ -280,7 +280,7 @@ class NYUv2(Dataset):
         images = sum(len(rows) for rows in self._excluded.values())
         return [f"{images} images were left out because a file cannot be decoded: {shown(bad)}"]
 
-    def _weights_told(self) -> list[str]:
+    def _weight_range(self) -> list[str]:
         weights = self._weights
         if weights is None:
             return []

@@ -92,7 +92,7 @@ def _export(path: Path, settings: Sequence[str], bare: bool) -> int:
 
 
 def _import(path: Path, settings: Sequence[str], _: bool) -> int:
-    from harness.sharing.import_archive import OURS, THEIRS, take_in
+    from harness.sharing.import_archive import OURS, THEIRS, import_trials
     from harness.store import Store
     from harness.study.config import Study
 
@@ -105,7 +105,7 @@ def _import(path: Path, settings: Sequence[str], _: bool) -> int:
     if keep not in (None, OURS, THEIRS):
         raise UserError(f"keep={keep} must be {OURS} or {THEIRS}")
     output = output or Study().output
-    found = take_in(path, Store.below(output), Path(output) / "imported", keep)
+    found = import_trials(path, Store.below(output), Path(output) / "imported", keep)
     giver = f", by {found.by}" if found.by else ""
     print(f"{path.name}{giver}, into {output}/store; sha256 {found.sha256}")
     for what, trials in found.lines().items():

@@ -89,7 +89,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Listing:
+class SampleList:
     """A list's samples, in its order.
 
     ``remarks`` are sentences about what was unusual and could be understood.
@@ -105,7 +105,7 @@ class _Trap(Exception):
         self.kind, self.example = kind, example
 
 
-def read_list(path: Path, split: str) -> Listing:
+def read_list(path: Path, split: str) -> SampleList:
     """The samples that a list names for ``split``.
 
     Says which lines cannot be understood, and what to do, in a UserError.
@@ -138,7 +138,7 @@ def read_list(path: Path, split: str) -> Listing:
             f"{path.name} does not name color, depth and ir in this order in"
             f" {shown(reordered)}; files were told by name"
         )
-    return Listing(tuple(sample for _, sample in samples), tuple(remarks))
+    return SampleList(tuple(sample for _, sample in samples), tuple(remarks))
 
 
 def count(number: int, noun: str) -> str:

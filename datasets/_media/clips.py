@@ -18,7 +18,7 @@ import torch
 from datasets._media.audio import FRONT_ENDS, FrontEnd, front_end, is_pointer
 from datasets._media.frames import evenly, read_frame, read_video
 from datasets._synthetic import is_synthetic
-from datasets._tables import digest
+from datasets._tables import fingerprint_of
 from harness.data.augmentation import ResizedCropFlip
 from harness.data.prepared import Prepared, PreparedTable, opened, prepare
 from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
@@ -130,7 +130,7 @@ class ClipDataset(Dataset):
         for table in self._tables:
             sizes = [path.stat().st_size for path in table.files]
             tables.append([table.operation, table.shape, table.dtype, sizes])
-        return digest(
+        return fingerprint_of(
             [],
             rows=rows,
             tables=tables,

@@ -9,19 +9,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from datasets._nyuv2.labels import without_offset
+from datasets._nyuv2.labels import Array, without_offset
 from datasets._nyuv2.split import check_ids, read_ids
 from harness.data.images import read_image
 from harness.data.prepared import Unreadable
 from harness.errors import UserError, shown
 from harness.protocol.label_maps import VOID
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Size = tuple[int, int]
 Kind = Literal["rgb", "depth", "label"]
 KINDS: tuple[Kind, ...] = ("rgb", "depth", "label")

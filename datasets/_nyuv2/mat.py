@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from datasets._nyuv2.labels import RAW_LABELS, without_offset
-from datasets._nyuv2.layouts import Array, Copy, Kind, Size
+from datasets._nyuv2.labels import RAW_LABELS, Array, without_offset
+from datasets._nyuv2.layouts import Copy, Kind, Size
 from datasets._nyuv2.split import check_ids
 from harness.data.images import bilinear, nearest
 from harness.data.prepared import Unreadable

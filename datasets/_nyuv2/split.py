@@ -27,12 +27,12 @@ IMAGES = 1449
 class Selection:
     """Original ids of train and val.
 
-    ``told``: where they come from, in a sentence; ``note``: the same in short, for reports.
+    ``origin``: where they come from, in a sentence; ``note``: the same in short, for reports.
     """
 
     train: tuple[int, ...]
     val: tuple[int, ...]
-    told: str
+    origin: str
     note: str
 
 
@@ -51,13 +51,13 @@ def selection(root: Path, ids: Sequence[int], scenes: Mapping[int, str]) -> Sele
     kept = "runs of neighbouring ids, which are frames of the same scenes"
     if scenes:
         kept = "by scene name"
-    told = (
+    origin = (
         f"there is no {LISTS}/val.txt below the root, so val is {len(val)} of the {len(ids)}"
         f" training images, whole scenes ({kept}); the published 381/414 lists (train.txt and"
         " val.txt of data/nyud in the FCN repository) are used from there"
     )
     note = f"val: {len(val)} training images, whole scenes by rule (no published list)"
-    return Selection(train, tuple(sorted(val)), told, note)
+    return Selection(train, tuple(sorted(val)), origin, note)
 
 
 def _groups(ids: Sequence[int], scenes: Mapping[int, str]) -> list[list[int]]:
@@ -102,8 +102,8 @@ def _published(folder: Path, ids: Sequence[int]) -> Selection:
             f" the lists that belong to this copy, or take the folder {LISTS} away"
         )
     train, val = found["train"], found["val"]
-    told = f"val is the list {LISTS}/val.txt: {len(train)} train, {len(val)} val"
-    return Selection(train, val, told, f"val: the published list of {len(val)} training images")
+    origin = f"val is the list {LISTS}/val.txt: {len(train)} train, {len(val)} val"
+    return Selection(train, val, origin, f"val: the published list of {len(val)} training images")
 
 
 def _original(ids: tuple[int, ...]) -> tuple[int, ...]:

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from datasets._nyuv2.labels import NAMES_13, NAMES_40
+from datasets._nyuv2.labels import NAMES_13, NAMES_40, Array
 from datasets._synthetic import is_synthetic, mark
 
 STUDY = "nyuv2_segmentation"
-Array = np.ndarray[Any, np.dtype[Any]]
 Size = tuple[int, int]
 SIZE: Size = (120, 160)
 FRAMES = 4

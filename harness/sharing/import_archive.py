@@ -72,7 +72,7 @@ class Imported:
         return always | {what: trials for what, trials in seldom.items() if trials}
 
 
-def take_in(path: Path, store: Store, studies: Path, keep: str | None = None) -> Imported:
+def import_trials(path: Path, store: Store, studies: Path, keep: str | None = None) -> Imported:
     """Import an archive into a store; its studies become files in the folder ``studies``.
 
     A trial that is there with other results is a UserError before anything is written, unless

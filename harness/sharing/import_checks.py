@@ -14,7 +14,7 @@ import yaml
 
 from harness.analysis.evidence import EVIDENCE_SPLITS, different_cells
 from harness.errors import TrialFailure
-from harness.paper.representations import FILE as VIEWS
+from harness.paper.representations import FILE as REPRESENTATIONS
 from harness.paper.representations import stored_statistics
 from harness.protocol.combinations import lattice
 from harness.sharing.archive import refused
@@ -128,7 +128,7 @@ def _shapeless(trial: TrialDirectory, record: Json) -> str:
         if not isinstance(line["step"], int) or not isinstance(line["values"], dict):
             wrong.append("metrics.jsonl")
             break
-    if (trial / VIEWS).is_file():
+    if (trial / REPRESENTATIONS).is_file():
         stored_statistics(trial, record)
     return f"has no usable {', '.join(wrong)}" if wrong else ""
 

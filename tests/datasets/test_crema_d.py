@@ -17,10 +17,10 @@ from harness.errors import UserError
 from harness.testing import check_dataset
 from tests.support.clips import (
     POINTER,
+    accuracies_by_hand,
     heard,
     published,
     seen,
-    told_by_hand,
     write_grey,
     write_number,
 )
@@ -51,7 +51,7 @@ def test_the_sample_conforms(sample: Path, protocol: str) -> None:
 
 
 def test_sound_and_sight_of_the_sample_tell_the_class_and_together_best(sample: Path) -> None:
-    sound, sight, both = told_by_hand(opened(sample, options={"size": 16, "seconds": 1.0}))
+    sound, sight, both = accuracies_by_hand(opened(sample, options={"size": 16, "seconds": 1.0}))
     assert min(sound, sight) > 0.4 and max(sound, sight) + 0.04 < both < 0.95
 
 

@@ -18,11 +18,11 @@ from datasets.samples import kinetics_sounds
 from harness.errors import UserError
 from harness.testing import check_dataset
 from tests.support.clips import (
+    accuracies_by_hand,
     heard,
     opened_as,
     published,
     seen,
-    told_by_hand,
     write_grey,
     write_number,
 )
@@ -89,7 +89,7 @@ def test_the_sample_conforms_and_leaves_out_the_video_of_two_frames_with_its_sou
 
 
 def test_sound_and_sight_of_the_sample_tell_the_class_and_together_best(sample: Path) -> None:
-    sound, sight, both = told_by_hand(opened(sample, options={"size": 16, "seconds": 1.0}))
+    sound, sight, both = accuracies_by_hand(opened(sample, options={"size": 16, "seconds": 1.0}))
     assert min(sound, sight) > 0.35 and max(sound, sight) + 0.04 < both < 0.95
 
 

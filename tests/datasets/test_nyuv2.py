@@ -210,7 +210,7 @@ def test_published_lists_select_with_and_without_their_offset(tmp_path: Path) ->
         (folder / "train.txt").write_text("".join(f"{i + offset}\n" for i in (3, 5, 9)))
         (folder / "val.txt").write_text("".join(f"{i + offset}\n" for i in (8, 4)))
         found = selection(tmp_path, [3, 4, 5, 8, 9], {})
-        assert (found.train, found.val) == ((3, 5, 9), (4, 8)) and "3 train, 2 val" in found.told
+        assert (found.train, found.val) == ((3, 5, 9), (4, 8)) and "3 train, 2 val" in found.origin
     with pytest.raises(
         UserError, match=r"2 ids are in both, in neither or not for training: 8, 12; use the lists"
     ):
@@ -223,7 +223,7 @@ def test_val_is_whole_runs_of_neighbours_where_no_list_says_more(tmp_path: Path)
     ids = [1, 2, 3, 4, 5, 6, 9, 10, 12, 13, 14, 20, 21, 22, 23, 30]
     found = selection(tmp_path, ids, {})
     assert found.val == (30,) and found.train == tuple(ids[:-1])
-    assert "no nyud/val.txt" in found.told and "runs of neighbouring ids" in found.told
+    assert "no nyud/val.txt" in found.origin and "runs of neighbouring ids" in found.origin
     assert selection(tmp_path, [*range(1, 9), 10, 11, *range(20, 30)], {}).val == (10, 11)
     assert selection(tmp_path, list(range(1, 11)), {}).val == (9, 10)
 

@@ -15,7 +15,7 @@ from harness.analysis.results import verify
 from harness.cli import guarded
 from harness.errors import UserError
 from harness.sharing.export import export
-from harness.sharing.import_archive import take_in
+from harness.sharing.import_archive import import_trials
 from harness.store import Store, read_json, write_atomically, write_json
 from harness.study.plan import Plan
 from harness.training.trial import run_trial
@@ -84,7 +84,7 @@ def test_models_that_others_start_from_keep_their_weights(
     kept = [name.split("/")[1] for name in contents(tmp_path / "bare.zip") if name.endswith(".pt")]
     assert kept == [plan.stages[0].id] and found.trials == [plan.stages[0].id, plan.trials[0].id]
     other = Store.below(tmp_path / "other")
-    assert take_in(tmp_path / "bare.zip", other, tmp_path).added == sorted(found.trials)
+    assert import_trials(tmp_path / "bare.zip", other, tmp_path).added == sorted(found.trials)
 
 
 def test_unfinished_and_damaged_trials_are_left_out_and_told(
@@ -139,15 +139,15 @@ def test_a_trial_that_test_was_not_asked_of_travels_as_it_is(
     write_atomically(trial / "checkpoint.pt", lambda stream: stream.write(b"state"))
     archive = tmp_path / "part.zip"
     export([plan], store, archive)
-    assert take_in(archive, elsewhere, tmp_path).added == [trial.path.name]
+    assert import_trials(archive, elsewhere, tmp_path).added == [trial.path.name]
     theirs = elsewhere.trial(trial.path.name)
     names = ("selection.json", "val.npz", "weights.pt", "checkpoint.pt")
     assert all((theirs / name).read_bytes() == (trial / name).read_bytes() for name in names)
     assert theirs.record() is None
     # The whole trial comes later, and then the part has nothing to add.
-    assert take_in(source.archive, elsewhere, tmp_path).completed == [trial.path.name]
+    assert import_trials(source.archive, elsewhere, tmp_path).completed == [trial.path.name]
     assert theirs.record() is not None
-    assert take_in(archive, elsewhere, tmp_path).there == [trial.path.name]
+    assert import_trials(archive, elsewhere, tmp_path).there == [trial.path.name]
     assert theirs.record() is not None
 
 
@@ -158,7 +158,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torchmetrics.functional.classification  # once here, not in each child
-from harness.sharing.import_archive import take_in
+from harness.sharing.import_archive import import_trials
 from harness.store import Store
 
 archive, output = Path(sys.argv[1]), Path(sys.argv[2])
@@ -179,7 +179,7 @@ for point in sys.argv[3:]:
     child = os.fork()
     if not child:
         killing(owner, name, at)
-        take_in(archive, Store.below(folder), folder)
+        import_trials(archive, Store.below(folder), folder)
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     print(point, os.WTERMSIG(status) if os.WIFSIGNALED(status) else "ended", flush=True)
@@ -217,7 +217,7 @@ def test_an_import_that_is_killed_leaves_whole_trials_only(source: Source, tmp_p
         assert len(store.ids()) == entered
     again = Store.below(tmp_path / "rename2")
     assert (again.root / "incoming").exists()
-    found = take_in(source.archive, again, tmp_path / "studies")
+    found = import_trials(source.archive, again, tmp_path / "studies")
     assert (len(found.added), len(found.there)) == (3, 1) and not (again.root / "incoming").exists()
     whole = snapshot(Store.below(tmp_path / "rename5"))
     assert (

@@ -78,7 +78,7 @@ def seen(split: Split, draws: Draws | None = None) -> list[int]:
     return [round((float(level) - 20) / 2) for level in grey]
 
 
-def told_by_hand(dataset: Dataset) -> tuple[float, ...]:
+def accuracies_by_hand(dataset: Dataset) -> tuple[float, ...]:
     """Cross-validated accuracy of a Gaussian classifier on sound, on pictures, and on both.
 
     It sees a few numbers of each.
