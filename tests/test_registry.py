@@ -27,8 +27,9 @@ class {name}(SFMD):
 
 @pytest.fixture
 def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A third party's installed distribution with one method that works, one that does not import,
-    one of a wrong type.
+    """A third party's installed distribution with three methods.
+
+    One works, one does not import, one is of a wrong type.
     """
     (tmp_path / "third_party_good.py").write_text(MINE.format(name="Theirs"))
     (tmp_path / "third_party_broken.py").write_text("import a_library_that_is_not_installed\n")

@@ -1,6 +1,4 @@
-"""The audio-visual network: published parameter counts and shapes, fusions by their definitions, a
-second implementation.
-"""
+"""The audio-visual network: published parameters and shapes, fusions, a second implementation."""
 
 from __future__ import annotations
 

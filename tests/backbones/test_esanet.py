@@ -1,6 +1,4 @@
-"""Backbone ``esanet``: published parameter counts and shapes, its blocks, and the joint form
-against a naive second loop.
-"""
+"""Backbone ``esanet``: published parameters and shapes, blocks, the joint form by a naive loop."""
 
 from __future__ import annotations
 
@@ -272,8 +270,9 @@ def joint_model(modalities: int = 2) -> ESANetMD:
 def naive_fusion(
     model: ESANetMD, inputs: dict[str, Tensor], mask: tuple[bool, ...]
 ) -> list[Tensor]:
-    """The fused maps of ONE sample, modality by modality and stage by stage, absent streams left
-    out instead of zeroed.
+    """The fused maps of ONE sample, modality by modality and stage by stage.
+
+    Absent streams are left out instead of zeroed.
     """
     mixer = model.mixer
     assert isinstance(mixer, JointEncoder)

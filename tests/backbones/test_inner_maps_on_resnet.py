@@ -1,6 +1,4 @@
-"""mmFormer and ShaSpec on the CASIA-SURF benchmark network: the published and measured parameter
-counts, and its inner map.
-"""
+"""mmFormer and ShaSpec on the CASIA-SURF network: parameters, and its inner map."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Local pretrained weights: read strictly, summed for one-channel stems, known by their hash, and
-told about.
-"""
+"""Local pretrained weights: read strictly, summed for one-channel stems, known by their hash."""
 
 from __future__ import annotations
 
@@ -31,8 +29,9 @@ OPTIONS = {"encoder": "r18_basic", "width": 4}
 
 
 def weights(**options: object) -> dict[str, Tensor]:
-    """A state dict in torchvision's layout, of another seed, with a classifier and without counts
-    of batches.
+    """A state dict in torchvision's layout, of another seed.
+
+    With a classifier and without counts of batches.
     """
     torch.manual_seed(5)
     encoder = ESANet(SPEC, OPTIONS | options).encoder("rgb")

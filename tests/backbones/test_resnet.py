@@ -1,6 +1,4 @@
-"""The CASIA-SURF benchmark network: published parameter counts, shapes, cost, and a second
-implementation by functions alone.
-"""
+"""The CASIA-SURF network: published parameters, shapes, cost, a second implementation."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Backbone ``small``: pooling against torch's own, parameter counts by formula, shapes for unlike
-inputs.
-"""
+"""Backbone ``small``: pooling against torch's own, parameters by formula, shapes."""
 
 from __future__ import annotations
 

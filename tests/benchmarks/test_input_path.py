@@ -1,5 +1,6 @@
-"""The input path against the published pipeline's: CPU time per sample on one core, everything
-interleaved in one run.
+"""The input path against the published pipeline's: CPU time per sample on one core.
+
+Everything is interleaved in one run.
 
 A: what the released CASIA-SURF code does for every sample in every epoch (three JPEGs decoded,
 resized to 144, rotated, cropped to 112, flipped, made float). G: a batch gathered from the prepared
@@ -143,8 +144,9 @@ def with_opencv(path: Path, angle: int, x: int, y: int, flip: bool) -> Array:
 
 
 def per_image(files: Paths, augmented: Callable[..., Array], samples: range) -> None:
-    """Every sample decoded and augmented for itself, one draw for its modalities, collated into
-    batches of float.
+    """The published way: every sample decoded and augmented for itself.
+
+    One draw for its modalities, collated into batches of float.
     """
     for start in range(samples.start, samples.stop, BATCH):
         batch: dict[str, list[Tensor]] = {name: [] for name in MODALITIES}
@@ -348,8 +350,9 @@ def test_what_is_timed_is_the_same_work(files: Paths, library: str, tmp_path: Pa
 
 
 def meaning(generator: torch.Generator) -> tuple[int, int, int, bool]:
-    """Angle, offset and flip of the first draw of RotateCropFlip: its four uniform numbers, read
-    one by one.
+    """Angle, offset and flip of the first draw of RotateCropFlip.
+
+    Its four uniform numbers are read one by one.
     """
     turn, across, down, coin = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
     angle = math.floor(turn * 61) - 30

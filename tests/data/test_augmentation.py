@@ -1,6 +1,4 @@
-"""Applying an augmentation to batches: exactness, labels, modalities of other sizes, batches,
-colour.
-"""
+"""Applying an augmentation to batches: exactness, labels, other sizes, colour."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Draws of the augmentation: the published steps image by image with other libraries, ranges,
-distributions.
-"""
+"""Draws of the augmentation: the published steps image by image, ranges, distributions."""
 
 from __future__ import annotations
 
@@ -22,8 +20,9 @@ from tests.support.pictures import pixels, smooth, stream
 def angle_offset_flip(
     theta: Tensor, stored: int, size: int, canvas: float
 ) -> tuple[int, int, int, bool]:
-    """What a draw of RotateCropFlip means: its angle in degrees, the crop's offset (x, y), whether
-    it is flipped.
+    """What a draw of RotateCropFlip means.
+
+    Its angle in degrees, the crop's offset (x, y), whether it is flipped.
     """
     matrix = pixels(theta[None], (stored, stored), (size, size))[0].numpy()
     flip = np.linalg.det(matrix[:, :2]) < 0
@@ -48,8 +47,9 @@ def canvas_side(degrees: int, stored: int, canvas: float) -> int:
 def published(
     image: np.ndarray, degrees: int, x: int, y: int, flip: bool, size: int, canvas: float
 ) -> np.ndarray:
-    """One picture (H, W, C): rotate onto the canvas (bilinear, zero outside, rounded to bytes),
-    crop, flip.
+    """One picture (H, W, C) through the published steps, with other libraries.
+
+    Rotate onto the canvas (bilinear, zero outside, rounded to bytes), crop, flip.
     """
     stored = image.shape[0]
     side = canvas_side(degrees, stored, canvas)

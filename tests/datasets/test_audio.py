@@ -1,6 +1,4 @@
-"""Sound files of every kind, resampling, and the front-ends against torch's and hand-written
-transforms.
-"""
+"""Sound files of every kind, resampling, and the front-ends against other transforms."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The lists of CASIA-SURF: every oddity of the files in circulation is understood, every mistake is
-one sentence that names it.
-"""
+"""The lists of CASIA-SURF: oddities in circulation are understood, mistakes are named."""
 
 from __future__ import annotations
 

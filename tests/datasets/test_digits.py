@@ -1,6 +1,4 @@
-"""The embedded digits: split, views and standardisation against naive code, and what outside models
-reach on them.
-"""
+"""The embedded digits: split, views, standardisation, and what outside models reach."""
 
 from __future__ import annotations
 

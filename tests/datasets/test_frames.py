@@ -1,6 +1,4 @@
-"""Frames of clips: the order of their numbers, evenly spread choices, Pillow's resizing, and videos
-where the extra is there.
-"""
+"""Frames of clips: their order, evenly spread choices, resizing, and videos."""
 
 from __future__ import annotations
 

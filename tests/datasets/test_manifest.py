@@ -1,6 +1,4 @@
-"""Any data of the user's from one CSV: what becomes of pictures, sounds, arrays, labels and missing
-cells.
-"""
+"""Any data of the user's from one CSV: what becomes of files, labels and missing cells."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""NYUv2 from every form of copy, on made-up content: keys, arrays, classes, depth, splits and
-weights.
-"""
+"""NYUv2 from every form of copy: keys, arrays, classes, depth, splits and weights."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""NYUv2's published split, class mappings and 13-class test labels, from the folder nyuv2 below
-HARNESS_ACCEPTANCE.
+"""NYUv2's published split, class mappings and 13-class test labels.
+
+From the folder nyuv2 below HARNESS_ACCEPTANCE.
 
 It holds splits.mat, classMapping40.mat, class13Mapping.mat, nyud/{train,val,test}.txt (FCN) and
 test_labels_13/*.png.

@@ -1,6 +1,4 @@
-"""The synthetic copy of NYUv2: its layout, its rooms, and that colour and depth tell classes apart
-alone, and better together.
-"""
+"""The synthetic copy of NYUv2: its layout, its rooms, and what colour and depth tell."""
 
 from __future__ import annotations
 
@@ -94,8 +92,9 @@ def test_the_sample_conforms(root: Path, tmp_path: Path) -> None:
 
 
 def pixels(root: Path, split: str, kinds: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Some known pixels of a split: row, what the kinds show there and six pixels away in 8
-    directions; and their classes.
+    """Some known pixels of a split and their classes.
+
+    What the kinds show there, and six pixels away in 8 directions.
     """
     features, labels = [], []
     for name in (root / f"{split}.txt").read_text().split():

@@ -1,5 +1,6 @@
-"""What can be wrong with a copy of NYUv2: one sentence each, with the file, how many, the first
-three and the way out.
+"""What can be wrong with a copy of NYUv2: one sentence each.
+
+With the file, how many, the first three and the way out.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Every method on the audio-visual network: conformance with unlike inputs, and what pooled vectors
-make of the operators.
-"""
+"""Every method on the audio-visual network: conformance, and operators on pooled vectors."""
 
 from __future__ import annotations
 

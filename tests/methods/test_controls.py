@@ -1,6 +1,4 @@
-"""The three controls: their gradients equal those of plain and of weighted cross-entropy, in closed
-form.
-"""
+"""The three controls: their gradients equal those of plain and of weighted cross-entropy."""
 
 from __future__ import annotations
 
@@ -47,8 +45,9 @@ def of_all_terms(made: Case, present: Tensor, epoch: int = LATE) -> Gradients:
 
 
 def of_weighted_ce(v: int, present: Tensor, weight: list[float]) -> Gradients:
-    """The gradient of (1/B) sum_i weight_i CE_i of a plain SF-MD with the same initial weights,
-    sample by sample.
+    """The gradient of (1/B) sum_i weight_i CE_i of a plain SF-MD, sample by sample.
+
+    With the same initial weights.
     """
     made = case(SFMD, v)
     method = made.fresh().train()

@@ -1,5 +1,6 @@
-"""DMRNet: rows T7-T13 of the method spec's section 10, each against a closed form or plain
-arithmetic.
+"""DMRNet: rows T7-T13 of the method spec's section 10.
+
+Each against a closed form or plain arithmetic.
 """
 
 from __future__ import annotations

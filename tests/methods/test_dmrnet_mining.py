@@ -1,6 +1,4 @@
-"""DMRNet: mining of hard combinations (row T14) from variances that are fed as constants, and its
-settings.
-"""
+"""DMRNet: mining of hard combinations (row T14) from constant variances, and its settings."""
 
 from __future__ import annotations
 

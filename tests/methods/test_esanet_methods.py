@@ -1,6 +1,4 @@
-"""Methods on ``esanet``: which form each of them works on, and the conformance suite on a narrow
-one.
-"""
+"""Methods on ``esanet``: which form each works on, and the conformance checks on a narrow one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""HeMIS: the closed forms of the method spec (section 2.6), its invariances, and a naive second
-implementation.
-"""
+"""HeMIS: closed forms of the method spec (section 2.6), invariances, a second implementation."""
 
 from __future__ import annotations
 
@@ -149,8 +147,9 @@ def test_logits_equal_a_naive_loop_over_samples(variant: str, count: int) -> Non
 
 
 def naive_logits(model: HeMIS, variant: str, inputs: dict[str, Tensor], mask: list[bool]) -> Tensor:
-    """One sample: only the encoders of its modalities are called, and moments are sums over a
-    list.
+    """Logits of one sample.
+
+    Only the encoders of its modalities are called, and moments are sums over a list.
     """
     chosen = [
         e(inputs[n])[0] for e, n, has in zip(model.encoders, inputs, mask, strict=True) if has

@@ -1,6 +1,4 @@
-"""LCR against a deliberately naive second implementation: one sample and one modality at a time, in
-NumPy.
-"""
+"""LCR against a naive second implementation: one sample and one modality at a time, in NumPy."""
 
 from __future__ import annotations
 

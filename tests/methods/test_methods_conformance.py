@@ -1,6 +1,4 @@
-"""Every registered method of the quick start's network, and every dataset that needs no files,
-passes the conformance checks.
-"""
+"""Methods of the quick start's network, and datasets without files, pass the conformance checks."""
 
 import pytest
 

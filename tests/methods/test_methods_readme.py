@@ -1,5 +1,6 @@
-"""methods/README.md: every method and variant is in it, what it says about tasks holds, and the
-tests it names exist.
+"""methods/README.md: every method and variant is in it, and what it says holds.
+
+Tasks are the method's, and the tests it names exist.
 """
 
 from __future__ import annotations

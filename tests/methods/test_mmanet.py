@@ -1,6 +1,4 @@
-"""MMANet: rows T15-T18 of the method spec's section 10, its part of T1, when it mines, and its
-gradients.
-"""
+"""MMANet: rows T15-T18 of the method spec's section 10, its part of T1, mining, gradients."""
 
 from __future__ import annotations
 
@@ -146,8 +144,9 @@ def test_T17_entropy_at_large_gaps() -> None:
 
 
 def val_scores(shares: dict[str, float], v: int, n: int = 20) -> Tensor:
-    """(C, n, K) predictions of classes 0 and 1 only: the share of class 0 in each combination, 0.7
-    where none is given.
+    """(C, n, K) predictions of classes 0 and 1 only.
+
+    The share of class 0 in each combination is given, or 0.7.
     """
     scores = torch.zeros(2**v - 1, n, 2)
     for position, combination in enumerate(lattice([f"m{k}" for k in range(v)])):

@@ -1,6 +1,4 @@
-"""MMANet's losses and weak set a second time, by loops over samples, in plain Python from the
-models' weights.
-"""
+"""MMANet's losses and weak set a second time, by loops over samples, in plain Python."""
 
 from __future__ import annotations
 
@@ -72,8 +70,9 @@ def naive_weak(scores: Tensor, names: tuple[str, ...]) -> set[tuple[str, ...]]:
 def naive_losses(
     made: Case, model: MMANet, present: Tensor, weak: set[tuple[str, ...]]
 ) -> dict[str, float]:
-    """Task, MAD and MAR of one batch, sample by sample (the student with its running
-    statistics).
+    """Task, MAD and MAR of one batch, sample by sample.
+
+    The student has its running statistics.
     """
     names, teacher, inputs = made.spec.names, model._teacher[0], made.split.inputs
     student_maps, teacher_maps, teacher_logits, task, auxiliary, chosen = [], [], [], [], [], []

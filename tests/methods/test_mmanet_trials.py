@@ -1,5 +1,6 @@
-"""MMANet's teacher through the real trials: shared, frozen (row T30), its failures passed on, and
-what incomplete data changes.
+"""MMANet's teacher through the real trials: shared, frozen (row T30), its failures passed on.
+
+And what incomplete data changes.
 """
 
 from __future__ import annotations

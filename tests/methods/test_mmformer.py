@@ -1,6 +1,4 @@
-"""mmFormer: the rows of the test matrix, the closed forms of section 5.7, parameter counts, and the
-naive implementation.
-"""
+"""mmFormer: rows of the test matrix, closed forms of section 5.7, a second implementation."""
 
 from __future__ import annotations
 

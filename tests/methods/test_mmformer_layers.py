@@ -1,6 +1,4 @@
-"""mmFormer: the closed forms of section 5.7, dropout from a given stream, and settings that are
-refused.
-"""
+"""mmFormer: closed forms of section 5.7, dropout from a given stream, refused settings."""
 
 from __future__ import annotations
 

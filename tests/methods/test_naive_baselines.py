@@ -1,6 +1,4 @@
-"""SF-MD and DMRNet against a second, deliberately naive implementation: loops over samples and
-modalities in NumPy.
-"""
+"""SF-MD and DMRNet against a naive second implementation: loops in NumPy."""
 
 from __future__ import annotations
 

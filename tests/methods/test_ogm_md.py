@@ -1,6 +1,4 @@
-"""OGM-MD: coefficients in closed form, exactly scaled gradients, the noise's size, and a
-step-by-step second implementation.
-"""
+"""OGM-MD: coefficients in closed form, scaled gradients, noise, and a second implementation."""
 
 from __future__ import annotations
 

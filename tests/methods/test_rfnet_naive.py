@@ -1,5 +1,6 @@
-"""RFNet against a deliberately naive second implementation: one sample, one modality, one region at
-a time, in NumPy.
+"""RFNet against a naive second implementation in NumPy.
+
+One sample, one modality, one region at a time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""RFNet's region maps and region fusion: closed forms, grouping of classes, and parameter
-counts.
-"""
+"""RFNet's region maps and region fusion: closed forms, grouping of classes, parameters."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Rows of the method spec's section 10 about masking, for the baseline and for DMRNet, which shares
-its fusion.
-"""
+"""Rows of the method spec's section 10 about masking, for SF-MD and DMRNet."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""SF-PCME against loops over samples and positions, closed forms, and the spec's number of
-parameters.
-"""
+"""SF-PCME against loops over samples and positions, closed forms, the spec's parameters."""
 
 from __future__ import annotations
 

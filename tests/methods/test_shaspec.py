@@ -1,6 +1,4 @@
-"""ShaSpec: rows T1 and T19-T22 of the method spec, its losses, and a naive second implementation of
-both variants.
-"""
+"""ShaSpec: rows T1 and T19-T22 of the method spec, its losses, second implementations."""
 
 from __future__ import annotations
 

@@ -196,8 +196,9 @@ def test_a_forged_archive(
 
 
 def test_a_forger_who_changes_the_spec_gets_another_trial(archive: Path) -> None:
-    """The id is the hash of the spec: whoever changes the spec and the name alike has made another
-    trial, not that one.
+    """The id is the hash of the spec.
+
+    Whoever changes the spec and the name alike has made another trial, not that one.
     """
     files = contents(archive)
     body = json.loads(files[f"{trial_in(files)}/record.json"])

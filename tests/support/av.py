@@ -1,5 +1,6 @@
-"""Audio-visual specs and models: the published shapes, and narrow networks on small spectrograms
-and frames.
+"""Audio-visual specs and models: published shapes, and narrow networks on small inputs.
+
+Called by tests of backbones, methods and studies.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""A small segmentation dataset for whole trials: four blocks of colour per image, a void frame, one
-class that is rare.
+"""A small segmentation dataset for whole trials.
+
+Four blocks of colour per image, a void frame, one class that is rare. Called by tests of
+conformance, methods, paper and protocol.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Deliberately broken methods, one fault each, and a small network for label maps."""
+"""Deliberately broken methods, one fault each, and a small network for label maps.
+
+Called by tests of conformance and training.
+"""
 
 from __future__ import annotations
 

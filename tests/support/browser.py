@@ -1,4 +1,7 @@
-"""Headless Chromium for tests of what people see; they skip with the reason where there is none."""
+"""Headless Chromium for tests of what people see; they skip with the reason where there is none.
+
+Called by tests of reports and of MLflow, and by readme_pictures.py.
+"""
 
 from __future__ import annotations
 

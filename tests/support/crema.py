@@ -1,4 +1,7 @@
-"""Copies of CREMA-D in which every clip carries its own number; see clips.py."""
+"""Copies of CREMA-D in which every clip carries its own number; see clips.py.
+
+Called by tests of CREMA-D.
+"""
 
 from __future__ import annotations
 

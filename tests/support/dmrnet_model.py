@@ -1,4 +1,7 @@
-"""A small DMRNet and its loss on one batch with every combination twice."""
+"""A small DMRNet and its loss on one batch with every combination twice.
+
+Called by tests of methods and paper.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Trials written by hand through the real store: known numbers of correct predictions, so that
-every expectation can be counted.
+"""Trials written by hand through the real store, so that every expectation can be counted.
+
+The numbers of correct predictions are known. Called by tests of most rooms, and by archives.py.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ def trial_of(plan: Plan, label: str, seed: int) -> PlannedTrial:
 
 
 def scores(target: np.ndarray[Any, Any], correct: Sequence[int | None]) -> np.ndarray[Any, Any]:
-    """(C, N, 10) scores whose argmax is right for the first ``correct`` samples and wrong for the
-    others; None: always class 0.
+    """(C, N, 10) scores whose argmax is right for the first ``correct`` samples only.
+
+    None in ``correct``: always class 0.
     """
     predicted = [
         np.zeros(N, dtype=int)
@@ -82,10 +84,9 @@ def write_trial(
     last: Sequence[int] | None = None,
     **changes: object,
 ) -> PlannedTrial:
-    """Store a finished trial with ``correct`` predictions per combination on test and val, ``last``
-    with the last epoch's weights.
+    """Store a finished trial with ``correct`` predictions per combination on test and val.
 
-    ``changes`` replaces entries of the record.
+    ``last``: those with the last epoch's weights. ``changes`` replaces entries of the record.
     """
     trial = trial_of(plan, label, seed)
     folder = store.trial(trial.id)

@@ -1,7 +1,10 @@
-"""Rows of the fusion methods' test matrix that read the same for every method, as functions of a
-model or a class.
+"""Rows of the fusion methods' test matrix that read the same for every method.
+
+They are functions of a model or a class.
 
 Shape legend: B samples, V modalities, K classes.
+
+Called by tests of methods.
 """
 
 from __future__ import annotations
@@ -44,8 +47,9 @@ def make_model(
     seed: int = 0,
     **hparams: Any,
 ) -> Method:
-    """A model in evaluation mode, its batch norms' running statistics moved away from their initial
-    values.
+    """A model in evaluation mode.
+
+    Its batch norms' running statistics are moved away from their initial values.
     """
     spec = spec or make_spec()
     with Streams(seed).initialising("model"):
@@ -118,8 +122,9 @@ def begin(model: Method, epoch: int = LATE, epochs: int = 100) -> None:
 
 @torch.no_grad()
 def row_01_leak(model: Method) -> None:
-    """Absent inputs replaced by 1e4 * noise and by NaN: logits bit-equal and finite, for every
-    combination.
+    """Absent inputs cannot reach the logits, for any combination.
+
+    Replaced by 1e4 * noise and by NaN: logits bit-equal and finite.
     """
     inputs = make_inputs(model)
     for mask in all_masks(model):
@@ -152,8 +157,9 @@ def row_02_feature_gradients(model: Method) -> None:
 
 
 def row_03_absent_features_train_nothing(model: Method) -> None:
-    """In a mixed training batch with NaN in absent places: finite losses, and a gradient of exactly
-    0 to the absent places.
+    """Absent places get a gradient of exactly 0 in a mixed training batch.
+
+    They hold NaN; losses are finite.
 
     Batch statistics are taken over the whole batch, so nothing but zeros in absent places keeps
     their gradient at 0.
@@ -247,8 +253,9 @@ def row_13_all_absent(model: Method) -> str:
 def row_15_accuracies(
     cls: type[Method], variant: str = "paper", steps: int = 160, **hparams: Any
 ) -> dict[str, tuple[float, float]]:
-    """Modality v alone carries bit v of the class: combination -> (accuracy after training,
-    2^-absent), both in %.
+    """Combination -> (accuracy after training, 2^-absent), both in %.
+
+    Modality v alone carries bit v of the class.
 
     32 samples without noise; a combination decides the bits that it shows, and no function of it
     can do better on the others.
@@ -282,8 +289,9 @@ def row_15_accuracies(
 
 @torch.no_grad()
 def row_16_half_precision(model: Method, dtype: torch.dtype) -> None:
-    """Fusion under autocast of features 100 times their size is finite and near float32's, for
-    every combination.
+    """Fusion under autocast is finite and near float32's, for every combination.
+
+    Of features 100 times their size.
     """
     features = model.prepare(
         [tuple(100 * f for f in maps) for maps in model.encode_all(make_inputs(model))]

@@ -1,4 +1,7 @@
-"""Generated pictures, sounds and arrays of a few samples, and the manifest that describes them."""
+"""Generated pictures, sounds and arrays of a few samples, and the manifest that describes them.
+
+Called by tests of manifests and of studies on them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""An MLflow server for tests that look at its pages, and for the pictures of the top README."""
+"""An MLflow server for tests that look at its pages, and for the pictures of the top README.
+
+Called by tests/tracking and by readme_pictures.py.
+"""
 
 from __future__ import annotations
 

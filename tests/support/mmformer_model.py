@@ -1,5 +1,6 @@
-"""Small mmFormers, and a deliberately naive second implementation: loops over samples, modalities,
-heads, tokens and places.
+"""Small mmFormers, and a naive second implementation.
+
+Loops over samples, modalities, heads, tokens and places. Called by tests of mmFormer.
 """
 
 from __future__ import annotations

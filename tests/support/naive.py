@@ -1,4 +1,7 @@
-"""Models on the small and the CASIA-SURF network, and the loops of second implementations."""
+"""Models on the small and the CASIA-SURF network, and the loops of second implementations.
+
+Called by tests of backbones and methods.
+"""
 
 from __future__ import annotations
 

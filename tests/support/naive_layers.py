@@ -1,6 +1,6 @@
 """Layers written out in NumPy float64 for one sample, as slowly and plainly as possible.
 
-Weights come from torch modules.
+Weights come from torch modules. Called by tests of methods.
 """
 
 from __future__ import annotations

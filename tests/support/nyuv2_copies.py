@@ -1,5 +1,6 @@
-"""One made-up content of NYUv2, written in every form in which copies exist, without the code that
-reads them.
+"""One made-up content of NYUv2, written in every form in which copies exist.
+
+Nothing here uses the code that reads them. Called by tests of NYUv2.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ MAP_13 = (np.arange(40) * 5 % 13 + 1).astype(np.uint8)
 
 @dataclass(frozen=True)
 class Content:
-    """Images 1..13 in order: rgb (N, H, W, 3), depth and raw depth (N, H, W) float32 metres, raw
-    labels (N, H, W) 0..894.
+    """Images 1..13 in order.
+
+    ``rgb`` (N, H, W, 3); depth and raw depth (N, H, W) float32 in metres; raw labels (N, H, W)
+    0..894.
     """
 
     rgb: Array

@@ -1,4 +1,7 @@
-"""Generated pictures for tests, and what an augmentation's draws mean in pixels."""
+"""Generated pictures for tests, and what an augmentation's draws mean in pixels.
+
+Called by tests of augmentation.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,9 @@ def smooth(count: int, channels: int, height: int, width: int, seed: int = 0) ->
 
 
 def pixels(theta: Tensor, stored: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """theta (N, 2, 3) as maps of pixel edges (x, y, 1) of the output to those of the stored image,
-    float64, by matrix algebra.
+    """theta (N, 2, 3) as maps between pixel edges (x, y, 1), float64, by matrix algebra.
+
+    From those of the output to those of the stored image.
     """
 
     def edges_to_unit(sides: tuple[int, int]) -> Tensor:

@@ -1,4 +1,7 @@
-"""Tables of small real pictures for tests of the prepared cache."""
+"""Tables of small real pictures for tests of the prepared cache.
+
+Called by tests of the prepared cache.
+"""
 
 from __future__ import annotations
 

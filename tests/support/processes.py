@@ -1,4 +1,7 @@
-"""Real driver processes for tests: start, watch their store, end them."""
+"""Real driver processes for tests: start, watch their store, end them.
+
+Called by tests of schedule, search and commands.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +62,9 @@ def wait_until(
 
 
 def results(*arguments: str) -> dict[str, Any]:
-    """Trial id -> everything of its record that interruptions must not change (weights and scores
-    by their hash).
+    """Trial id -> everything of its record that interruptions must not change.
+
+    Weights and scores by their hash.
     """
     study = load_study(list(arguments))
     store = Store.below(study.output)

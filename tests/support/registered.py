@@ -1,4 +1,7 @@
-"""Registered methods by the networks that they are defined on."""
+"""Registered methods by the networks that they are defined on.
+
+Called by tests of everything that holds for all methods.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Reports of one study for tests, and what is said of its results."""
+"""Reports of one study for tests, and what is said of its results.
+
+Called by tests of reports and of what reads them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What tests of the search share: a tiny search, and running it in this process."""
+"""What tests of the search share: a tiny search, and running it in this process.
+
+Called by tests of searches.
+"""
 
 from __future__ import annotations
 
