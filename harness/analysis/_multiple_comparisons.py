@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from string import ascii_lowercase
 from typing import Any
@@ -12,8 +12,6 @@ import numpy as np
 from scipy import stats
 
 from harness.analysis._intervals import SIGNIFICANCE_LEVEL
-
-Worse = Callable[[str, str], bool]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -64,8 +64,10 @@ def score_cells(
     """
     cells = {}
     for position, combination in enumerate(combinations):
-        chosen, target = _having(combination, scores[position], split)
-        tuning = _having(combination, val[0][position], val[1]) if val is not None else None
+        chosen, target = _having(metric, combination, scores[position], split)
+        tuning = None
+        if val is not None:
+            tuning = _having(metric, combination, val[0][position], val[1])
         try:
             value = _value(metric, chosen, target, tuning)
         except Undefined as error:
@@ -78,13 +80,16 @@ def score_cells(
     return cells
 
 
-def _having(combination: Combination, scores: Tensor, split: Labelled) -> tuple[Tensor, Tensor]:
+def _having(
+    metric: Metric, combination: Combination, scores: Tensor, split: Labelled
+) -> tuple[Tensor, Tensor]:
     """Evidence and targets of the samples that have all modalities of a combination.
 
-    Confusion counts need no targets.
+    Confusion counts hold their targets already: none are handed on with them.
     """
     has = split.available[:, torch.tensor(combination.mask)].all(1)
-    return scores[has], split.target.cpu()[has] if scores.dim() == 2 else torch.empty(0)
+    target = split.target.cpu()[has] if metric.evidence == "scores" else torch.empty(0)
+    return scores[has], target
 
 
 def _value(

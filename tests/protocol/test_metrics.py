@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import doctest
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from torch import Tensor
 
 from harness.dataset import TASKS
 from harness.errors import UserError
+from harness.protocol.cells import score_cells
+from harness.protocol.combinations import lattice
 from harness.protocol.metrics import (
     METRICS,
     Metric,
@@ -186,3 +190,27 @@ def test_every_task_has_a_primary_metric_and_others() -> None:
     assert {metric.task for metric in METRICS.values()} == set(TASKS)
     assert [m.name for m in secondary("segmentation", "miou_all")] == ["miou", "pixel_accuracy"]
     assert all(name == one.name and one.definition for name, one in METRICS.items())
+
+
+@dataclass
+class Labels:
+    """Targets, and samples that have everything."""
+
+    target: Tensor
+    available: Tensor
+
+
+@pytest.mark.parametrize(("evidence", "handed"), [("scores", 4), ("counts", 0)])
+def test_what_a_metric_needs_decides_whether_it_gets_targets(evidence: Any, handed: int) -> None:
+    asked = Metric(
+        "asked",
+        "classification",
+        higher_is_better=True,
+        definition="how many targets it was given",
+        compute=lambda _, target: float(len(target)),
+        evidence=evidence,
+    )
+    labels = Labels(torch.arange(4), torch.ones(4, 2, dtype=torch.bool))
+    cells = score_cells(asked, torch.randn(3, 4, 4, 2), labels, lattice(("a", "b")))
+    assert [cell.value for cell in cells.values()] == [handed] * 3
+    assert [cell.n for cell in cells.values()] == [4] * 3
