@@ -138,6 +138,9 @@ class Split:
             modality in different ways, such as the frames of a clip, and how many they are; one is
             drawn per sample and epoch, without draws it is the middle one. Modalities that are not
             named have one stored row per row.
+        groups: the group of each sample, as text of the dataset's own: samples of one group (frames
+            of one person, pictures of one scene) are not independent. Empty when that is unknown; a
+            name of its own for each sample says that all are independent.
     """
 
     inputs: Mapping[str, Tensor]
@@ -148,6 +151,7 @@ class Split:
     augmentation: Augmentation | None = None
     device: torch.device = CPU
     takes: Mapping[str, Tensor] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.available.shape[0])
@@ -181,7 +185,10 @@ class Split:
         target = (
             self.target if self.dense else self.target.index_select(0, index.to(self.target.device))
         )
-        return replace(self, rows=rows, target=target, available=self.available[index])
+        groups = tuple(self.groups[i] for i in index.tolist()) if self.groups else ()
+        return replace(
+            self, rows=rows, target=target, available=self.available[index], groups=groups
+        )
 
     def received(self) -> Split:
         """The same split as encoders receive it, all of it in memory.
@@ -189,7 +196,7 @@ class Split:
         For splits that are small enough.
         """
         inputs, target = self.batch(torch.arange(len(self)))
-        return Split(inputs, target, self.available, device=self.device)
+        return Split(inputs, target, self.available, device=self.device, groups=self.groups)
 
     def draw(self, generator: torch.Generator) -> Draws | None:
         """One epoch's variations for all samples, so that they depend on neither batches nor
@@ -283,7 +290,8 @@ class Dataset(ABC):
     """A source of train, val and test splits.
 
     Class attributes an author sets: ``protocols``, ``summary``, ``options`` (declared settings,
-    ``dataset.options.NAME`` in a study), and where the data are the user's, ``root_variable`` (the
+    ``dataset.options.NAME`` in a study), ``grouping`` (what ``Split.groups`` are, in the plural:
+    "subjects", "scenes"), and where the data are the user's, ``root_variable`` (the
     environment variable that names the root when the study does not), ``layout`` (what the root
     holds, in words) and ``sampled`` (``python -m datasets.sample`` writes a synthetic copy).
 
@@ -299,6 +307,7 @@ class Dataset(ABC):
     protocols: ClassVar[tuple[str, ...]] = ("default",)
     summary: ClassVar[str] = ""
     options: ClassVar[Mapping[str, Range]] = {}
+    grouping: ClassVar[str] = ""
     root_variable: ClassVar[str | None] = None
     layout: ClassVar[str] = ""
     sampled: ClassVar[bool] = False
