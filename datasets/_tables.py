@@ -46,11 +46,14 @@ def spread(items: Sequence[T], limit: int | None) -> tuple[T, ...]:
     return tuple(items[i * len(items) // number] for i in range(number))
 
 
-def as_split(inputs: Mapping[str, Array], labels: Array, index: Array) -> Split:
-    """The samples ``index`` with every modality available."""
+def as_split(
+    inputs: Mapping[str, Array], labels: Array, index: Array, groups: tuple[str, ...] = ()
+) -> Split:
+    """The samples ``index`` with every modality available, and their groups where they are known."""
     tensors = {name: torch.from_numpy(np.ascontiguousarray(x[index])) for name, x in inputs.items()}
     target = torch.from_numpy(labels[index].astype(np.int64))
-    return Split(tensors, target, torch.ones(len(index), len(inputs), dtype=torch.bool))
+    available = torch.ones(len(index), len(inputs), dtype=torch.bool)
+    return Split(tensors, target, available, groups=groups)
 
 
 def fingerprint_of(arrays: Sequence[Array], **facts: object) -> str:

@@ -54,6 +54,7 @@ class CasiaSurf(Dataset):
     )
     root_variable = "CASIA_SURF_ROOT"
     layout = LAYOUT
+    grouping = "subjects"
     sampled = True
     options = {
         "size": Range(
@@ -199,6 +200,7 @@ class CasiaSurf(Dataset):
             torch.ones(len(target), len(NAMES), dtype=torch.bool),
             modalities=self.spec.modalities,
             augmentation=Augmentation(RotateCropFlip(), NAMES) if split == "train" else None,
+            groups=_subjects(self._samples[split]),
         )
         bad = _unreadable(tables)
         return whole.select(_others(len(target), bad)) if bad else whole
@@ -206,6 +208,12 @@ class CasiaSurf(Dataset):
 
 def _read(sources: Sequence[Path], side: int, row: int) -> Item:
     return read_image(sources[row], "RGB", (side, side))
+
+
+def _subjects(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """The subject of each sample; none where paths do not tell, as in the val and test archives."""
+    subjects = tuple(sample.subject for sample in samples)
+    return subjects if all(subjects) else ()
 
 
 def _unreadable(tables: Sequence[Prepared]) -> dict[int, str]:

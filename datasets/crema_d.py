@@ -62,6 +62,7 @@ class CremaD(ClipDataset):
 
     protocols: ClassVar[tuple[str, ...]] = ("ogm", "actor")
     summary = "7,442 clips of acted emotions, sound and face, 6 classes; your copy"
+    grouping = "actors"
     root_variable = "CREMA_D_ROOT"
     layout = (
         "AudioWAV/ID.wav, Image-01-FPS/ID/NUMBER.jpg (or VideoFlash/ID.flv and the extra `video`),"
@@ -92,6 +93,9 @@ class CremaD(ClipDataset):
         if not (root / FRAMES).is_dir():
             require_video(root, FRAMES)
         return super().prepare(progress)
+
+    def _group(self, clip: Clip) -> str:
+        return clip.id[:4]
 
     def _listing(self, root: Path) -> Listing:
         sounds = {path.stem: path for path in sorted((root / "AudioWAV").glob("*.wav"))}

@@ -9,8 +9,6 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
-
 from datasets._tables import Array, as_split, fingerprint_of, standardised, stratified_splits
 from harness.dataset import Dataset, DataSpec, Modality, Split
 from harness.errors import UserError
@@ -33,10 +31,12 @@ class HTAD(Dataset):
 
     Constructed: the accelerometer's features are shown as two modalities, ``posture`` (means and
     maxima) and ``motion`` (the rest). Each feature is standardised by the training split. Protocol
-    ``random``: stratified 70/30, train and test share recordings; ``block``: the last of three
-    recording blocks is the test split, so that they do not. 20 % of the rest is val.
+    ``random``: stratified 70/30, train and test share recordings, and 20 % of the rest is val;
+    ``block``: the last of three recording blocks is the test split, and of the others the shortest
+    recording of each activity is val, so that no recording is in two splits.
     """
 
+    grouping = "recordings"
     protocols: ClassVar[tuple[str, ...]] = ("random", "block")
     summary = "1,386 real windows of sound and wrist acceleration, 7 home activities (extra `real`)"
 
@@ -78,10 +78,24 @@ class HTAD(Dataset):
         if self.protocol == "random":
             return stratified_splits(self._labels, test=0.3, val=0.2, seed=0)
         rest, test = np.arange(LAST_BLOCK), np.arange(LAST_BLOCK, len(self._labels))
-        train, val = train_test_split(
-            rest, test_size=0.2, random_state=0, stratify=self._labels[rest]
-        )
-        return {"train": train, "val": val, "test": test}
+        chosen = np.isin(self._recording[rest], self._shortest(rest))
+        return {"train": rest[~chosen], "val": rest[chosen], "test": test}
+
+    @cached_property
+    def _recording(self) -> Array:
+        """The recording of each window, a number: windows in a row that show the same activity."""
+        begins = np.flatnonzero(np.diff(self._labels) != 0) + 1
+        borders = np.sort(np.append(begins, LAST_BLOCK))
+        return np.searchsorted(borders, np.arange(len(self._labels)), side="right")
+
+    def _shortest(self, windows: Array) -> list[int]:
+        """The shortest recording of each activity among some windows, the first of equal ones."""
+        of_label = self._labels[windows]
+        found = []
+        for label in range(len(ACTIVITIES)):
+            numbers, sizes = np.unique(self._recording[windows][of_label == label], return_counts=True)
+            found.append(int(numbers[sizes.argmin()]))
+        return found
 
     @cached_property
     def _views(self) -> dict[str, Array]:
@@ -107,7 +121,9 @@ class HTAD(Dataset):
         return {name: len(index[: self.limit]) for name, index in self._splits.items()}
 
     def load(self, split: str) -> Split:
-        return as_split(self._views, self._labels, self._splits[split][: self.limit])
+        index = self._splits[split][: self.limit]
+        groups = tuple(f"recording {number}" for number in self._recording[index])
+        return as_split(self._views, self._labels, index, groups)
 
 
 def _file() -> Path:

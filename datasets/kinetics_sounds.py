@@ -66,6 +66,7 @@ class KineticsSounds(ClipDataset):
     protocols: ClassVar[tuple[str, ...]] = ("folders",)
     published_seconds: ClassVar[Mapping[str, float]] = {"A": 10.0}
     summary = "ten-second clips of actions, sound and picture, 31 to 34 classes; your copy"
+    grouping = "videos"
     root_variable = "KINETICS_SOUNDS_ROOT"
     layout = (
         "audio/{train,test}/CLASS/VIDEO.wav and"
@@ -94,6 +95,9 @@ class KineticsSounds(ClipDataset):
                 "val is a tenth of train's videos; nothing is random at evaluation",
             ),
         )
+
+    def _group(self, clip: Clip) -> str:
+        return _key(clip)[0]
 
     def _listing(self, root: Path) -> Listing:
         top = next(

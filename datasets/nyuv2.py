@@ -16,7 +16,7 @@ import torch
 from datasets._nyuv2.copy import FORMS, find_copy
 from datasets._nyuv2.labels import CLASSES, Array, inferred_unit, millimetres
 from datasets._nyuv2.layouts import KINDS, Copy, Kind
-from datasets._nyuv2.split import Selection, check_official, selection
+from datasets._nyuv2.split import Selection, check_official, scene_runs, selection
 from datasets._synthetic import is_synthetic
 from datasets._tables import fingerprint_of, spread
 from harness.data.augmentation import HsvJitter, ScaleCropFlip
@@ -59,6 +59,7 @@ class NYUv2(Dataset):
     )
     root_variable = "NYUV2_ROOT"
     layout = FORMS
+    grouping = "scenes"
     sampled = True
     options: ClassVar[dict[str, Range]] = {
         "classes": Range(40, choices=(40, 13), help="label set"),
@@ -342,8 +343,19 @@ class NYUv2(Dataset):
             everything,
             modalities=self.spec.modalities,
             augmentation=varied if split == "train" else None,
+            groups=self._groups(split),
         )
         return whole.select(torch.tensor(rows))
+
+    def _groups(self, split: str) -> tuple[str, ...]:
+        """The scene of each image; runs of neighbouring ids where the copy does not know it."""
+        side = self._copy.ids["test" if split == "test" else "train"]
+        scene = {
+            image: self._copy.scenes.get(image, f"images {run[0]} to {run[-1]}")
+            for run in scene_runs(side, self._copy.scenes)
+            for image in run
+        }
+        return tuple(scene[image] for image in self.ids[split])
 
     @property
     def _weights(self) -> tuple[float, ...] | None:

@@ -103,6 +103,10 @@ class ClipDataset(Dataset):
     def _spec(self, modalities: tuple[Modality, ...], synthetic: bool) -> DataSpec:
         """The description with these modalities."""
 
+    @abstractmethod
+    def _group(self, clip: Clip) -> str:
+        """What a clip shares with others that are not independent of it: its actor, its video."""
+
     @property
     def spec(self) -> DataSpec:
         size = int(self.values["size"])
@@ -172,6 +176,7 @@ class ClipDataset(Dataset):
             modalities=self.spec.modalities,
             augmentation=Augmentation(ResizedCropFlip(), ("visual",)) if split == "train" else None,
             takes={"visual": takes - torch.tensor([first, 0])},
+            groups=tuple(self._group(self._clips[n]) for n in kept),
         )
 
     # ------------------------------------------------------------------ what lies below the root

@@ -44,7 +44,7 @@ def selection(root: Path, ids: Sequence[int], scenes: Mapping[int, str]) -> Sele
     folder = root / LISTS
     if (folder / "val.txt").is_file():
         return _published(folder, ids)
-    groups = _groups(ids, scenes)
+    groups = scene_runs(ids, scenes)
     last = ids[len(ids) - max(1, int(SHARE * len(ids))) :]
     val = _taken(groups) if len(groups) > 1 else set(last)
     train = tuple(i for i in ids if i not in val)
@@ -60,14 +60,17 @@ def selection(root: Path, ids: Sequence[int], scenes: Mapping[int, str]) -> Sele
     return Selection(train, tuple(sorted(val)), origin, note)
 
 
-def _groups(ids: Sequence[int], scenes: Mapping[int, str]) -> list[list[int]]:
-    """Ids that belong together, in the order of their first id."""
+def scene_runs(ids: Sequence[int], scenes: Mapping[int, str]) -> list[list[int]]:
+    """Ids of one side of the official split that belong together, in the order of their first id.
+
+    Those of one scene; where scenes are not known, runs of neighbouring ids.
+    """
     if scenes:
         by_scene: dict[str, list[int]] = {}
         for i in ids:
             by_scene.setdefault(scenes[i], []).append(i)
         return list(by_scene.values())
-    # The official split separates scenes: a gap in the training ids is a border between them.
+    # The official split separates scenes: a gap in the ids of one side is a border between them.
     runs: list[list[int]] = []
     for i in ids:
         if not runs or runs[-1][-1] + 1 != i:

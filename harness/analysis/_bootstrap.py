@@ -12,6 +12,7 @@ responsible for.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,9 @@ def worst(values: Array, higher_is_better: bool) -> Array:
     return np.asarray(values.min(-2) if higher_is_better else values.max(-2))
 
 
-def estimate_resampled(differences: Array, replicates: Array, samples: int) -> Estimate:
+def estimate_resampled(
+    differences: Array, replicates: Array, samples: int, freedom: float = math.nan
+) -> Estimate:
     """The estimate from each seed's difference (S,) and its values (B, S) on resampled samples, the
     same for all seeds.
 
@@ -60,11 +63,12 @@ def estimate_resampled(differences: Array, replicates: Array, samples: int) -> E
     bias = float(replicates.mean()) - value
     together = float(replicates.mean(1).var(ddof=1))
     if seeds < 2:
-        return Estimate(value, 0.0, together, seeds, samples, bias)
+        return Estimate(value, 0.0, together, seeds, samples, bias, freedom)
     apart = float(replicates.var(0, ddof=1).mean()) / seeds
     rest = max(seeds * apart - together, 0.0) / (seeds - 1)
     of_seeds = float(differences.var(ddof=1)) / seeds
-    return Estimate(value, of_seeds, max(together - rest, 0.0), seeds, samples, bias)
+    in_common = max(together - rest, 0.0)
+    return Estimate(value, of_seeds, in_common, seeds, samples, bias, freedom)
 
 
 def two_level(replicates: Array, seed: int = 0) -> Array:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,6 +28,8 @@ class Evidence:
 
     scores: dict[str, Tensor]
     splits: dict[str, Split]
+    groups: dict[str, Tensor] = field(default_factory=dict)
+    """Split -> the number (N,) of each sample's group, where groups were recorded."""
 
     def cells(
         self, what: Metric, split: str, combinations: Sequence[Combination], strict: bool = True
@@ -49,6 +51,11 @@ def stored_evidence(trial: TrialDirectory, splits: Sequence[str] = EVIDENCE_SPLI
         {
             split: Split({}, arrays.get(f"{split}_target", nothing), arrays[f"{split}_available"])
             for split in splits
+        },
+        {
+            split: arrays[f"{split}_groups"].long()
+            for split in splits
+            if f"{split}_groups" in arrays
         },
     )
 

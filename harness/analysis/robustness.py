@@ -250,13 +250,14 @@ def hurting(
             combinations[small].name,
             modality,
             row.values[large] - row.values[small],
+            row.grouping(np.isin(np.arange(len(combinations)), [small, large])),
         )
         for small, large, modality in _neighbours(combinations)
+        if not np.isnan(row.values[[small, large]]).any()
     ]
     return adjusted(
-        difference_of(larger, smaller, f"+{modality}", estimate(gap), higher_is_better)
-        for larger, smaller, modality, gap in gaps
-        if not np.isnan(gap).any()
+        difference_of(larger, smaller, f"+{modality}", estimate(gap, groups), higher_is_better)
+        for larger, smaller, modality, gap, groups in gaps
     )
 
 

@@ -14,8 +14,10 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import torch
 
 from harness.analysis._bootstrap import estimate_resampled, resampled, worst
+from harness.analysis._groups import Groups
 from harness.analysis._influence import sample_values
 from harness.analysis._intervals import (
     SIGNIFICANCE_LEVEL,
@@ -32,7 +34,7 @@ from harness.analysis._multiple_comparisons import (
     rank_test,
     unpaired,
 )
-from harness.analysis.evidence import stored_evidence
+from harness.analysis.evidence import Evidence, stored_evidence
 from harness.analysis.results import Finished, Results
 from harness.errors import UserError, shown
 from harness.store import file_sha256
@@ -77,6 +79,11 @@ NEAR_TIES = (
 )
 
 
+TOO_FEW_GROUPS = (
+    "nothing is claimed: the test samples come from too few groups to say anything about others"
+)
+
+
 class Unranked(UserError):
     """A table with holes is not ranked; the sentence lists them."""
 
@@ -90,6 +97,20 @@ class RowSamples:
     label: str
     seeds: tuple[int, ...]
     values: Array
+    counted: Array | None = None
+    """(C, N) bool: the samples that each combination is scored on; None for all."""
+    groups: Array | None = None
+    """(N,) int: the number of each sample's group; None where groups are not known."""
+
+    def grouping(self, combinations: Array) -> Groups:
+        """The groups that a mean over some combinations (C,) bool rests on."""
+        weight = None
+        if self.counted is not None:
+            chosen = self.counted[combinations].astype(float)
+            weight = (chosen / chosen.sum(1, keepdims=True)).sum(0)
+        if self.groups is None:
+            return Groups.independent(self.values.shape[2], weight)
+        return Groups.of(self.groups, weight)
 
     def on(self, seeds: Sequence[int]) -> Array:
         """The values of some seeds, in their order."""
@@ -138,8 +159,8 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether the adjusted p value is below 0.05."""
-        return self.p_adjusted < SIGNIFICANCE_LEVEL
+        """Whether the adjusted p value is below 0.05, and there are groups enough for a claim."""
+        return self.p_adjusted < SIGNIFICANCE_LEVEL and not self.estimate.too_few_groups
 
     @property
     def better(self) -> str | None:
@@ -153,6 +174,8 @@ class Difference:
         """What must stand beside it: too few seeds, or a worst case that cannot be told from
         others; else empty.
         """
+        if self.estimate.too_few_groups:
+            return TOO_FEW_GROUPS
         return calibration(self.estimate.seeds).note or (NEAR_TIES if self.estimate.biased else "")
 
 
@@ -207,11 +230,23 @@ def row_samples(results: Results, split: str = "test") -> dict[str, RowSamples]:
             if not row.method_class.per_combination and intact(results, done)
         ]
         if usable:
-            values = np.stack([_values(results, done, split) for done in usable], 1)
-            found[row.label] = RowSamples(
-                row.label, tuple(done.trial.seed for done in usable), values
-            )
+            found[row.label] = _row(results, row.label, usable, split)
     return found
+
+
+def _row(results: Results, label: str, usable: Sequence[Finished], split: str) -> RowSamples:
+    evidence = [stored_evidence(results.store.trial(done.trial.id)) for done in usable]
+    masks = torch.tensor([combination.mask for combination in results.plan.combinations])
+    has = evidence[0].splits[split].available
+    counted = torch.stack([has[:, mask].all(1) for mask in masks]).numpy()
+    known = [one.groups[split].numpy() for one in evidence if split in one.groups]
+    return RowSamples(
+        label,
+        tuple(done.trial.seed for done in usable),
+        np.stack([_values(results, one, split) for one in evidence], 1),
+        None if counted.all() else counted,
+        known[0] if known else None,
+    )
 
 
 def intact(results: Results, done: Finished) -> bool:
@@ -221,8 +256,7 @@ def intact(results: Results, done: Finished) -> bool:
     )
 
 
-def _values(results: Results, done: Finished, split: str) -> Array:
-    evidence = stored_evidence(results.store.trial(done.trial.id))
+def _values(results: Results, evidence: Evidence, split: str) -> Array:
     val = evidence.scores["val"], evidence.splits["val"]
     return sample_values(
         results.metric,
@@ -259,7 +293,10 @@ def paired(
     if not rows:
         return []
     there = ~np.any([np.isnan(row.values).any((1, 2)) for row in rows], 0)
-    worst_of = _worst_of(rows, there, higher_is_better)
+    scored = [name for name, is_there in zip(names, there, strict=True) if is_there]
+    single = [rows[0].grouping(np.arange(len(there)) == i) for i in np.flatnonzero(there)]
+    together = rows[0].grouping(there)
+    worst_of = _worst_of(rows, there, single, higher_is_better)
     found: dict[str, list[Difference]] = {AVERAGE: [], WORST: [], "": []}
     for first, second in combinations(rows, 2):
         seeds = [seed for seed in first.seeds if seed in second.seeds]
@@ -270,22 +307,29 @@ def paired(
             worst_of[first.label][:, first.at(seeds)] - worst_of[second.label][:, second.at(seeds)]
         )
         pair = first.label, second.label
-        of_worst = estimate_resampled(worst_gap[0], worst_gap[1:], gap.shape[2])
-        found[AVERAGE].append(
-            difference_of(*pair, AVERAGE, estimate(gap[there].mean(0)), higher_is_better)
+        of_worst = estimate_resampled(
+            worst_gap[0], worst_gap[1:], gap.shape[2], min(each.freedom for each in single)
         )
+        of_average = estimate(gap[there].mean(0), together)
+        found[AVERAGE].append(difference_of(*pair, AVERAGE, of_average, higher_is_better))
         found[WORST].append(difference_of(*pair, WORST, of_worst, higher_is_better))
-        each = [(name, estimate(gap[i])) for i, name in enumerate(names) if there[i]]
-        found[""].extend(difference_of(*pair, name, one, higher_is_better) for name, one in each)
+        for name, groups_of, values in zip(scored, single, gap[there], strict=True):
+            of_name = estimate(values, groups_of)
+            found[""].append(difference_of(*pair, name, of_name, higher_is_better))
     return [one for family in found.values() for one in adjusted(family)]
 
 
-def _worst_of(rows: Sequence[RowSamples], there: Array, higher_is_better: bool) -> dict[str, Array]:
-    """Each trial's worst combination (1 + B, S) by row: first as it is, then on resampled samples,
-    the same for all rows.
+def _worst_of(
+    rows: Sequence[RowSamples], there: Array, single: Sequence[Groups], higher_is_better: bool
+) -> dict[str, Array]:
+    """Each trial's worst combination (1 + B, S) by row: first as it is, then on resampled groups of
+    samples, the same for all rows.
+
+    ``single`` are the groups that each combination rests on.
     """
     values = np.concatenate([row.values[there] for row in rows], 1)
-    means = np.concatenate([values.mean(2)[None], resampled(values)])
+    drawable = [groups.drawable(one) for groups, one in zip(single, values, strict=True)]
+    means = np.concatenate([values.mean(2)[None], resampled(np.stack(drawable))])
     parts = np.split(
         worst(means, higher_is_better), np.cumsum([len(row.seeds) for row in rows])[:-1], axis=1
     )

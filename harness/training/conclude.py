@@ -10,6 +10,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -99,6 +100,8 @@ def _evidence(
     arrays |= {f"{name}_{what}": array for what, array in evidence.items()} | {
         f"{name}_available": split.available
     }
+    if split.groups:
+        arrays[f"{name}_groups"] = numbered(split.groups)
     if split.target.dim() == 1:  # label maps are in the confusion counts
         arrays[f"{name}_target"] = split.target.cpu()
     expected = run.dataset.counts()[name]
@@ -108,6 +111,12 @@ def _evidence(
             f" {expected}"
         )
     return arrays, cells
+
+
+def numbered(groups: Sequence[str]) -> Tensor:
+    """The groups of samples as numbers (N,) int32, in the order in which they first appear."""
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    return torch.tensor([numbers[group] for group in groups], dtype=torch.int32)
 
 
 def _write(run: Run, fit: Fit, evidence: str, arrays: dict[str, Tensor]) -> None:
@@ -145,6 +154,7 @@ def _record(run: Run, fit: Fit, cells: dict[str, Any], evidence: str) -> Json:
         "selected_epoch": fit.best_epoch,
         "val_mean": fit.best_value,
         "cells": cells,
+        "groups": _groups(run, [name for name in ("val", "test") if name in cells]),
         "parameters": run.model.parameter_counts(),
         "starved_encoder_batches": run.model.starved_encoders,
         "remarks": [*run.network_remarks, *fit.remarks, *run.model.remarks(fit.epoch + 1)],
@@ -153,6 +163,24 @@ def _record(run: Run, fit: Fit, cells: dict[str, Any], evidence: str) -> Json:
         "peak_memory_bytes": _peak_memory(run.device),
         "environment": environment(run.device.type),
         "files": run.trial.describe_files(evidence, "weights.pt"),
+    }
+
+
+def _groups(run: Run, held_out: Sequence[str]) -> Json | None:
+    """What groups of samples are, how many each split has, and how many of them are in train too.
+
+    None where the dataset does not know them.
+    """
+    names = {name: run.dataset.load(name).groups for name in ("train", *held_out)}
+    if not all(names.values()):
+        return None
+    own = {name: dict.fromkeys(groups) for name, groups in names.items()}
+    return {
+        "are": type(run.dataset).grouping,
+        "count": {name: len(groups) for name, groups in own.items()},
+        "also_in_train": {
+            name: sum(group in own["train"] for group in own[name]) for name in held_out
+        },
     }
 
 
