@@ -49,7 +49,7 @@ def spread(items: Sequence[T], limit: int | None) -> tuple[T, ...]:
 def as_split(
     inputs: Mapping[str, Array], labels: Array, index: Array, groups: tuple[str, ...] = ()
 ) -> Split:
-    """The samples ``index`` with every modality available, and their groups where they are known."""
+    """The samples ``index`` with every modality available, and their groups if they are known."""
     tensors = {name: torch.from_numpy(np.ascontiguousarray(x[index])) for name, x in inputs.items()}
     target = torch.from_numpy(labels[index].astype(np.int64))
     available = torch.ones(len(index), len(inputs), dtype=torch.bool)

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
+
 from datasets._tables import Array, as_split, fingerprint_of, standardised, stratified_splits
 from harness.dataset import Dataset, DataSpec, Modality, Split
 from harness.errors import UserError
@@ -93,7 +94,9 @@ class HTAD(Dataset):
         of_label = self._labels[windows]
         found = []
         for label in range(len(ACTIVITIES)):
-            numbers, sizes = np.unique(self._recording[windows][of_label == label], return_counts=True)
+            numbers, sizes = np.unique(
+                self._recording[windows][of_label == label], return_counts=True
+            )
             found.append(int(numbers[sizes.argmin()]))
         return found
 

@@ -390,3 +390,22 @@ class Dataset(ABC):
         prepare.
         """
         return []
+
+    def group_sentences(self) -> list[str]:
+        """How many groups each split has, and how many are in train too; needs prepared data.
+
+        Nothing where some split's are not known, or where each sample is its own.
+        """
+        splits = {name: self.load(name) for name in SPLITS}
+        groups = {name: dict.fromkeys(split.groups) for name, split in splits.items()}
+        together = any(len(groups[name]) < len(split) for name, split in splits.items())
+        if not all(groups.values()) or not together:
+            return []
+        counts = ", ".join(f"{name} {len(own)}" for name, own in groups.items())
+        both = [
+            f"{shared} of those of {name}"
+            for name in SPLITS[1:]
+            if (shared := sum(group in groups["train"] for group in groups[name]))
+        ]
+        overlap = f"; {' and '.join(both)} are in train too" if both else "; none is in train too"
+        return [f"{self.grouping or 'groups'} of samples that belong together: {counts}{overlap}"]

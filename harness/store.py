@@ -167,8 +167,8 @@ class TrialDirectory:
 
     def scores(self, file: str = "scores.npz") -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
         """The arrays of ``scores.npz``: test (C, N, K) float32, test_target (N,), test_available
-        (N, V), test_groups (N,) int32 where the dataset knows which samples belong together, and the
-        same for val.
+        (N, V), test_groups (N,) int32 where the dataset knows which samples belong together, and
+        the same for val.
 
         Of a segmentation: test (C, N, K, K) int32 confusion counts and test_calibration (C, N, 15,
         3) float32, and no targets.

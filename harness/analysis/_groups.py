@@ -17,6 +17,16 @@ Array = np.ndarray[Any, np.dtype[Any]]
 WHOLE = 1 - 1e-9
 """The share of a group that holds all samples, but for rounding."""
 
+LEAST_FREEDOM = 1.9
+"""Degrees of freedom below which nothing is claimed: two groups, three very unequal ones, or one
+that holds nearly all samples. Intervals hold there, and are several times wider.
+"""
+
+
+def too_few(freedom: float, samples: int) -> bool:
+    """Whether groups with these degrees of freedom are too few for any claim about others."""
+    return freedom < min(LEAST_FREEDOM, samples - 1)
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -79,6 +89,11 @@ class Groups:
         if self.share.max() > WHOLE:
             return np.inf
         return float((self.widening * sums**2).sum())
+
+    @property
+    def too_few(self) -> bool:
+        """Whether they are too few for any claim about others."""
+        return too_few(self.freedom, len(self.number))
 
     @cached_property
     def freedom(self) -> float:

@@ -9,10 +9,10 @@ V2 is the unbiased two-way random-effects estimate.
 Samples that belong together (frames of a person, pictures of a scene) are no independent draws.
 Then V2 is of groups: their sums of deviations, each over 1 - h with h the group's share of the
 samples (CR2; Bell and McCaffrey, Survey Methodology 28, 2002), on Satterthwaite's degrees of
-freedom for independent samples of equal variance. With equal groups this is the analysis of variance
-of the group means on G - 1. Each sample a group of its own gives the formulas above. Simulated
-coverage of this interval, of the plain one over group means and of a bootstrap-t over groups:
-harness/README.md.
+freedom for independent samples of equal variance. With equal groups this is the analysis of
+variance of the group means on G - 1. Each sample a group of its own gives the formulas above.
+Simulated coverage of this interval, of the plain one over group means and of a bootstrap-t over
+groups: tests/benchmarks/README.md.
 
 The critical value is the mean of both t quantiles, weighted by V1 and V2 (Cochran and Cox,
 Experimental Designs, 1950, for the problem of two variances). Satterthwaite's single number of
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special, stats
 
-from harness.analysis._groups import Groups
+from harness.analysis._groups import Groups, too_few
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -40,10 +40,6 @@ SIGNIFICANCE_LEVEL = 0.05
 
 POWER = 0.8
 MANY_SEEDS = 10_000
-LEAST_FREEDOM = 1.9
-"""Degrees of freedom of V2 below which nothing is claimed: two groups, three very unequal ones, or
-one that holds nearly all samples. The intervals hold there and are several times wider.
-"""
 
 SMALLEST = -200.0
 """The natural logarithm of the smallest p value that is told from 0; the quantiles of scipy fail
@@ -61,7 +57,8 @@ class Estimate:
     """A mean difference with both parts of its variance (``from_seeds`` is V1, 0 with one seed;
     ``from_samples`` is V2).
 
-    ``freedom`` are the degrees of freedom of V2, ``samples`` - 1 where samples are independent.
+    ``freedom`` are the degrees of freedom of V2, ``samples`` - 1 where samples are independent;
+    ``seed_freedom`` those of V1, ``seeds`` - 1 unless V1 is pooled over rows.
     ``bias`` is what the value is expected to be off by: 0 for means. Interval and test are about
     the value less the bias.
     """
@@ -73,15 +70,23 @@ class Estimate:
     samples: int
     bias: float = 0.0
     freedom: float = math.nan
+    seed_freedom: float = math.nan
 
     def __post_init__(self) -> None:
         if math.isnan(self.freedom):
             object.__setattr__(self, "freedom", float(max(self.samples - 1, 1)))
+        if math.isnan(self.seed_freedom):
+            object.__setattr__(self, "seed_freedom", float(self.seeds - 1))
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the variance over seeds is that of all rows."""
+        return self.seed_freedom > self.seeds - 1
 
     @property
     def too_few_groups(self) -> bool:
         """Whether the test samples are of too few groups for any claim about others."""
-        return self.freedom < min(LEAST_FREEDOM, self.samples - 1)
+        return too_few(self.freedom, self.samples)
 
     @property
     def corrected(self) -> float:
@@ -131,7 +136,7 @@ class Estimate:
         share = self.from_seeds / self.variance
         return spread * float(
             optimize.brentq(
-                lambda d: power(d, share, self.seeds, self.freedom, level) - POWER, 0.0, 1e7
+                lambda d: power(d, share, self.seed_freedom, self.freedom, level) - POWER, 0.0, 1e7
             )
         )
 
@@ -158,10 +163,10 @@ class Estimate:
         variance = first + self.from_samples
         if variance == 0:
             return self.corrected != 0
-        return (
-            power(abs(self.corrected) / math.sqrt(variance), first / variance, seeds, self.freedom)
-            >= POWER
-        )
+        # Pooled degrees of freedom grow with the seeds as own ones do.
+        rows = self.seed_freedom / (self.seeds - 1)
+        size = abs(self.corrected) / math.sqrt(variance)
+        return power(size, first / variance, rows * (seeds - 1), self.freedom) >= POWER
 
     def _critical(self, level: float) -> float:
         """The weighted quantile of level / 2, from both tails."""
@@ -169,7 +174,9 @@ class Estimate:
         if self.seeds < 2 or self.from_seeds == 0:
             return of_samples
         share = self.from_seeds / self.variance
-        return -share * float(special.stdtrit(self.seeds - 1, level / 2)) + (1 - share) * of_samples
+        return (
+            -share * float(special.stdtrit(self.seed_freedom, level / 2)) + (1 - share) * of_samples
+        )
 
 
 def estimate(differences: Array, groups: Groups | None = None) -> Estimate:
@@ -207,28 +214,30 @@ def _chi2_over_df(df: float, points: int = 1000) -> Array:
 def power(
     difference: float,
     share: float,
-    seeds: int,
+    seed_freedom: float,
     freedom: float,
     level: float = SIGNIFICANCE_LEVEL,
 ) -> float:
     """How often a true difference in units of its standard error is found at a level.
 
-    ``share`` is the true V1 / (V1 + V2), ``freedom`` the degrees of freedom of V2, which is taken as
-    known where they are many.
+    ``share`` is the true V1 / (V1 + V2), ``seed_freedom`` the degrees of freedom of V1 (0: one
+    seed), ``freedom`` those of V2, which is taken as known where they are many.
     """
-    half = _half_widths(share, seeds, freedom, level)
+    half = _half_widths(share, seed_freedom, freedom, level)
     return float((special.ndtr(difference - half) + special.ndtr(-difference - half)).mean())
 
 
 @lru_cache(maxsize=256)
-def _half_widths(share: float, seeds: int, freedom: float, level: float) -> Array:
+def _half_widths(share: float, seed_freedom: float, freedom: float, level: float) -> Array:
     """Equally likely half widths of the interval, in true standard errors."""
-    of_seeds = -special.stdtrit(seeds - 1, level / 2) if seeds > 1 else 0.0
+    of_seeds = -special.stdtrit(seed_freedom, level / 2) if seed_freedom > 0 else 0.0
     of_samples = -special.stdtrit(freedom, level / 2)
     few = freedom < KNOWN and share < 1
-    first = np.zeros(1)
-    if seeds > 1 and share > 0:
-        first = share * _chi2_over_df(seeds - 1, 100 if few else 1000)[:, None]
+    first = np.zeros((1, 1))
+    if seed_freedom <= 0:
+        share = 0.0
+    if share > 0:
+        first = share * _chi2_over_df(seed_freedom, 100 if few else 1000)[:, None]
     second = (1 - share) * (_chi2_over_df(freedom, 100 if few else 1000) if few else np.ones(1))
     half = (first * of_seeds + second * of_samples) / np.sqrt(first + second)
     return np.asarray(half.ravel())
@@ -238,7 +247,7 @@ def coverage(share: float, seeds: int, freedom: float = 999.0) -> float:
     """How often the 95 % interval holds the truth when ``share`` of the variance comes from the
     seeds.
     """
-    return 1 - power(0.0, share, seeds, freedom)
+    return 1 - power(0.0, share, seeds - 1, freedom)
 
 
 @dataclass(frozen=True)

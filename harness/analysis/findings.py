@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
+from harness.analysis.dependence import Dependence, dependence
 from harness.analysis.results import Comparison, Results
 from harness.analysis.robustness import (
     Reliability,
@@ -20,6 +23,7 @@ from harness.analysis.robustness import (
 )
 from harness.analysis.statistics import (
     AVERAGE,
+    TOO_FEW_GROUPS,
     WORST,
     Difference,
     Ranking,
@@ -27,6 +31,7 @@ from harness.analysis.statistics import (
     Unranked,
     calibration,
     differences,
+    present,
     ranking,
     row_samples,
 )
@@ -39,7 +44,8 @@ class RowDifference:
     """A row against another: ``value`` is row minus other in the metric's unit, the interval
     likewise.
 
-    ``verdict`` is ``better``, ``worse`` or empty where the adjusted p value is not below 0.05.
+    ``p`` is adjusted: over the pairs with the baseline where the other row is the baseline, else
+    over all pairs. ``verdict`` is ``better``, ``worse`` or empty where it is not below 0.05.
     """
 
     label: str
@@ -48,11 +54,12 @@ class RowDifference:
     low: float
     high: float
     difference: Difference
+    p: float
 
     @property
     def verdict(self) -> str:
         """What may be said about the row."""
-        found = self.difference.better
+        found = self.difference.better_at(self.p)
         return "" if found is None else "better" if found == self.label else "worse"
 
 
@@ -72,6 +79,7 @@ class Findings:
     robustness: Mapping[str, RowRobustness]
     reliability: Mapping[str, Mapping[str, Reliability]]
     hurting: Mapping[str, Sequence[Difference]]
+    dependence: Dependence
 
     @cached_property
     def ranked(self) -> list[str]:
@@ -80,18 +88,20 @@ class Findings:
 
     @property
     def leader(self) -> str | None:
-        """The row to be emphasised: significantly better than every other, by calibrated intervals
-        over several seeds.
+        """The row to be emphasised: the best with 95 % confidence, by calibrated intervals over
+        several seeds.
         """
         found = self.rankings.get(AVERAGE)
         return found.leader if found is not None and not self.reserve else None
 
     @property
     def reserve(self) -> str:
-        """What must be said of every interval with this many seeds.
+        """What must be said of every interval with this many seeds and groups of samples.
 
         Empty where they are calibrated.
         """
+        if self.dependence.too_few:
+            return TOO_FEW_GROUPS
         return calibration(self.seeds).note
 
     @cached_property
@@ -116,15 +126,44 @@ class Findings:
     @cached_property
     def baseline(self) -> str | None:
         """The first row that is a baseline."""
-        return next(
-            (row.label for row in self.results.plan.rows if row.method_class.role == "baseline"),
-            None,
-        )
+        return self.results.baseline
+
+    def elsewhere(self) -> list[RowDifference]:
+        """Where rows are told apart from the baseline while the average does not tell them.
+
+        In the worst case, with a number of modalities present, or with a single combination; rows
+        in the study's order.
+        """
+        other = self.baseline
+        if other is None:
+            return []
+        silent = [one.label for one in self.against(other) if not one.verdict]
+        summaries = list(dict.fromkeys(one.summary for one in self.differences))
+        found = [
+            one
+            for summary in summaries
+            if summary != AVERAGE
+            for one in self.against(other, summary)
+            if one.label in silent and one.verdict and not one.difference.estimate.biased
+        ]
+        place = {label: at for at, label in enumerate(self.ranked)}
+        return sorted(found, key=lambda one: place[one.label])
+
+    def value(self, label: str, summary: str) -> float:
+        """The mean over seeds of a row's value in a summary."""
+        comparison, row = self.comparison, self.samples[label]
+        if summary in SUMMARIES:
+            return (comparison.average if summary == AVERAGE else comparison.worst)[label].mean
+        if (label, summary) in comparison.cells:
+            return comparison.cells[label, summary].mean
+        sizes = [combination.size for combination in self.results.plan.combinations]
+        chosen = np.array([present(size) == summary for size in sizes])
+        return float(np.nanmean(row.values[chosen]))
 
     def against(self, other: str, summary: str = AVERAGE) -> list[RowDifference]:
         """All rows against one, best first by the difference."""
         found = [
-            _turned(one, other)
+            _turned(one, other, one.p_baseline if other == self.baseline else one.p_adjusted)
             for one in self.differences
             if one.summary == summary and other in (one.first, one.second)
         ]
@@ -148,6 +187,7 @@ def analyse(results: Results) -> Findings:
         robustness=row_robustness(results),
         reliability=reliability(results),
         hurting={label: hurting(row, combinations, higher) for label, row in samples.items()},
+        dependence=dependence(results, samples),
     )
 
 
@@ -158,8 +198,8 @@ def _rankings(results: Results, found: Sequence[Difference]) -> tuple[dict[str, 
         return {}, str(error)
 
 
-def _turned(one: Difference, other: str) -> RowDifference:
+def _turned(one: Difference, other: str, p: float) -> RowDifference:
     """The difference seen from the row that is not ``other``."""
     if one.second == other:
-        return RowDifference(one.first, other, one.value, one.low, one.high, one)
-    return RowDifference(one.second, other, -one.value, -one.high, -one.low, one)
+        return RowDifference(one.first, other, one.value, one.low, one.high, one, p)
+    return RowDifference(one.second, other, -one.value, -one.high, -one.low, one, p)

@@ -29,7 +29,7 @@ class DatasetDifference(RowDifference):
 
     @property
     def verdict(self) -> str:
-        found = self.difference.better
+        found = self.difference.better_at(self.p)
         return "" if found is None else "better" if found == self.row else "worse"
 
 
@@ -160,7 +160,7 @@ def _gaps(
             # The verdict is looked up by label: it stays that of the row.
             found.append(
                 DatasetDifference(
-                    f"{label}, {name}", other, value, low, high, gap.difference, label
+                    f"{label}, {name}", other, value, low, high, gap.difference, gap.p, label
                 )
             )
     return found

@@ -129,6 +129,13 @@ class Results:
         )
         return [(other, split, as_json(cells)) for other, split, cells in found]
 
+    @property
+    def baseline(self) -> str | None:
+        """The label of the first row that is a baseline."""
+        return next(
+            (row.label for row in self.plan.rows if row.method_class.role == "baseline"), None
+        )
+
     def comparison(self, split: str = "test") -> Comparison:
         """All rows x all combinations on one split."""
         labels = [row.label for row in self.plan.rows]

@@ -8,6 +8,7 @@ set are not independent data sets: none of them counts as one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -17,6 +18,13 @@ import numpy as np
 import torch
 
 from harness.analysis._bootstrap import estimate_resampled, resampled, worst
+from harness.analysis._decisions import (
+    Pool,
+    best_level,
+    compared_with_the_best,
+    pooled_over_rows,
+    with_pool,
+)
 from harness.analysis._groups import Groups
 from harness.analysis._influence import sample_values
 from harness.analysis._intervals import (
@@ -37,6 +45,7 @@ from harness.analysis._multiple_comparisons import (
 from harness.analysis.evidence import Evidence, stored_evidence
 from harness.analysis.results import Finished, Results
 from harness.errors import UserError, shown
+from harness.protocol.combinations import Combination
 from harness.store import file_sha256
 
 __all__ = [
@@ -61,6 +70,7 @@ __all__ = [
     "intact",
     "letters",
     "paired",
+    "present",
     "rank_test",
     "ranked",
     "ranking",
@@ -125,9 +135,10 @@ class RowSamples:
 class Difference:
     """``first`` minus ``second`` in the metric's unit, with a 95 % interval and two-sided p value.
 
-    ``summary`` is ``average``, ``worst`` or a combination's name. ``p_adjusted`` is Holm's over all
-    pairs of the same summary, the single combinations taken together; the interval belongs to this
-    pair alone.
+    ``summary`` is ``average``, ``worst``, ``n present`` or a combination's name. ``p_adjusted`` is
+    Holm's over all pairs of the same summary, the numbers of present modalities taken together and
+    the single combinations too; ``p_baseline`` is Holm's over the pairs with the baseline alone,
+    NaN for others. The interval belongs to this pair alone.
     """
 
     first: str
@@ -139,6 +150,7 @@ class Difference:
     high: float
     p: float
     p_adjusted: float
+    p_baseline: float = math.nan
 
     @property
     def value(self) -> float:
@@ -160,12 +172,16 @@ class Difference:
     @property
     def significant(self) -> bool:
         """Whether the adjusted p value is below 0.05, and there are groups enough for a claim."""
-        return self.p_adjusted < SIGNIFICANCE_LEVEL and not self.estimate.too_few_groups
+        return self.better is not None
 
     @property
     def better(self) -> str | None:
         """The row that is significantly better, if one is."""
-        if not self.significant:
+        return self.better_at(self.p_adjusted)
+
+    def better_at(self, p: float, level: float = SIGNIFICANCE_LEVEL) -> str | None:
+        """The row that is better where ``p`` decides, if one is."""
+        if not p < level or self.estimate.too_few_groups:
             return None
         return self.first if (self.estimate.corrected > 0) == self.higher_is_better else self.second
 
@@ -199,9 +215,10 @@ class Place:
 class Ranking:
     """Rows by their mean, best first, with what is a tie.
 
-    ``best`` are the rows that no row is significantly better than. ``leader`` is the row that is
-    significantly better than every other; without it nothing is to be emphasised. ``detectable`` is
-    the median over the pairs of what could have been found.
+    ``best`` are the rows among which the best one is, with 95 % confidence (comparisons with the
+    best). ``leader`` is the one that is left, if one is; without it nothing is to be emphasised.
+    ``detectable`` is the median over the pairs of the difference from the best
+    that is found in 80 % of such studies, ``detectable_pair`` that of any pair among all of them.
     """
 
     summary: str
@@ -209,6 +226,7 @@ class Ranking:
     best: tuple[str, ...]
     leader: str | None
     detectable: float
+    detectable_pair: float
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
 
@@ -279,44 +297,108 @@ def differences(
     Pairs without a common seed are left out. ``rows`` saves reading the store again.
     """
     samples = row_samples(results, split) if rows is None else rows
-    names = [combination.name for combination in results.plan.combinations]
-    return paired(list(samples.values()), names, results.metric.higher_is_better)
+    return paired(
+        list(samples.values()),
+        results.plan.combinations,
+        results.metric.higher_is_better,
+        results.baseline,
+    )
+
+
+def present(count: int) -> str:
+    """The summary over the combinations with so many modalities."""
+    return f"{count} present"
 
 
 def paired(
-    rows: Sequence[RowSamples], names: Sequence[str], higher_is_better: bool
+    rows: Sequence[RowSamples],
+    lattice: Sequence[Combination],
+    higher_is_better: bool,
+    baseline: str | None = None,
 ) -> list[Difference]:
-    """``differences`` of given samples, all of the same test set.
-
-    ``names`` are the combinations.
-    """
+    """``differences`` of given samples, all of the same test set."""
     if not rows:
         return []
     there = ~np.any([np.isnan(row.values).any((1, 2)) for row in rows], 0)
-    scored = [name for name, is_there in zip(names, there, strict=True) if is_there]
-    single = [rows[0].grouping(np.arange(len(there)) == i) for i in np.flatnonzero(there)]
-    together = rows[0].grouping(there)
-    worst_of = _worst_of(rows, there, single, higher_is_better)
-    found: dict[str, list[Difference]] = {AVERAGE: [], WORST: [], "": []}
+    families = [
+        [_Mean(AVERAGE, there)],
+        _of_sizes(lattice, there),
+        [
+            _Mean(lattice[at].name, np.arange(len(there)) == at)
+            for at in np.flatnonzero(there).tolist()
+        ],
+    ]
+    found = [
+        [one for mean in family for one in _compared(rows, mean, higher_is_better)]
+        for family in families
+    ]
+    found.insert(1, _worst_compared(rows, there, higher_is_better))
+    return [one for family in found for one in adjusted(family, baseline)]
+
+
+@dataclass(frozen=True)
+class _Mean:
+    """A mean over some combinations (C,) bool, which rows are compared by."""
+
+    summary: str
+    over: Array
+
+
+def _of_sizes(lattice: Sequence[Combination], there: Array) -> list[_Mean]:
+    """The means over the combinations of each size that has several."""
+    sizes = np.array([combination.size for combination in lattice])
+    chosen = [(size, there & (sizes == size)) for size in np.unique(sizes).tolist()]
+    return [_Mean(present(size), over) for size, over in chosen if over.sum() > 1]
+
+
+def _pairs(rows: Sequence[RowSamples]) -> list[tuple[RowSamples, RowSamples, list[int]]]:
+    """All pairs of rows with the seeds that both have, where there are any."""
+    found = []
     for first, second in combinations(rows, 2):
         seeds = [seed for seed in first.seeds if seed in second.seeds]
-        if not seeds:
-            continue
-        gap = first.on(seeds) - second.on(seeds)
-        worst_gap = (
-            worst_of[first.label][:, first.at(seeds)] - worst_of[second.label][:, second.at(seeds)]
+        if seeds:
+            found.append((first, second, seeds))
+    return found
+
+
+def _pool(rows: Sequence[RowSamples], values: Sequence[Array]) -> Pool | None:
+    """The seed variance of all rows, from each one's values (S,), where all have the same seeds."""
+    if len({tuple(sorted(row.seeds)) for row in rows}) > 1:
+        return None
+    order = sorted(rows[0].seeds)
+    return pooled_over_rows(
+        np.array([one[row.at(order)] for row, one in zip(rows, values, strict=True)])
+    )
+
+
+def _compared(rows: Sequence[RowSamples], mean: _Mean, higher_is_better: bool) -> list[Difference]:
+    values = {row.label: row.values[mean.over].mean(0) for row in rows}
+    pool = _pool(rows, [values[row.label].mean(1) for row in rows])
+    groups = rows[0].grouping(mean.over)
+    found = []
+    for first, second, seeds in _pairs(rows):
+        gap = values[first.label][first.at(seeds)] - values[second.label][second.at(seeds)]
+        of_pair = with_pool(estimate(gap, groups), pool)
+        found.append(
+            difference_of(first.label, second.label, mean.summary, of_pair, higher_is_better)
         )
+    return found
+
+
+def _worst_compared(
+    rows: Sequence[RowSamples], there: Array, higher_is_better: bool
+) -> list[Difference]:
+    single = [rows[0].grouping(np.arange(len(there)) == i) for i in np.flatnonzero(there)]
+    values = _worst_of(rows, there, single, higher_is_better)
+    pool = _pool(rows, [values[row.label][0] for row in rows])
+    freedom = min(groups.freedom for groups in single)
+    found = []
+    for first, second, seeds in _pairs(rows):
         pair = first.label, second.label
-        of_worst = estimate_resampled(
-            worst_gap[0], worst_gap[1:], gap.shape[2], min(each.freedom for each in single)
-        )
-        of_average = estimate(gap[there].mean(0), together)
-        found[AVERAGE].append(difference_of(*pair, AVERAGE, of_average, higher_is_better))
-        found[WORST].append(difference_of(*pair, WORST, of_worst, higher_is_better))
-        for name, groups_of, values in zip(scored, single, gap[there], strict=True):
-            of_name = estimate(values, groups_of)
-            found[""].append(difference_of(*pair, name, of_name, higher_is_better))
-    return [one for family in found.values() for one in adjusted(family)]
+        gap = values[pair[0]][:, first.at(seeds)] - values[pair[1]][:, second.at(seeds)]
+        of_pair = estimate_resampled(gap[0], gap[1:], first.values.shape[2], freedom)
+        found.append(difference_of(*pair, WORST, with_pool(of_pair, pool), higher_is_better))
+    return found
 
 
 def _worst_of(
@@ -346,12 +428,14 @@ def difference_of(
     )
 
 
-def adjusted(differences: Iterable[Difference]) -> list[Difference]:
-    """A family of differences with Holm's correction."""
+def adjusted(differences: Iterable[Difference], baseline: str | None = None) -> list[Difference]:
+    """A family of differences with Holm's correction over all, and over those with the baseline."""
     family = list(differences)
+    of_baseline = [at for at, one in enumerate(family) if baseline in (one.first, one.second)]
+    with_baseline = dict(zip(of_baseline, holm([family[at].p for at in of_baseline]), strict=True))
     return [
-        replace(one, p_adjusted=p)
-        for one, p in zip(family, holm([one.p for one in family]), strict=True)
+        replace(one, p_adjusted=p, p_baseline=with_baseline.get(at, math.nan))
+        for at, (one, p) in enumerate(zip(family, holm([one.p for one in family]), strict=True))
     ]
 
 
@@ -418,8 +502,27 @@ def ranked(
             wins[one.better] += 1
             losses[one.second if one.better == one.first else one.first] += 1
     places = tuple(Place(x, means[x], group[x], 1 + losses[x], len(order) - wins[x]) for x in order)
-    leader = next((x for x in order if len(order) > 1 and wins[x] == len(order) - 1), None)
-    detectable = float(np.median([one.detectable for one in found])) if found else float("nan")
+    level = best_level(len(order))
+    beaten: dict[str, set[str]] = {label: set() for label in order}
+    for one in found:
+        better = one.better_at(one.p, level)
+        if better is not None:
+            beaten[better].add(one.second if better == one.first else one.first)
+    best, leader = compared_with_the_best(order, beaten)
     notes = tuple(dict.fromkeys(one.note for one in found if one.note))
-    best = tuple(place.label for place in places if place.first == 1)
-    return Ranking(summary, places, best, leader, detectable, tuple(found), notes)
+    return Ranking(
+        summary,
+        places,
+        best,
+        leader,
+        _median_detectable(found, level),
+        _median_detectable(found, SIGNIFICANCE_LEVEL / max(len(found), 1)),
+        tuple(found),
+        notes,
+    )
+
+
+def _median_detectable(found: Sequence[Difference], level: float) -> float:
+    if not found:
+        return math.nan
+    return float(np.median([one.estimate.detectable(level) for one in found]))

@@ -79,10 +79,14 @@ def _intervals(
     for label, row in samples.items():
         there = ~np.asarray(np.isnan(row.values).any((1, 2)))
         found[label, AVERAGE] = (
-            estimate(row.values[there].mean(0), row.grouping(there)).interval() if there.any() else None
+            estimate(row.values[there].mean(0), row.grouping(there)).interval()
+            if there.any()
+            else None
         )
         for at, combination in enumerate(results.plan.combinations):
             found[label, combination.name] = (
-                estimate(row.values[at], row.grouping(np.arange(len(there)) == at)).interval() if there[at] else None
+                estimate(row.values[at], row.grouping(np.arange(len(there)) == at)).interval()
+                if there[at]
+                else None
             )
     return found

@@ -1,22 +1,27 @@
-"""The answer in two sentences, generated from the statistics; it says what cannot be said, too."""
+"""The answer in a few sentences, from the statistics; it says what cannot be said, too."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from harness.analysis.findings import Findings
-from harness.analysis.statistics import AVERAGE, Difference, Ranking
+from harness.analysis.findings import Findings, RowDifference
+from harness.analysis.statistics import AVERAGE, WORST, Difference, Ranking
 from harness.protocol.metrics import Metric
 from harness.reporting.sections.origins import mixtures
 from harness.reporting.text import ABSENT, number
+
+MOST = 3
+"""Findings beside the average that the answer names."""
 
 MANY = 5
 """Names above which a sentence counts them."""
 
 
-def answer(findings: Findings) -> tuple[str, str]:
-    """Two sentences: which row is best on average as far as can be told, and how sure that is."""
+def answer(findings: Findings) -> tuple[str, ...]:
+    """Which row is best on average as far as can be told, how sure that is, and where else rows are
+    told apart.
+    """
     results, ranked = findings.results, findings.ranked
     if AVERAGE not in findings.rankings:
         there = f"{len(results.finished)} of {results.plan.size} trials are finished"
@@ -29,8 +34,10 @@ def answer(findings: Findings) -> tuple[str, str]:
     found = findings.rankings[AVERAGE]
     if findings.seeds == 1:
         return _one_seed(findings, found)
+    if findings.dependence.too_few:
+        return _too_few_groups(findings, found)
     first = _leader(findings, found) if found.leader else _tie(findings, found)
-    return first, _certainty(findings, found)
+    return first, _certainty(findings, found), *_elsewhere(findings)
 
 
 def caveats(findings: Findings, problems: Sequence[str] = ()) -> list[str]:
@@ -60,10 +67,37 @@ def caveats(findings: Findings, problems: Sequence[str] = ()) -> list[str]:
             if stale
             else []
         ),
+        *dependence_notes(findings),
         *(f"{line} (Versions and hardware)" for line in mixtures(results)),
         *(found.notes if found is not None else []),
     ]
     return list(dict.fromkeys(notes))
+
+
+def dependence_notes(findings: Findings) -> list[str]:
+    """What must be said of test samples that belong together, or may do so."""
+    of = findings.dependence
+    if of.groups is None:
+        return [
+            f"groups of the {of.samples} test samples not recorded: intervals take them as"
+            " independent, and may be too narrow"
+        ]
+    if of.groups == of.samples:
+        return []
+    said = f"{of.samples} test samples in {of.groups} {of.are}: intervals and ties are of {of.are}"
+    if of.effects:
+        said += (
+            f"; the variance of a difference is {of.effect:.1f} times what it would be if samples"
+            f" were independent (design effect, median over {len(of.effects)} pairs, at most"
+            f" {max(of.effects):.1f})"
+        )
+    notes = [said]
+    if of.also_in_train:
+        notes.append(
+            f"{of.also_in_train} of the {of.groups} {of.are} of test are in train too: nothing here"
+            f" is about new {of.are}"
+        )
+    return notes
 
 
 def listed(names: Sequence[str], last: str = "and") -> str:
@@ -97,7 +131,7 @@ def with_unit(value: float, metric: Metric) -> str:
 
 def size(value: float, metric: Metric) -> str:
     """The size of a difference, one digit more than values have."""
-    if math.isnan(value):
+    if not math.isfinite(value):
         return ABSENT
     return f"{abs(value):.{metric.decimals + 1}f}"
 
@@ -109,6 +143,8 @@ def signed(value: float, metric: Metric) -> str:
     >>> [signed(value, METRICS["accuracy"]) for value in (-0.456, 0.456, 0.001)]
     ['−0.46', '+0.46', '0.00']
     """
+    if math.isinf(value):
+        return "+∞" if value > 0 else "−∞"
     text = size(value, metric)
     if math.isnan(value) or float(text) == 0:
         return text
@@ -121,8 +157,13 @@ def interval(low: float, high: float, metric: Metric) -> str:
 
 
 def _average(findings: Findings) -> str:
-    count = len(findings.results.plan.combinations)
-    return f"{findings.comparison.metric.name} averaged over the {count} combinations"
+    comparison = findings.comparison
+    there = [
+        name
+        for name in comparison.combinations
+        if any(comparison.cells[label, name].seeds for label in comparison.labels)
+    ]
+    return f"{comparison.metric.name} averaged over the {len(there)} combinations"
 
 
 def _alone(findings: Findings, ranked: Sequence[str]) -> tuple[str, str]:
@@ -166,25 +207,60 @@ def _one_seed(findings: Findings, found: Ranking) -> tuple[str, str]:
 
 
 def _leader(findings: Findings, found: Ranking) -> str:
-    top, count, pairs = found.places[0], len(found.places), len(found.differences)
-    comparisons = f"{pairs} comparisons" if pairs > 1 else "the one comparison"
+    mean = next(place.mean for place in found.places if place.label == found.leader)
     return (
-        f"{found.leader} is the best of {count} rows:"
-        f" {with_unit(top.mean, findings.comparison.metric)} {_average(findings)}, significantly"
-        f" better than every other row (5 %, Holm's correction for {comparisons})."
+        f"{found.leader} is the best of {len(found.places)} rows:"
+        f" {with_unit(mean, findings.comparison.metric)} {_average(findings)} (95 % confidence,"
+        " each row compared with the best)."
     )
 
 
 def _tie(findings: Findings, found: Ranking) -> str:
-    if len(found.best) == len(found.places):
-        return (
-            f"No row is best: by {_average(findings)}, no row is significantly better than any"
-            f" other of the {len(found.places)}."
-        )
+    if len(found.best) in (0, len(found.places)):
+        return f"No row is best: by {_average(findings)}, each of the {len(found.places)} may be."
     return (
-        f"No single row is best: by {_average(findings)}, no row is significantly better than "
-        f"{some(found.best, 'or')}, of {len(found.places)} rows."
+        f"No single row is best: by {_average(findings)}, the best of the {len(found.places)} rows"
+        f" is {some(found.best, 'or')} (95 % confidence, each row compared with the best)."
     )
+
+
+def _too_few_groups(findings: Findings, found: Ranking) -> tuple[str, str]:
+    of, top, metric = findings.dependence, found.places[0], findings.comparison.metric
+    extreme = "highest" if metric.higher_is_better else "lowest"
+    return (
+        (
+            f"Nothing can be claimed about the rows: the {of.samples} test samples come from"
+            f" {of.groups} {of.are}, which are too few, or one of which has nearly all samples, to"
+            " say anything about others."
+        ),
+        (
+            f"On these samples {top.label} has the {extreme} {_average(findings)}"
+            f" ({with_unit(top.mean, metric)})."
+        ),
+    )
+
+
+def _elsewhere(findings: Findings) -> list[str]:
+    """Where rows are told from the baseline although their averages are not."""
+    found, other = findings.elsewhere(), findings.baseline
+    if not found or other is None:
+        return []
+    parts = [_told_elsewhere(findings, one) for one in found[:MOST]]
+    if len(found) > MOST:
+        parts.append(f"{len(found) - MOST} more under Differences")
+    return [
+        f"Where the average tells nothing from the baseline {other}: {'; '.join(parts)}"
+        " (5 %, Holm's correction over the rows)."
+    ]
+
+
+def _told_elsewhere(findings: Findings, one: RowDifference) -> str:
+    metric, summary = findings.comparison.metric, one.difference.summary
+    where = "in the worst case" if summary == WORST else f"with {summary}"
+    own, others = (
+        number(findings.value(label, summary), metric) for label in (one.label, one.other)
+    )
+    return f"{one.label} is {one.verdict} {where} ({own} against {others})"
 
 
 def _certainty(findings: Findings, found: Ranking) -> str:
@@ -202,8 +278,9 @@ def _certainty(findings: Findings, found: Ranking) -> str:
         else f", {separation(pair.difference, pair.difference.estimate.seeds)}"
     )
     power = (
-        f"with {seeds} seeds a true difference of {size(found.detectable, metric)} is found in 80 %"
-        " of such studies"
+        f"with {seeds} seeds, a row that is {size(found.detectable, metric)} from the best is told"
+        " from it in 80 % of such studies (median over pairs, with the correction for"
+        f" {len(found.places) - 1} comparisons)"
     )
     return f"{gap}{needed}; {power}{f' ({findings.reserve})' if findings.reserve else ''}."
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from harness.analysis.findings import Findings
 from harness.analysis.results import Results
 from harness.analysis.statistics import AVERAGE
-from harness.reporting.answer import answer, size
+from harness.reporting.answer import answer, dependence_notes, size
 from harness.reporting.sections.comparison import ranks
 from harness.reporting.text import (
     Grid,
@@ -92,9 +92,10 @@ def _ranking(findings: Findings) -> list[str]:
             f" {'; '.join(places)}"
         ),
         (
-            f"minimum detectable difference: {size(found.detectable, metric)} (80 % power, median"
-            " over pairs)"
+            f"minimum detectable difference from the best: {size(found.detectable, metric)}, of any"
+            f" pair: {size(found.detectable_pair, metric)} (80 % power, corrected, median of pairs)"
         ),
+        *dependence_notes(findings),
         *found.notes,
     ]
 

@@ -52,6 +52,7 @@ SPECIAL = {
     "▲": r"$\uparrow$",
     "▼": r"$\downarrow$",
     "●": r"$\bullet$",
+    "○": r"$\circ$",
 }
 
 

@@ -16,6 +16,9 @@ from harness.protocol.schedules import epoch_at
 
 COLLAPSED, MIXED, STALE = "†", "‡", "§"
 ABSENT = "–"
+PRESENT, MISSING = "●", "○"
+MANY_MODALITIES = 3
+"""From so many on, combinations are headed by marks: their names are too long to be read."""
 COLLAPSED_SENTENCE = (
     f"{COLLAPSED} collapsed: in at least one seed the model predicts one class for every sample; it"
     " counts as scored"
@@ -74,7 +77,32 @@ def main_grid(results: Results, comparison: Comparison) -> Grid:
         for label in comparison.labels
     )
     labels = tuple(marked(results, label) for label in comparison.labels)
-    return Grid(("method", *comparison.combinations, "average", "worst"), labels, rows)
+    return Grid(("method", *columns(results), "average", "worst"), labels, rows)
+
+
+def columns(results: Results) -> list[str]:
+    """A heading for each combination: ``●○●``, a mark for each modality; names where they are few.
+
+    ``columns_sentence`` explains them.
+    """
+    combinations = results.plan.combinations
+    if len(combinations[-1].members) < MANY_MODALITIES:
+        return [combination.name for combination in combinations]
+    return [
+        "".join(PRESENT if present else MISSING for present in combination.mask)
+        for combination in combinations
+    ]
+
+
+def columns_sentence(results: Results) -> list[str]:
+    """What the marks of ``columns`` mean, where there are any."""
+    modalities = results.plan.combinations[-1].members
+    if len(modalities) < MANY_MODALITIES:
+        return []
+    return [
+        f"columns: {PRESENT} present, {MISSING} missing, in the order {', '.join(modalities)}; from"
+        " one modality present to all"
+    ]
 
 
 def marked(results: Results, label: str) -> str:
@@ -102,6 +130,7 @@ def metric_sentence(results: Results) -> str:
 def legend(results: Results, comparison: Comparison) -> list[str]:
     """The sentences that a table of results needs below it."""
     return [
+        *columns_sentence(results),
         seeds_sentence(results),
         (
             "average: mean over the combinations of each trial; worst: its worst combination; both"

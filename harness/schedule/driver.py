@@ -47,7 +47,7 @@ class Driver:
             return
         try:
             with preparation_view() as progress:
-                sentences = dataset.prepare(progress)
+                sentences = [*dataset.prepare(progress), *dataset.group_sentences()]
         except KeyboardInterrupt:
             print(self._how_to_go_on(), flush=True)
             raise Stopped from None

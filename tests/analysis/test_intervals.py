@@ -101,7 +101,7 @@ def noncentral(difference: float, seeds: int) -> float:
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_power_with_seed_noise_alone_is_that_of_the_t_test(seeds: int) -> None:
     for difference in (0.5, 2.0, 4.0, 6.0):
-        assert power(difference, 1.0, seeds, 500) == pytest.approx(
+        assert power(difference, 1.0, seeds - 1, 500) == pytest.approx(
             noncentral(difference, seeds), abs=2e-3
         )
     needed = optimize.brentq(lambda d: noncentral(d, seeds) - 0.8, 0, 12)

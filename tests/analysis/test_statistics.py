@@ -26,6 +26,7 @@ from harness.analysis.statistics import (
     letters,
     rank_test,
 )
+from harness.protocol.combinations import lattice
 from tests.support.handmade import NAMES, N, ladder, planned, write_trial
 
 # ---------------------------------------------------------------------- from the store
@@ -41,7 +42,7 @@ def test_differences_of_counted_predictions(tmp_path: Path) -> None:
         write_trial(plan, store, "sf_md", seed, ladder(20 + lead))
         write_trial(plan, store, "hemis", seed, ladder(20))
     found = by_summary(statistics.differences(read(plan, store)), "sf_md", "hemis")
-    assert list(found) == [AVERAGE, WORST, *NAMES]
+    assert list(found) == [AVERAGE, WORST, "1 present", "2 present", *NAMES]
     # 3, 6 and 9 of 60 samples: 5, 10 and 15 %, in every combination
     for one in found.values():
         assert one.value == pytest.approx(10.0)
@@ -105,7 +106,13 @@ def test_a_ranking_of_a_winner_and_two_ties(tmp_path: Path) -> None:
     ]
     assert (found.best, found.leader, found.notes) == (("hemis",), "hemis", ())
     assert found.places[0].mean == pytest.approx(100 * (40 + 41 + 42 + 3 * 9) / 3 / N)
-    assert found.detectable == np.median([one.detectable for one in found.differences]) > 0
+    # two comparisons with the best, three pairs in all
+    levels = {0.05 / 2: found.detectable, 0.05 / 3: found.detectable_pair}
+    for level, expected in levels.items():
+        each = [one.estimate.detectable(level) for one in found.differences]
+        assert (
+            expected == np.median(each) > np.median([one.detectable for one in found.differences])
+        )
 
 
 def test_nobody_leads_a_tie_and_one_seed_says_so(tmp_path: Path) -> None:
@@ -182,7 +189,7 @@ def test_the_worst_of_many_ties_is_corrected_and_flagged() -> None:
     clear = 100.0 * (noise.random((7, 3, 200)) < np.array([0.6, *[0.9] * 6])[:, None, None])
     rows = [RowSamples("clear", (0, 1, 2), clear), RowSamples("tied", (0, 1, 2), tied)]
     (found,) = [
-        one for one in statistics.paired(rows, list("abcdefg"), True) if one.summary == WORST
+        one for one in statistics.paired(rows, lattice("abc"), True) if one.summary == WORST
     ]
     assert found.value == pytest.approx(np.mean(clear.mean(2).min(0) - tied.mean(2).min(0)))
     assert found.value > 0 and found.estimate.corrected < found.value  # the truth is 0
@@ -193,7 +200,7 @@ def test_combinations_that_no_sample_has_are_left_out() -> None:
     values = np.random.default_rng(0).normal(size=(2, 3, 3, 50))
     values[:, 1] = np.nan
     rows = [RowSamples(name, (0, 1, 2), one) for name, one in zip("xy", values, strict=True)]
-    found = {one.summary: one for one in statistics.paired(rows, ["a", "b", "a+b"], True)}
+    found = {one.summary: one for one in statistics.paired(rows, lattice("ab"), True)}
     assert list(found) == [AVERAGE, WORST, "a", "a+b"]
     assert found[AVERAGE].value == pytest.approx((found["a"].value + found["a+b"].value) / 2)
 

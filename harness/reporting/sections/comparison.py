@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from harness.analysis.findings import Findings, RowDifference
 from harness.analysis.results import Results
-from harness.analysis.statistics import AVERAGE, WORST, Difference, Place
+from harness.analysis.statistics import AVERAGE, WORST, Difference, Place, Ranking
 from harness.protocol.metrics import Metric
 from harness.reporting.answer import answer, caveats, interval, listed, signed, size
 from harness.reporting.document import (
@@ -26,6 +26,7 @@ from harness.reporting.figures import forest, heatmap_drawing
 from harness.reporting.text import (
     ABSENT,
     Grid,
+    columns,
     legend,
     main_grid,
     marked,
@@ -102,11 +103,17 @@ def ranking_notes(findings: Findings) -> list[str]:
             " (paired over seeds and test samples, Holm's correction over all pairs); a rank a–b"
             " may be any from a to b"
         ),
+        (
+            "the best row, and the rows among which it is, come from comparisons with the best"
+            " alone: they are fewer, so that a best row may share a letter with another"
+        ),
+        *_pooling(found),
         _emphasis(findings),
         *(
-            f"minimum detectable difference of {name}: {size(of.detectable, metric)} (found in 80 %"
-            f" of studies with {seeds} {'seed' if seeds == 1 else 'seeds'}; median over the pairs,"
-            " uncorrected)"
+            f"minimum detectable difference of {name}: {size(of.detectable, metric)} from the best,"
+            f" {size(of.detectable_pair, metric)} between any two rows (found in 80 % of studies"
+            f" with {seeds} {'seed' if seeds == 1 else 'seeds'}, with the corrections used; median"
+            " over the pairs)"
             for name, of in (("averages", found), ("worst cases", worst))
             if of.differences
         ),
@@ -116,12 +123,23 @@ def ranking_notes(findings: Findings) -> list[str]:
     return [*notes, *_unranked_rows(findings)]
 
 
+def _pooling(found: Ranking) -> list[str]:
+    pooled = sum(one.estimate.pooled for one in found.differences)
+    if not pooled:
+        return []
+    return [
+        f"the variance over seeds is taken from all rows together in {pooled} of"
+        f" {len(found.differences)} pairs; where a pair's own is larger, its own is used, and where"
+        " it is significantly larger, its own degrees of freedom too"
+    ]
+
+
 def _emphasis(findings: Findings) -> str:
     if findings.leader is not None:
-        return f"bold: {findings.leader} is significantly better than every other row"
+        return f"bold: {findings.leader} is the best row with 95 % confidence"
     if findings.rankings[AVERAGE].leader is not None:
         return f"nobody is bold: {findings.reserve}"
-    return "nobody is bold: no row is significantly better than every other"
+    return "nobody is bold: no row is the best with 95 % confidence"
 
 
 def _unranked_rows(findings: Findings) -> list[str]:
@@ -226,7 +244,7 @@ def _difference(one: RowDifference, metric: Metric) -> list[str]:
         one.label,
         signed(one.value, metric),
         interval(one.low, one.high, metric),
-        p_value(one.difference.p_adjusted),
+        p_value(one.p),
         size(one.difference.detectable, metric),
         seeds_needed(one.difference),
         _verdict(one),
@@ -269,6 +287,12 @@ def _each(findings: Findings, other: str) -> Table | None:
     by_name = {
         name: {one.label: one for one in findings.against(other, name)} for name in [*names, WORST]
     }
+    sizes = [
+        one
+        for one in dict.fromkeys(one.summary for one in findings.differences)
+        if one not in (AVERAGE, WORST, *names)
+    ]
+    by_name |= {size: {one.label: one for one in findings.against(other, size)} for size in sizes}
     labels = [one.label for one in findings.against(other)]
     rows = [
         [label, *(marked_difference(by_name[name].get(label), metric) for name in by_name)]
@@ -278,7 +302,8 @@ def _each(findings: Findings, other: str) -> Table | None:
         f"Each combination and the worst case, each row minus {other}; {MORE} significantly better,"
         f" {LESS} worse"
     )
-    return table(["method", *names, "worst case"], rows, caption) if rows else None
+    header = ["method", *columns(findings.results), "worst case", *sizes]
+    return table(header, rows, caption) if rows else None
 
 
 def marked_difference(one: RowDifference | None, metric: Metric) -> str:
@@ -302,13 +327,13 @@ def _difference_notes(findings: Findings) -> Bullets:
                 " is better; paired on the same seeds and the same test samples"
             ),
             (
-                "intervals are for one pair alone; p values are corrected for all pairs, those of"
-                " single combinations for all of them together"
+                "intervals are for one pair alone; p values against the baseline are corrected for"
+                " all rows (of single combinations for all of these together), others for all pairs"
             ),
             (
-                "detectable: the true difference that is found in 80 % of such studies; seeds"
-                " needed: for 80 % power if the difference is what it seems, ∞ where the test set"
-                " is too small for any number of seeds"
+                "detectable: the true difference whose interval excludes zero in 80 % of such"
+                " studies; seeds needed: for 80 % power if the difference is what it seems, ∞ where"
+                " the test set is too small for any number of seeds"
             ),
             *([findings.reserve] if findings.reserve else []),
             *_near_ties(findings.differences),

@@ -25,7 +25,7 @@ from harness.reporting.document import (
     table,
 )
 from harness.reporting.figures import bars, curves
-from harness.reporting.text import ABSENT
+from harness.reporting.text import ABSENT, columns
 
 MINED = "*"
 COARSE = 50
@@ -90,7 +90,12 @@ def _variances(findings: Findings, paper: PaperFindings) -> Table | None:
         for label, group in found.groupby("label", sort=False)
     ]
     return (
-        table(["method", *names, "average"], rows, "Mean sigma^2 of each combination", paper=True)
+        table(
+            ["method", *columns(findings.results), "average"],
+            rows,
+            "Mean sigma^2 of each combination",
+            paper=True,
+        )
         if rows
         else None
     )

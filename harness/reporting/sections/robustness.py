@@ -14,7 +14,7 @@ from harness.protocol.metrics import Metric
 from harness.reporting.answer import signed
 from harness.reporting.document import Figure, Section, Table, bullets, section, table
 from harness.reporting.figures import curves, scatter
-from harness.reporting.text import ABSENT, number
+from harness.reporting.text import ABSENT, columns, number
 
 CHANCES = (0.25, 0.75, 0.9)
 """Of the curve, those in the table; at 0.5 the expectation is the mean over the combinations."""
@@ -214,7 +214,9 @@ def _each_calibration(findings: Findings) -> Table:
         ]
         for label, ones in findings.reliability.items()
     ]
-    return table(["method", *names], rows, "Calibration error on each combination, in %")
+    return table(
+        ["method", *columns(findings.results)], rows, "Calibration error on each combination, in %"
+    )
 
 
 def _risk(findings: Findings) -> Figure:

@@ -10,7 +10,7 @@ from harness.protocol.metrics import metric
 from harness.reporting.answer import answer, caveats, signed, with_unit
 from harness.reporting.document import portable
 from harness.reporting.sections.comparison import ranking_notes, ranks
-from harness.reporting.text import legend, main_grid, metric_sentence, number, shown
+from harness.reporting.text import columns, legend, main_grid, metric_sentence, number, shown
 from harness.store import Json
 from harness.study.plan import PlannedTrial
 from harness.tracking.mlflow.addresses import Addresses
@@ -142,9 +142,7 @@ def _table(findings: Findings, where: Addresses) -> str:
         name = f"**{name}**" if label == findings.leader else name
         rows.append([name, rank, average, worst, *combinations])
     return "\n".join(
-        _narrow(
-            ["method", "rank, ties", "average", "worst", *findings.comparison.combinations], rows
-        )
+        _narrow(["method", "rank, ties", "average", "worst", *columns(findings.results)], rows)
     )
 
 
