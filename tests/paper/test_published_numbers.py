@@ -37,8 +37,7 @@ STUDIES_OF = {
     (2, "kinetics_sounds"): ("kinetics_sounds_all_methods",),
     (3, "casia_surf"): ("casia_ablation",),
     (4, "casia_surf"): ("casia_estimators",),
-    # Its two rows need two forms of the network, which are two studies.
-    (5, "nyuv2"): ("nyuv2_esanet_joint", "nyuv2_segmentation"),
+    (5, "nyuv2"): ("nyuv2_esanet_joint",),
     (6, "casia_surf"): ("casia_alpha",),
     (7, "casia_surf"): ("casia_beta",),
 }
