@@ -173,11 +173,18 @@ def short(value: Value, log: bool = False) -> str:
 
 
 def identity(row: Row) -> tuple[str, dict[str, Value]]:
-    """The method and hyperparameters that a row's trials are known by."""
-    if row.method_class.identity is None:
-        return row.method, dict(row.hparams)
-    method, fixed = row.method_class.identity
-    return method, resolve_defaults(method) | row.hparams | dict(fixed)
+    """The method and hyperparameters that a row's trials are known by.
+
+    A hyperparameter that was added later is left out at its default.
+    """
+    declared = row.method_class.hyperparameters
+    method, hparams = row.method, dict(row.hparams)
+    if row.method_class.identity is not None:
+        method, fixed = row.method_class.identity
+        declared = METHODS.get(method).hyperparameters
+        hparams = resolve_defaults(method) | hparams | dict(fixed)
+    implied = {name for name, r in declared.items() if r.added_later and hparams[name] == r.default}
+    return method, {name: value for name, value in hparams.items() if name not in implied}
 
 
 def resolve_defaults(method: str) -> dict[str, Value]:
