@@ -267,6 +267,16 @@ class Method(nn.Module):
         return []
 
     @classmethod
+    def weight_notes(
+        cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value], batch_size: int
+    ) -> list[str]:
+        """Sentences for the report: what a published weight amounts to with these settings.
+
+        For methods whose released code weighs a loss otherwise than the paper does. Default: none.
+        """
+        return []
+
+    @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
         """Refuse, with a UserError, settings that cannot work on this dataset.
 

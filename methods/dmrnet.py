@@ -16,7 +16,13 @@ from harness.protocol.combinations import parse
 from harness.protocol.hyperparameters import Range, Value
 from harness.protocol.masks import combination_index
 from harness.protocol.seeds import Noise
-from methods._blocks import DistributionHeads, gaussian_kl, masked_concat, sample_gaussian
+from methods._blocks import (
+    DistributionHeads,
+    gaussian_kl,
+    masked_concat,
+    sample_gaussian,
+    subset_weight_note,
+)
 
 HCR_START = 6
 """Published epoch (of 100) from which hard combinations are re-weighted; variances are accumulated
@@ -181,6 +187,16 @@ class DMRNet(Method):
         if start >= epochs:
             sentences.append(f"HCR never ran: it starts at epoch {start} and training had {epochs}")
         return sentences
+
+    @classmethod
+    def weight_notes(
+        cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value], batch_size: int
+    ) -> list[str]:
+        beta, modalities = float(hparams.get("beta", 0.0)), len(spec.names)
+        size = len(hard_set(spec, variant, hparams)) or modalities
+        if not beta:
+            return []
+        return [subset_weight_note("beta", beta, size, modalities, batch_size, variant)]
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:

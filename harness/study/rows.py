@@ -43,6 +43,10 @@ class Row:
         """What it has in common with the rows that differ from it in hyperparameters only."""
         return self.file or self.method, self.variant
 
+    def weight_notes(self, spec: DataSpec, batch_size: int) -> list[str]:
+        """What its published weights amount to on these data, in sentences."""
+        return self.method_class.weight_notes(spec, self.variant, self.hparams, batch_size)
+
     @property
     def method_class(self) -> type[Method]:
         """The class, from the registry or the user's file."""
