@@ -148,7 +148,8 @@ class Method(nn.Module):
     ``role`` (what a row of it is for; baseline and methods make up the entry ``all``),
     ``needs_complete_data``, ``per_combination`` (one model is trained for each combination),
     ``identity`` (the method and hyperparameters that this name is short for; it shares their
-    trials), ``joint`` (it works on networks that mix modalities while encoding, and on no others).
+    trials), ``joint`` (it works on networks that mix modalities while encoding), ``separate`` (it
+    works on networks of one encoder per modality; the default).
     """
 
     citation: ClassVar[str]
@@ -164,6 +165,7 @@ class Method(nn.Module):
     per_combination: ClassVar[bool] = False
     identity: ClassVar[tuple[str, Mapping[str, Value]] | None] = None
     joint: ClassVar[bool] = False
+    separate: ClassVar[bool] = True
 
     class_weights: Tensor | None
 
@@ -176,6 +178,7 @@ class Method(nn.Module):
         self.settings: dict[str, Value] = {}
         self._set_hyperparameters(hparams or {})
         self.check_backbone(backbone)
+        self.mixes_while_encoding = backbone.joint
         weights = self.spec.class_weights
         self.register_buffer(
             "class_weights", None if weights is None else torch.tensor(weights), persistent=False
@@ -264,6 +267,16 @@ class Method(nn.Module):
         return []
 
     @classmethod
+    def weight_notes(
+        cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value], batch_size: int
+    ) -> list[str]:
+        """Sentences for the report: what a published weight amounts to with these settings.
+
+        For methods whose released code weighs a loss otherwise than the paper does. Default: none.
+        """
+        return []
+
+    @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
         """Refuse, with a UserError, settings that cannot work on this dataset.
 
@@ -282,7 +295,7 @@ class Method(nn.Module):
                 f"method '{name}' fuses what separate encoders return, and this backbone mixes"
                 " modalities while encoding; use backbone.form=parallel"
             )
-        if cls.joint and not backbone.joint:
+        if not backbone.joint and not cls.separate:
             raise UserError(
                 f"method '{name}' needs a backbone that mixes modalities while encoding"
                 " (backbone=esanet backbone.form=joint); sf_md is its counterpart for separate"

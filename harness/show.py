@@ -195,6 +195,7 @@ def show_study(name: str, settings: Sequence[str]) -> str:
 
     Trial ids are not shown, for they need the data.
     """
+    from harness.protocol.schedules import schedule_sentence
     from harness.search.plan import search_plan
     from harness.study.config import leaves, load_study
     from harness.study.plan import Plan, data_needed
@@ -231,6 +232,7 @@ def show_study(name: str, settings: Sequence[str]) -> str:
             "rows": rows,
             "search": search.lines if search is not None else [],
             "combinations": [", ".join(combination.name for combination in plan.combinations)],
+            "learning rate": [schedule_sentence(study.train.schedule, study.train.epochs)],
             "presets": [f"{key}: {value}" for key, value in study.presets.items()],
             "settings": [f"{key} = {value}" for key, value in shown.items()],
         },

@@ -49,6 +49,37 @@ def mean_and_variance(features: Sequence[Tensor], present: Tensor) -> tuple[Tens
     return mean, squares.sum(1) / (n - 1).clamp_min(1)
 
 
+def subset_weight_note(
+    weight: str, value: float, combinations: int, modalities: int, batch_size: int, variant: str
+) -> str:
+    """What the weight of a loss on some combinations' samples amounts to, in a sentence.
+
+    Each such sample's own loss over B has in expectation their share of the whole loss. Where a
+    mask of shape (B, 1, 1, 1) multiplies losses of shape (B,) it is their number times the mean
+    loss, B times as much (``released``).
+
+    Args:
+        weight: its name.
+        value: the weight.
+        combinations: how many of the 2^V - 1 equally likely combinations the loss is for.
+        modalities: V.
+        batch_size: B.
+        variant: ``paper`` or ``released``.
+    """
+    every = 2**modalities - 1
+    own = value * combinations / every
+    broadcast = own * batch_size
+    here, there = (own, broadcast) if variant == "paper" else (broadcast, own)
+    other = "released" if variant == "paper" else "paper"
+    return (
+        f"{weight} = {value:g} adds {here:.3g} times the size of a mean loss here, in expectation"
+        f" ({combinations} of {every} combinations, batches of {batch_size}), and {there:.3g} times"
+        f" in the variant {other}: the released trainer multiplies the whole batch's mean loss by"
+        f" the number of these samples, {batch_size} times as much as each one's own loss over B. A"
+        " weight that was chosen with the one means something else with the other"
+    )
+
+
 def gaussian_kl(mu: Tensor, logvar: Tensor, per_place: bool = False) -> Tensor:
     """KL(N(mu, diag exp(logvar)) || N(0, I)), 0-d.
 

@@ -24,12 +24,13 @@ class TransformerLayer(nn.Module):
 
     Dropout with probability ``p`` (0-d) acts on attention weights, projection and both halves of
     the MLP, and draws from ``noise``; without noise there is none. 4d^2 + 2dm + 6d + m weights, m
-    the MLP's width.
+    the MLP's width. The MLP's GELU is exact, or its tanh form with ``tanh_gelu``.
     """
 
-    def __init__(self, d: int, heads: int, mlp: int) -> None:
+    def __init__(self, d: int, heads: int, mlp: int, tanh_gelu: bool = False) -> None:
         super().__init__()
         self.heads = heads
+        self.gelu = "tanh" if tanh_gelu else "none"
         self.attention_norm = nn.LayerNorm(d)
         self.qkv = nn.Linear(d, 3 * d, bias=False)
         self.projection = nn.Linear(d, d)
@@ -43,7 +44,8 @@ class TransformerLayer(nn.Module):
         """``keys`` (B, T) bool: the tokens that may be attended to; None for all."""
         attended = self._attend(self.attention_norm(x), p, noise, keys)
         x = x + _dropped(self.projection(attended), p, noise)
-        wide = _dropped(F.gelu(self.widen(self.mlp_norm(x))), p, noise)
+        wide = F.gelu(self.widen(self.mlp_norm(x)), approximate=self.gelu)
+        wide = _dropped(wide, p, noise)
         return x + _dropped(self.narrow(wide), p, noise)
 
     def _attend(self, x: Tensor, p: Tensor, noise: Noise | None, keys: Tensor | None) -> Tensor:
@@ -123,8 +125,8 @@ class ReleasedBranch(nn.Module):
     """One modality in the DMRNet authors' transplant: masked map (B, c, h, w) -> (B, c, h, w).
 
     Batch norm, leaky ReLU, 3x3 convolution to d, learned positions (zero at first), dropout, one
-    layer, 3x3 convolution back. An absent modality's zeros become a map that depends on the weights
-    alone.
+    layer with the tanh form of GELU, 3x3 convolution back. An absent modality's zeros become a map
+    that depends on the weights alone.
     """
 
     def __init__(self, shape: tuple[int, int, int], d: int, heads: int, mlp: int) -> None:
@@ -134,7 +136,7 @@ class ReleasedBranch(nn.Module):
             nn.BatchNorm2d(channels), nn.LeakyReLU(0.01), nn.Conv2d(channels, d, 3, padding=1)
         )
         self.position = nn.Parameter(torch.zeros(1, self.height * self.width, d))
-        self.layer = TransformerLayer(d, heads, mlp)
+        self.layer = TransformerLayer(d, heads, mlp, tanh_gelu=True)
         self.narrow = nn.Conv2d(d, channels, 3, padding=1)
 
     def forward(self, x: Tensor, p: Tensor, noise: Noise | None = None) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from harness.backbones import Backbone
+from harness.dataset import DataSpec
 from harness.method import EpochContext, Losses, Method, Output, TrainBatch
-from harness.protocol.hyperparameters import Range
+from harness.protocol.hyperparameters import Range, Value
 from methods.dmrnet import HCR_START
 
 BETA = Range(
@@ -41,6 +44,14 @@ class ScaledTask(Method):
         rows, modalities = batch.present.shape
         hard_samples = rows * modalities / (2**modalities - 1)
         return terms | {"scale": self.scaling_on * self.beta * hard_samples * terms["task"]}
+
+    @classmethod
+    def weight_notes(
+        cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value], batch_size: int
+    ) -> list[str]:
+        hard_samples = batch_size * len(spec.names) / (2 ** len(spec.names) - 1)
+        factor = 1 + float(hparams["beta"]) * hard_samples
+        return [f"beta = {hparams['beta']:g} multiplies the task loss by {factor:.3g}"]
 
     def remarks(self, epochs: int) -> list[str]:
         start = EpochContext(0, epochs, self.combinations).starts(HCR_START)

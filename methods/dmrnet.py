@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.backbones import Backbone
 from harness.dataset import DataSpec
@@ -16,7 +16,13 @@ from harness.protocol.combinations import parse
 from harness.protocol.hyperparameters import Range, Value
 from harness.protocol.masks import combination_index
 from harness.protocol.seeds import Noise
-from methods._blocks import DistributionHeads, gaussian_kl, masked_concat, sample_gaussian
+from methods._blocks import (
+    DistributionHeads,
+    gaussian_kl,
+    masked_concat,
+    sample_gaussian,
+    subset_weight_note,
+)
 
 HCR_START = 6
 """Published epoch (of 100) from which hard combinations are re-weighted; variances are accumulated
@@ -30,13 +36,13 @@ class DMRNet(Method):
     """The fused map becomes a distribution per combination; combinations of high variance get extra
     weight.
 
-    z = trunk(masked concat); mu, log sigma^2 = 1x1 conv + BN of z (Eq. 5-6); s = mu + eps * sigma
-    in training, mu at inference (Eq. 7); logits = head(s). Loss = L_TTL + alpha * L_DR + beta *
-    L_HCR with L_TTL the mean cross-entropy, L_DR = KL(N(mu, sigma^2) || N(0, I)) summed over D =
-    C*h*w and averaged over the batch (Eq. 9; of a segmentation summed over C and averaged over
-    places), L_HCR = (1/B) sum_i 1[combination_i in H] CE_i (Eq. 11). H: the V combinations of
-    largest mean sigma^2 (Eq. 10), accumulated over the epochs before HCR starts, then frozen. z,
-    mu, log sigma^2, s: (B, C, h, w).
+    z = trunk(masked concat), on a network that mixes modalities while encoding trunk(its fused
+    maps); mu, log sigma^2 = 1x1 conv + BN of z (Eq. 5-6); s = mu + eps * sigma in training, mu at
+    inference (Eq. 7); logits = head(s). Loss = L_TTL + alpha * L_DR + beta * L_HCR with L_TTL the
+    mean cross-entropy, L_DR = KL(N(mu, sigma^2) || N(0, I)) summed over D = C*h*w and averaged over
+    the batch (Eq. 9; of a segmentation summed over C and averaged over places), L_HCR = (1/B) sum_i
+    1[combination_i in H] CE_i (Eq. 11). H: the V combinations of largest mean sigma^2 (Eq. 10),
+    accumulated over the epochs before HCR starts, then frozen. z, mu, log sigma^2, s: (B, C, h, w).
     """
 
     citation = (
@@ -46,13 +52,21 @@ class DMRNet(Method):
         "re-implemented from the paper; schedule, reductions and head layout from the facts of the"
         " released code"
     )
-    deviations = (
+    deviations: ClassVar[tuple[str, ...]] = (
         "the head predicts log sigma^2, as the released code does; Eq. 6 prints log sigma",
         (
             "L_DR is summed over D, of a segmentation over C for each place, as the released code"
             " does; Eq. 9 prints no sum"
         ),
         "when H is mined is not published: here over all epochs before HCR starts, then frozen",
+        (
+            "segmentation: Table 5's network is esanet with form=joint, on which it runs too;"
+            " form=parallel, with encoders of their own, is another network"
+        ),
+        (
+            "`released` has nothing of the authors' segmentation code but where masks act on"
+            " form=joint; that code fixes the hard set, detaches the KL and has a second decoder"
+        ),
     )
     hyperparameters = {
         "alpha": Range(
@@ -78,6 +92,7 @@ class DMRNet(Method):
     }
     tasks = ("classification", "anti_spoofing", "segmentation")
     training_only = ("heads.logvar",)
+    joint = True
 
     alpha: Tensor
     beta: Tensor
@@ -89,6 +104,10 @@ class DMRNet(Method):
 
     def build(self, backbone: Backbone) -> None:
         channels = [len(self.spec.names) * scale.channels for scale in backbone.maps]
+        self.mixer: nn.Module | None = None
+        if backbone.joint:
+            channels = [scale.channels for scale in backbone.mixed]
+            self.mixer = backbone.mixer(mask_streams=self.variant == "paper")
         self.trunk = backbone.trunk(channels)
         self.heads = DistributionHeads(backbone.z.channels)
         self.head = backbone.head(channels)
@@ -102,7 +121,10 @@ class DMRNet(Method):
             self.hard[bits] = 1.0
 
     def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
-        fused = masked_concat(features, present)
+        if self.mixer is None:
+            fused = masked_concat(features, present)
+        else:
+            fused = self.mixer([maps[0] for maps in features], present)
         mu, logvar = self.heads(self.trunk(fused))
         s = sample_gaussian(mu, logvar, noise)
         return Output(self.head(s, fused), s, extra={"mu": mu, "logvar": logvar})
@@ -165,6 +187,16 @@ class DMRNet(Method):
         if start >= epochs:
             sentences.append(f"HCR never ran: it starts at epoch {start} and training had {epochs}")
         return sentences
+
+    @classmethod
+    def weight_notes(
+        cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value], batch_size: int
+    ) -> list[str]:
+        beta, modalities = float(hparams.get("beta", 0.0)), len(spec.names)
+        size = len(hard_set(spec, variant, hparams)) or modalities
+        if not beta:
+            return []
+        return [subset_weight_note("beta", beta, size, modalities, batch_size, variant)]
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:

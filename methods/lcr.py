@@ -58,6 +58,11 @@ class LCR(Method):
         ),
         "the L1 term has weight 0.1; literally the paper has 1 (hparams.lcr.l1_weight)",
         (
+            "the parameter estimation starts from PyTorch's default values, as the transplant's"
+            " does, so that coefficients and with them F_v start near 0; the paper's initial values"
+            " are not known (hparams.lcr.init=mean: F_v starts as the mean of the others)"
+        ),
+        (
             "the pyramid form is our design: each scale's V*c channels go to the shared decoder,"
             " whose skips project them by 1x1"
         ),

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.backbones import Backbone
+from harness.dataset import DataSpec
 from harness.method import EpochContext, Losses, Method, Need, Output, TrainBatch
-from harness.protocol.hyperparameters import Range
+from harness.protocol.hyperparameters import Range, Value
 from harness.protocol.masks import combination_index
 from harness.protocol.seeds import Noise
-from methods._blocks import masked_concat
+from methods._blocks import masked_concat, subset_weight_note
 from methods.sf_md import SFMD
 
 ACTIVE_FROM = 6
@@ -173,6 +174,16 @@ class MMANet(Method):
         weakest = min(candidates, key=lambda bits: (-distance[bits], bits))
         inside = [bits > 0 and bits & weakest == bits for bits in range(len(distance))]
         return torch.tensor([float(weak) for weak in inside])
+
+    @classmethod
+    def weight_notes(
+        cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value], batch_size: int
+    ) -> list[str]:
+        mar, modalities = float(hparams["mar"]), len(spec.names)
+        weak = 2 ** max(1, modalities - 1) - 1
+        if not mar:
+            return []
+        return [subset_weight_note("mar", mar, weak, modalities, batch_size, variant)]
 
     def remarks(self, epochs: int) -> list[str]:
         names = ", ".join(c.name for c in self.combinations if self.weak[c.bits] > 0)

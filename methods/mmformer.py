@@ -61,19 +61,22 @@ class MMFormer(Method):
             " one modality as one place"
         ),
         (
-            "the predictor on single modalities counts the present ones, over B; the authors'"
-            " counts all (hparams.mmformer.unmask_aux)"
+            "the predictor on single modalities counts the present ones, over B, by default; the"
+            " authors' counts all, masked or not (hparams.mmformer.unmask_aux=true)"
         ),
         (
-            "d = 256 and an MLP of 1024 by default; the authors have 512 and 4096"
-            " (hparams.mmformer.d, .mlp)"
+            "d = 256 and an MLP of 1024 by default, for their cost; the authors have 512 and 4096"
+            " (hparams.mmformer.d=512, hparams.mmformer.mlp=4096)"
         ),
         "the attention's projection is dropped once; the authors' code drops it twice in a row",
         (
             "classification, its deep supervision and the pyramid's shared decoder are our design:"
             " the paper segments volumes"
         ),
-        "convolutions pad with zeros; the authors' by reflection",
+        (
+            "the shared backbone pads with zeros; the authors' encoder and decoders by reflection,"
+            " their scale fusion with zeros, as here"
+        ),
         (
             "deep supervision in classification is linear in a map's layer-normalised mean: the"
             " mean itself is not bounded by any norm here, and on it training diverged (SGD,"
@@ -132,9 +135,9 @@ class MMFormer(Method):
     variants = {
         "paper": "intra- and inter-modal transformers, single-modality and deep supervision",
         "released": (
-            "SURF_Fomer_Auxi_Weak: mask, then per modality BN, 3x3 conv, one layer and 3x3 conv; no"
-            " inter-modal transformer; one auxiliary predictor from the trunk's last stage on,"
-            " weighted by the number of present modalities"
+            "SURF_Fomer_Auxi_Weak: mask, then per modality BN, 3x3 conv, one layer (GELU in its"
+            " tanh form) and 3x3 conv; no inter-modal transformer; one auxiliary predictor from the"
+            " trunk's last stage on, weighted by the number of present modalities"
         ),
     }
     tasks = ("classification", "anti_spoofing", "segmentation")

@@ -49,10 +49,6 @@ class OGMMD(SFMD):
             "scores count the samples of a batch that show both modalities; a batch without any is"
             " not modulated (OGM trains on complete data and counts all)"
         ),
-        (
-            "with fusion sum a read-out has its whole bias, so that read-outs add up to the logits;"
-            " the OGM-GE code halves it"
-        ),
         "epochs are fractions of the run's length: 0 to 50 of 100",
         (
             "film and gated are refused: the OGM-GE code cuts their last layer's weight in two,"

@@ -14,6 +14,7 @@ from harness.dataset import DataSpec
 from harness.errors import UserError
 from harness.method import EpochContext, Losses, Method, Output, TrainBatch
 from harness.protocol.hyperparameters import Range, Value
+from harness.protocol.schedules import epoch_at
 from harness.protocol.seeds import Noise
 from methods._blocks import masked
 from methods._rfnet import (
@@ -26,10 +27,6 @@ from methods._rfnet import (
     grouping,
     norm_for,
 )
-
-FUSE_START = 7
-"""Published epoch (of 100; 20 of 300) before which the loss of the fused prediction has weight 0.
-"""
 
 
 class RFNet(Method):
@@ -72,8 +69,8 @@ class RFNet(Method):
             " PRM and its loss are left out, the gates see plain averages"
         ),
         (
-            "the unimodal loss counts present modalities only; the official code counts all"
-            " (hparams.rfnet.sep_absent=true)"
+            "the unimodal loss counts present modalities only, by default; the official code counts"
+            " all, masked or not (hparams.rfnet.sep_absent=true)"
         ),
         (
             "norm: batch norm without parameters on maps of fewer than 4x4 places, of which"
@@ -89,8 +86,9 @@ class RFNet(Method):
             " upsamples the maps"
         ),
         (
-            "warm-up takes at least one epoch and leaves at least one to the fused prediction (7 of"
-            " 100 in longer runs)"
+            "warm-up takes 7 of 100 epochs (hparams.rfnet.warm_up), the share of the official"
+            " launch script (20 of 300; the argument's default is 100 of 300). It takes at least"
+            " one epoch and leaves at least one to the fused prediction"
         ),
     )
     hyperparameters = {
@@ -113,6 +111,15 @@ class RFNet(Method):
             "auto",
             choices=("auto", "instance", "batch"),
             help="in PRM and RFM; auto: instance on maps of at least 4x4 places",
+        ),
+        "warm_up": Range(
+            7,
+            limits=(0, 99),
+            added_later=True,
+            help=(
+                "epochs (of 100, scaled) in which the loss of the fused prediction has weight 0; 0:"
+                " none"
+            ),
         ),
     }
     tasks = ("classification", "anti_spoofing", "segmentation")
@@ -216,7 +223,7 @@ class RFNet(Method):
         self.counts += self.counting * member.sum(0)
 
     def begin_epoch(self, context: EpochContext) -> None:
-        self.omega.fill_(float(context.epoch >= warm_up(context)))
+        self.omega.fill_(float(context.epoch >= warm_up(context, self._published)))
         self.counting.fill_(float(context.epoch == 0))
         self.groups.copy_(grouping(self.counts, self.k))
 
@@ -240,10 +247,15 @@ class RFNet(Method):
                 f"batch norm in place of instance norm on maps of {', '.join(self.small_maps)}"
                 " places"
             )
-        start = warm_up(EpochContext(0, epochs, self.combinations))
-        if epochs * FUSE_START < 50:
-            found.append(f"warm-up took {start} of {epochs} epochs, not {FUSE_START} of 100")
+        start = warm_up(EpochContext(0, epochs, self.combinations), self._published)
+        scaled = epoch_at(self._published, epochs)
+        if self._published and (scaled == 0 or start < scaled):
+            found.append(f"warm-up took {start} of {epochs} epochs, not {self._published} of 100")
         return found
+
+    @property
+    def _published(self) -> int:
+        return int(self.settings["warm_up"])
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
@@ -254,9 +266,12 @@ class RFNet(Method):
             )
 
 
-def warm_up(context: EpochContext) -> int:
-    """The first epoch that trains the fused prediction; at the latest the last one."""
-    return min(context.starts(FUSE_START), context.epochs - 1)
+def warm_up(context: EpochContext, published: int) -> int:
+    """The first epoch that trains the fused prediction; at the latest the last one.
+
+    ``published``: that epoch in a run of 100; 0 for no warm-up.
+    """
+    return min(context.starts(published), context.epochs - 1) if published else 0
 
 
 def region_count(spec: DataSpec, most: int) -> int:

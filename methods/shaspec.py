@@ -53,6 +53,16 @@ class ShaSpec(Method):
             " and its U-Net"
         ),
         (
+            "the authors' segmentation code projects by a 3x3x3 convolution, and standardises the"
+            " weights of all convolutions of the shared and specific encoders and of the"
+            " projection; here the shared backbone's plain convolutions, and a 1x1 projection"
+        ),
+        (
+            "DAO compares maps at the encoder's own size; on backbone=audio_visual these are pooled"
+            " vectors, where the DMRNet authors' port pools every map to 7x7 places and compares"
+            " those"
+        ),
+        (
             "DAO is the L1 distance, which the paper chose for BraTS, averaged over c, h, w and"
             " samples, summed over all pairs"
         ),

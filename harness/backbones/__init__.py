@@ -115,11 +115,15 @@ class Backbone(ABC):
 
     # -------------------------------------------------------- what some methods ask for beyond that
 
-    def mixer(self) -> nn.Module:
+    def mixer(self, mask_streams: bool = True) -> nn.Module:
         """A fresh joint encoder: (V maps (B, *maps[0]), present (B, V) bool) -> tuple of maps.
 
         The maps are fused, of the shapes in ``mixed``. Only a joint network has one; absent
         modalities must not reach its output, NaN included.
+
+        Args:
+            mask_streams: zero an absent modality's own stream, too, on which its later layers run;
+                False zeroes only what it adds to the fused one.
         """
         raise NotImplementedError(
             f"{type(self).__name__} is not joint: its encoders do not mix modalities"

@@ -226,11 +226,14 @@ class JointEncoder(nn.Module):
     At the stem and after each stage every stream is zeroed where its modality is absent, with the
     same mask, and the squeeze-excited streams are added; the sum replaces the stream of the first
     modality, the others stay pure. Without the first modality its layers still run on the sum, but
-    what they return is zeroed again.
+    what they return is zeroed again. ``mask_streams`` says what the layers of the other modalities
+    run on: the zeroed streams, or (False) the streams as they were. Of an absent modality nothing
+    is added in either case, so that the two differ in batch statistics alone.
     """
 
-    def __init__(self, modalities: int, design: str, width: int) -> None:
+    def __init__(self, modalities: int, design: str, width: int, mask_streams: bool = True) -> None:
         super().__init__()
+        self.mask_streams = mask_streams
         self.streams = nn.ModuleList(Stages(design, width) for _ in range(modalities))
         fused = [width, *stage_channels(design, width)]
         self.excite = nn.ModuleList(
@@ -238,14 +241,17 @@ class JointEncoder(nn.Module):
         )
 
     def forward(self, stems: Sequence[Tensor], present: Tensor) -> tuple[Tensor, ...]:
-        streams = _shown(stems, present)
-        fused = [self._fuse(0, streams)]
-        streams = [pooled(x) for x in (fused[0], *streams[1:])]
+        shown = _shown(stems, present)
+        fused = [self._fuse(0, shown)]
+        others = shown[1:] if self.mask_streams else stems[1:]
+        inputs = [pooled(x) for x in (fused[0], *others)]
         for stage in range(1, STAGES + 1):
-            pairs = zip(self._streams(), streams, strict=True)
-            streams = _shown([layers.stage(stage, x) for layers, x in pairs], present)
-            fused.append(self._fuse(stage, streams))
-            streams = [fused[-1], *streams[1:]]
+            pairs = zip(self._streams(), inputs, strict=True)
+            streams = [layers.stage(stage, x) for layers, x in pairs]
+            shown = _shown(streams, present)
+            fused.append(self._fuse(stage, shown))
+            others = shown[1:] if self.mask_streams else streams[1:]
+            inputs = [fused[-1], *others]
         return tuple(fused[1:])
 
     def _streams(self) -> list[Stages]:

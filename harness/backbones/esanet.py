@@ -95,10 +95,10 @@ class ESANet(Backbone):
                 self.pretrained.load(encoder.stages, f"encoder of {modality}")
         return encoder
 
-    def mixer(self) -> nn.Module:
+    def mixer(self, mask_streams: bool = True) -> nn.Module:
         if not self.joint:
-            return super().mixer()
-        mixer = JointEncoder(len(self.spec.names), self.design, self.width)
+            return super().mixer(mask_streams)
+        mixer = JointEncoder(len(self.spec.names), self.design, self.width, mask_streams)
         for name, stages in zip(self.spec.names, mixer.streams, strict=True):
             if self.pretrained is not None:
                 self.pretrained.load(stages, f"encoder of {name}")

@@ -113,9 +113,11 @@ def _add_distances(
     maps = [_last_map(f) for f in features]
     for m, n in permutations(range(len(maps)), 2):
         first, second = maps[m], maps[n]
-        # Channels of unlike maps have no inner product: the view is not defined for this method or
-        # network.
-        if model.joint or first is None or second is None or first.shape[1:] != second.shape[1:]:
+        # Channels of unlike maps have no inner product, and a joint network's encoders are stems:
+        # the view is not defined for this method or network.
+        if model.mixes_while_encoding or first is None or second is None:
+            continue
+        if first.shape[1:] != second.shape[1:]:
             continue
         has = available[:, m] & available[:, n]
         if not has.any():

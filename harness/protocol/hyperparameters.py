@@ -22,7 +22,9 @@ class Range:
     ``low`` and ``high`` also bound the default search; ``limits`` widens what a user may set beyond
     it. The type of the default is the type of the setting: a float reaches the training step as a
     0-d tensor, anything else stays a Python value. ``local`` marks a path of this machine (of a
-    backbone's option): it is not part of a trial's identity.
+    backbone's option): it is not part of a trial's identity. ``added_later`` marks a hyperparameter
+    that was declared when trials of the method had been stored already, which all had its default:
+    at that value it is no part of the identity, so that they keep their ids.
     """
 
     default: Value
@@ -33,6 +35,7 @@ class Range:
     limits: tuple[float, float] | None = None
     help: str = ""
     local: bool = False
+    added_later: bool = False
 
     def check(self, key: str, value: Any) -> Value:
         """``value`` in the declared type; UserError naming ``key`` when type or range are wrong."""

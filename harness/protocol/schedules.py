@@ -90,6 +90,46 @@ SCHEDULES: dict[str, Callable[[int, int], float]] = {
 }
 
 
+RULES = {
+    "paper": (
+        "linear warm-up, then steps of x0.1 at 16, 33 and 50 of 100 epochs; that is a reading: the"
+        ' paper that it is named after prints "divided by 16 at 33 and 50", and its released'
+        " trainer does something else (schedule=released)"
+    ),
+    "released": (
+        "what the released trainer of that paper does: no rate in its first two of 100 epochs,"
+        " linear warm-up, then steps of x0.1 at 22, 39 and 56"
+    ),
+    "step": "a step of x0.1 at 70 of 100 epochs",
+    "cosine": "linear warm-up over 5 of 100 epochs, then half a cosine to zero",
+    "onecycle": (
+        "half a cosine up from 1/25 in a tenth of the epochs, then half a cosine down to 1/250000;"
+        " the momentum goes against it, 0.95, 0.85, 0.95"
+    ),
+    "constant": "the same in every epoch",
+}
+"""What each schedule does, for readers of a report."""
+
+STEPPED = ("paper", "released", "step")
+
+
+def schedule_sentence(schedule: str, epochs: int) -> str:
+    """What a schedule does, and in which epochs (0-based) of a run its steps are."""
+    sentence = f"schedule={schedule}: {RULES[schedule]}"
+    if schedule not in STEPPED:
+        return sentence
+    factors = [SCHEDULES[schedule](epoch, epochs) for epoch in range(epochs)]
+    steps = [str(e) for e in range(1, epochs) if factors[e] < 0.5 * factors[e - 1]]
+    full = factors.index(max(factors))
+    return f"{sentence}; here in full from epoch {full} on, and {_stepped(steps, epochs)}"
+
+
+def _stepped(steps: list[str], epochs: int) -> str:
+    if not steps:
+        return f"without a step in {epochs} epochs"
+    return f"less from {', '.join(steps)} on (of {epochs}, counted from 0)"
+
+
 def learning_rate_factor(schedule: str, epoch: int, epochs: int) -> float:
     """What the base learning rate is multiplied by in ``epoch`` (0-based).
 

@@ -43,6 +43,10 @@ class Row:
         """What it has in common with the rows that differ from it in hyperparameters only."""
         return self.file or self.method, self.variant
 
+    def weight_notes(self, spec: DataSpec, batch_size: int) -> list[str]:
+        """What its published weights amount to on these data, in sentences."""
+        return self.method_class.weight_notes(spec, self.variant, self.hparams, batch_size)
+
     @property
     def method_class(self) -> type[Method]:
         """The class, from the registry or the user's file."""
@@ -173,11 +177,18 @@ def short(value: Value, log: bool = False) -> str:
 
 
 def identity(row: Row) -> tuple[str, dict[str, Value]]:
-    """The method and hyperparameters that a row's trials are known by."""
-    if row.method_class.identity is None:
-        return row.method, dict(row.hparams)
-    method, fixed = row.method_class.identity
-    return method, resolve_defaults(method) | row.hparams | dict(fixed)
+    """The method and hyperparameters that a row's trials are known by.
+
+    A hyperparameter that was added later is left out at its default.
+    """
+    declared = row.method_class.hyperparameters
+    method, hparams = row.method, dict(row.hparams)
+    if row.method_class.identity is not None:
+        method, fixed = row.method_class.identity
+        declared = METHODS.get(method).hyperparameters
+        hparams = resolve_defaults(method) | hparams | dict(fixed)
+    implied = {name for name, r in declared.items() if r.added_later and hparams[name] == r.default}
+    return method, {name: value for name, value in hparams.items() if name not in implied}
 
 
 def resolve_defaults(method: str) -> dict[str, Value]:

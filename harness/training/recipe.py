@@ -36,7 +36,11 @@ class TrainConfig:
     momentum: float = setting(0.9, "SGD momentum; schedule=onecycle has its own", low=0.0, high=1.0)
     nesterov: bool = setting(True, "Nesterov momentum")
     weight_decay: float = setting(5e-4, "L2 penalty on all parameters", low=0.0)
-    schedule: str = setting("paper", "learning-rate schedule", choices=tuple(SCHEDULES))
+    schedule: str = setting(
+        "paper",
+        "learning-rate schedule; a study's card and its report say what it does",
+        choices=tuple(SCHEDULES),
+    )
     clip_norm: float | None = setting(
         None, "largest norm of all gradients together; null: no limit", low=0.0
     )

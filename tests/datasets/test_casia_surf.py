@@ -152,7 +152,7 @@ def test_synthetic_is_part_of_the_identity(sample: Path, tmp_path: Path) -> None
     ]
     plan = Plan(load_study(settings))
     assert plan.spec.synthetic and all(trial.job.spec.dataset["synthetic"] for trial in plan.trials)
-    assert plan.size == 14 + 7
+    assert plan.size == 16 + 7
 
 
 def test_real_data_with_other_counts_are_refused(copy: Path, make: Make) -> None:

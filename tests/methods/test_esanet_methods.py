@@ -37,7 +37,7 @@ CHOSEN = ("shapes", "leak", "cache", "parameters")
 PARALLEL = [
     name
     for name in METHODS.names()
-    if "segmentation" in METHODS.get(name).tasks and not METHODS.get(name).joint
+    if "segmentation" in METHODS.get(name).tasks and METHODS.get(name).separate
 ]
 CASES = [(name, variant) for name in PARALLEL for variant in METHODS.get(name).variants]
 
@@ -56,6 +56,29 @@ def test_method_conforms_on_a_narrow_parallel_esanet(name: str, variant: str) ->
         narrow,
         HPARAMS.get(name),
     )
+    for check in CHOSEN:
+        run_check(check, case)
+
+
+JOINT = [
+    name
+    for name in METHODS.names()
+    if "segmentation" in METHODS.get(name).tasks and METHODS.get(name).joint
+]
+
+
+def test_what_works_on_the_joint_form() -> None:
+    assert JOINT == ["dmrnet", "esanet_md", "sf_dmr", "sf_dmr_scaled"]
+    assert [name for name in JOINT if not METHODS.get(name).separate] == ["esanet_md"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "variant"), [(name, v) for name in JOINT for v in METHODS.get(name).variants]
+)
+def test_method_conforms_on_a_narrow_joint_esanet(name: str, variant: str) -> None:
+    spec, joint = synthetic_spec(2, 4, "segmentation", side=64), partial(narrow, form="joint")
+    case = Case(METHODS.get(name), variant, spec, joint, HPARAMS.get(name))
     for check in CHOSEN:
         run_check(check, case)
 

@@ -82,6 +82,24 @@ def test_5_7_positions_are_zero_at_first_and_of_another_length_are_refused() -> 
         model._intra(0, torch.zeros(1, WIDTH, 3, 3), None)
 
 
+@pytest.mark.parametrize(("tanh_gelu", "at_one"), [(False, 0.8413447461), (True, 0.8411919906)])
+def test_gelu_is_exact_or_in_its_tanh_form(tanh_gelu: bool, at_one: float) -> None:
+    """The layer is x + gelu(1) with these weights; Phi(1), and its approximation."""
+    layer = TransformerLayer(4, 2, 1, tanh_gelu).double()
+    for parameter in layer.parameters():
+        torch.nn.init.zeros_(parameter)
+    torch.nn.init.ones_(layer.widen.bias)
+    torch.nn.init.ones_(layer.narrow.weight)
+    added = layer(torch.zeros(1, 3, 4, dtype=torch.float64), NONE.double())
+    torch.testing.assert_close(added, torch.full_like(added, at_one), rtol=0, atol=1e-9)
+
+
+def test_only_the_released_branches_have_the_tanh_form() -> None:
+    for variant, form in (("paper", "none"), ("released", "tanh")):
+        layers = [m for m in model_of(variant).modules() if isinstance(m, TransformerLayer)]
+        assert layers and {layer.gelu for layer in layers} == {form}
+
+
 # ---------------------------------------------------------------------- dropout and settings
 
 

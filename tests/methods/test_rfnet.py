@@ -183,6 +183,21 @@ def test_warm_up_is_7_of_100_and_leaves_an_epoch_to_the_fused_prediction(
     assert any("warm-up took" in remark for remark in model.remarks(epochs)) == (epochs < 8)
 
 
+@pytest.mark.parametrize(
+    ("published", "epochs", "start", "said"),
+    [(0, 100, 0, False), (33, 100, 33, False), (33, 30, 10, False), (99, 10, 9, True)],
+)
+def test_the_warm_up_is_a_hyperparameter(
+    published: int, epochs: int, start: int, said: bool
+) -> None:
+    """20 of 300 is 7 of 100 (default), 100 of 300 is 33 of 100; 0 is none."""
+    model: Any = rows.make_model(RFNet, warm_up=published)
+    for epoch in range(epochs):
+        rows.begin(model, epoch, epochs)
+        assert model.omega.item() == float(epoch >= start)
+    assert any("warm-up took" in remark for remark in model.remarks(epochs)) == said
+
+
 @pytest.mark.parametrize(("task", "aligned"), FORMS)
 def test_matrix_04_rfnet_warm_up_trains_encoders_but_not_the_fused_prediction(
     task: str, aligned: bool

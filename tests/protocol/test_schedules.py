@@ -9,7 +9,13 @@ import pytest
 
 import harness.protocol.schedules
 from harness.method import EpochContext
-from harness.protocol.schedules import SCHEDULES, epoch_at, learning_rate_factor
+from harness.protocol.schedules import (
+    RULES,
+    SCHEDULES,
+    epoch_at,
+    learning_rate_factor,
+    schedule_sentence,
+)
 
 RELEASED = {0: 0.0, 1: 0.0, 2: 2e-4, 3: 4e-4, 4: 6e-4, 5: 8e-4}
 RELEASED |= {e: 1e-3 for e in range(6, 22)} | {e: 1e-4 for e in range(22, 39)}
@@ -73,6 +79,29 @@ def test_T25_cosine_is_a_half_cosine_after_the_warm_up() -> None:
     assert factors[5:] == pytest.approx(
         [(1 + math.cos(math.pi * step / 100)) / 2 for step in range(100)]
     )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epochs", "here"),
+    [
+        ("paper", 100, "in full from epoch 4 on, and less from 16, 33, 50 on (of 100,"),
+        ("paper", 30, "in full from epoch 1 on, and less from 5, 10, 15 on (of 30,"),
+        ("released", 100, "in full from epoch 6 on, and less from 22, 39, 56 on (of 100,"),
+        ("step", 100, "in full from epoch 0 on, and less from 70 on (of 100,"),
+        ("step", 1, "in full from epoch 0 on, and without a step in 1 epochs"),
+    ],
+)
+def test_the_sentence_of_a_schedule_names_the_epochs_of_the_run(
+    schedule: str, epochs: int, here: str
+) -> None:
+    sentence = schedule_sentence(schedule, epochs)
+    assert sentence.startswith(f"schedule={schedule}: {RULES[schedule]}; here {here}")
+
+
+def test_every_schedule_has_a_sentence_and_paper_says_what_is_printed() -> None:
+    assert set(RULES) == set(SCHEDULES)
+    assert 'prints "divided by 16 at 33 and 50"' in RULES["paper"] and "reading" in RULES["paper"]
+    assert schedule_sentence("constant", 7) == "schedule=constant: the same in every epoch"
 
 
 def test_published_epochs_scale_with_the_run() -> None:

@@ -174,9 +174,7 @@ def test_calibration_bins_hold_their_lower_edge_and_the_last_holds_one() -> None
 
 
 SEPARABLE = [
-    n
-    for n in METHODS.names()
-    if "segmentation" in METHODS.get(n).tasks and not METHODS.get(n).joint
+    n for n in METHODS.names() if "segmentation" in METHODS.get(n).tasks and METHODS.get(n).separate
 ]
 
 

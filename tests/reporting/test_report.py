@@ -269,6 +269,8 @@ def test_report_says_everything_a_reader_must_know(study: tuple[Plan, Store]) ->
         "ECCV 2024" in methods and "MICCAI 2016" in methods and "Eq. 6 prints log sigma" in methods
     )
     assert "alpha=0.001, beta=0.7" in methods and "none declared" in methods
+    assert "beta = 0.7 adds 0.3 times the size of a mean loss here" in methods
+    assert "learning rate: schedule=cosine: linear warm-up over 5" in section(text, "Protocol")
     assert "epochs=30, batch_size=64, lr=0.05" in section(text, "Protocol")
     assert re.search(r"\| device +\| cpu, cuda", section(text, "Versions and hardware"))
     assert re.search(r"\| torch +\| 2, 3 ", section(text, "Versions and hardware"))

@@ -377,6 +377,25 @@ def test_published_stands_beside_and_is_never_ranked(tmp_path: Path) -> None:
     assert [row[0] for row in only_table(ranking(found)).rows] == ["hemis", "sf_md"]
 
 
+def test_what_published_weights_amount_to_stands_beside_the_published_numbers(
+    tmp_path: Path,
+) -> None:
+    """Three modalities and batches of 64: 0.7 * 3 / 7, and 64 times as much; only rows compared."""
+    found = findings_of(tmp_path, {"sf_md": 30, "dmrnet": 33})
+    found.results.plan.study.published_table = 1
+    said = []
+    for label in ("dmrnet", "sf_md"):
+        cell = Published(1, "digits", "accuracy", label, "average", Decimal("66.10"))
+        beside = (PublishedComparison(cell, 65.0, 3, None, ()),)
+        paper = dataclasses.replace(paper_findings(found), published=beside)
+        said.append(
+            [line for line in notes(published(found, paper)).splitlines() if "beta" in line]
+        )
+    ((line,), nothing) = said
+    assert line.startswith("dmrnet: beta = 0.7 adds 0.3 times") and "19.2 times" in line
+    assert nothing == []
+
+
 def test_published_within_our_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seeds without noise leave the test samples: scipy's interval of the mean, and values just
     inside and outside of it.

@@ -24,7 +24,7 @@ def test_the_study_plans_without_data_and_has_every_method_that_segments() -> No
     able = {
         name
         for name in METHODS.names()
-        if "segmentation" in METHODS.get(name).tasks and not METHODS.get(name).joint
+        if "segmentation" in METHODS.get(name).tasks and METHODS.get(name).separate
     }
     assert {row.method for row in plan.rows} == able
     train = plan.study.train
@@ -44,7 +44,14 @@ def test_the_joint_network_has_the_same_recipe_in_a_study_of_its_own() -> None:
     for part in ("train", "seeds", "dataset", "evaluation"):
         assert getattr(joint, part) == getattr(parallel, part)
     assert joint.presets["smoke"]["train"] == parallel.presets["smoke"]["train"]
-    assert [row.method for row in Plan(joint).rows] == ["esanet_md"]
+    assert [row.label for row in Plan(joint).rows] == [
+        "esanet_md",
+        "esanet_md:released",
+        "sf_dmr",
+        "dmrnet",
+    ]
+    assert joint.hparams == {name: parallel.hparams[name] for name in ("dmrnet", "sf_dmr")}
+    assert (joint.published_table, parallel.published_table) == (5, None)
 
 
 @pytest.mark.slow

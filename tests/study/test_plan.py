@@ -84,6 +84,18 @@ def test_given_default_equals_omitted_default() -> None:
     )
 
 
+def test_a_hyperparameter_that_was_added_later_counts_from_its_default_on() -> None:
+    """RFNet's trials had these four before warm_up was declared, and keep their ids."""
+    before = {"sep_head": "trunk", "sep_absent": False, "regions": 8, "norm": "auto"}
+    trials = plan("methods=[rfnet]").trials
+    assert [trial.job.spec.hparams for trial in trials] == [before] * len(trials)
+    assert all(trial.row.hparams == before | {"warm_up": 7} for trial in trials)
+    assert ids("methods=[rfnet]", "hparams.rfnet.warm_up=7") == ids("methods=[rfnet]")
+    changed = plan("methods=[rfnet]", "hparams.rfnet.warm_up=0").trials
+    assert changed[0].job.spec.hparams == before | {"warm_up": 0}
+    assert not {trial.id for trial in changed} & {trial.id for trial in trials}
+
+
 def test_seed_by_seed_order() -> None:
     trials = plan("seeds=[3,4]").trials
     assert [(t.seed, t.row.label) for t in trials[:4]] == [

@@ -6,6 +6,7 @@ Loops over samples, modalities, heads, tokens and places. Called by tests of mmF
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -101,7 +102,7 @@ def naive_branch(model: MMFormer, v: int, y: Tensor) -> Tensor:
     y = y * norm.weight[:, None, None] + norm.bias[:, None, None]
     y = F.conv2d(torch.where(y > 0, y, 0.01 * y), convolution.weight, convolution.bias, padding=1)
     tokens = [y[0, :, i, j] + branch.position[0, i * w + j] for i in range(h) for j in range(w)]
-    mixed = naive_layer(branch.layer, tokens)
+    mixed = naive_layer(branch.layer, tokens, activation=tanh_gelu)
     back = torch.zeros(1, model.sizes[0], h, w)
     for i in range(h):
         for j in range(w):
@@ -115,8 +116,21 @@ def project(convolution: torch.nn.Conv2d, x: Tensor) -> Tensor:
     return convolution.weight[:, :, 0, 0] @ x + convolution.bias
 
 
+def exact_gelu(x: Tensor) -> Tensor:
+    """x times the standard normal distribution function."""
+    return x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+
+
+def tanh_gelu(x: Tensor) -> Tensor:
+    """GELU as approximated with tanh (Hendrycks and Gimpel, 2016)."""
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
 def naive_layer(
-    layer: Any, tokens: list[Tensor], allowed: list[bool] | None = None
+    layer: Any,
+    tokens: list[Tensor],
+    allowed: list[bool] | None = None,
+    activation: Callable[[Tensor], Tensor] = exact_gelu,
 ) -> list[Tensor]:
     d = len(tokens[0])
     width = d // layer.heads
@@ -138,8 +152,7 @@ def naive_layer(
             )
         x = x + layer.projection.weight @ torch.cat(heads) + layer.projection.bias
         wide = layer.widen.weight @ naive_norm(layer.mlp_norm, x) + layer.widen.bias
-        wide = wide * 0.5 * (1 + torch.erf(wide / math.sqrt(2)))
-        out.append(x + layer.narrow.weight @ wide + layer.narrow.bias)
+        out.append(x + layer.narrow.weight @ activation(wide) + layer.narrow.bias)
     return out
 
 

@@ -10,10 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.analysis.results import Results, dataset_name
+from harness.protocol.schedules import schedule_sentence
 from harness.reporting.document import Code, Facts, Section, bullets, section, table
 from harness.reporting.sections.origins import mixtures
 from harness.reporting.text import ABSENT, checkpoint_rule
 from harness.study.merged_plan import study_words
+from harness.study.plan import Plan
 from harness.study.recorded_data import Recorded
 from harness.study.rows import Row
 
@@ -67,12 +69,16 @@ def data(results: Results) -> Section:
 
 
 def methods(results: Results) -> Section:
-    """Where each row's method comes from and where it departs from its paper."""
-    return section("Methods: provenance and deviations", *map(_method, results.plan.rows))
+    """Where each row's method comes from, where it departs from its paper, and what published
+    weights amount to.
+    """
+    facts = [_method(row, results.plan) for row in results.plan.rows]
+    return section("Methods: provenance and deviations", *facts)
 
 
-def _method(row: Row) -> Facts:
+def _method(row: Row, plan: Plan) -> Facts:
     cls = row.method_class
+    notes = row.weight_notes(plan.spec, plan.study.train.batch_size)
     settings = ", ".join(f"{key}={value!r}" for key, value in row.hparams.items())
     lines = (
         f"method: {row.method}, variant {row.variant}: {cls.variants[row.variant]}",
@@ -80,6 +86,7 @@ def _method(row: Row) -> Facts:
         f"paper: {getattr(cls, 'citation', 'not given')}",
         f"provenance: {getattr(cls, 'provenance', 'not given')}",
         f"hyperparameters: {settings or 'none'}",
+        *(f"weights: {note}" for note in notes),
         "deviations from the paper:",
     )
     return Facts(row.label, lines, tuple(cls.deviations) or ("none declared",))
@@ -97,6 +104,7 @@ def protocol(results: Results) -> Section:
     lines = [
         f"network: {_settings(plan.backbone)}",
         f"training: SGD, {_settings(asdict(plan.study.train))}",
+        f"learning rate: {schedule_sentence(plan.study.train.schedule, plan.study.train.epochs)}",
         MASKS,
         f"modalities missing from training samples: {missing.train} ({lacking})",
         f"checkpoint: {checkpoint_rule(results)}; test is read after that",

@@ -43,6 +43,7 @@ def published(findings: Findings, paper: PaperFindings) -> Section:
     rows = [_row(one) for one in averages]
     lines = [
         *paper.reservations,
+        *_weights(findings, {one.published.label for one in found}),
         (
             "difference: measured minus published; within: whether the published value lies in the"
             " 95 % interval of our mean"
@@ -53,6 +54,18 @@ def published(findings: Findings, paper: PaperFindings) -> Section:
     caption = f"Averages of Table {number_of} of the paper beside ours"
     head = table(HEADER, rows, caption, paper=True) if rows else None
     return section("Paper beside measured", bullets(lines), head, _cells(found, number_of))
+
+
+def _weights(findings: Findings, labels: Collection[str]) -> list[str]:
+    """What the published weights of the compared rows amount to."""
+    plan = findings.results.plan
+    batch_size = plan.study.train.batch_size
+    return [
+        f"{row.label}: {note}"
+        for row in plan.rows
+        if row.label in labels
+        for note in row.weight_notes(plan.spec, batch_size)
+    ]
 
 
 def _cells(found: Sequence[PublishedComparison], number_of: int) -> Table | None:
