@@ -15,7 +15,9 @@ from torch.nn import functional as F
 SCALES = 4
 
 
-def conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
+def conv(
+    inputs: int, outputs: int, stride: int | tuple[int, int] = 1, kernel: int = 3
+) -> nn.Sequential:
     """Convolution without bias, batch norm, ReLU; keeps the size but for the stride."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),

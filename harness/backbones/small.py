@@ -1,6 +1,7 @@
-"""The quick-start network: unlike small inputs to a common map, a one-layer shared trunk.
+"""The quick-start network: unlike inputs to a common map, a one-layer shared trunk.
 
-About 20k parameters at V = 3.
+About 20k parameters at V = 3 where all inputs are small pictures. A spectrogram, a series or a
+large picture is halved first, so that the layers after it see most of it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ from harness.errors import UserError
 from harness.protocol.hyperparameters import Range
 
 SIDE = 2
+REACH = 8
+"""Longest side of a map that two 3x3 convolutions may be left to read; longer inputs are halved."""
+
+PICTURE = 64
+"""Pictures of at most this longer side are not halved, unless they are elongated."""
+
+ELONGATED = 2
+"""An input is elongated when one of its sides is more than this many times the other."""
 
 
 class AdaptiveMean(nn.Module):
@@ -47,14 +56,53 @@ def _windows(length: int, cells: int) -> Tensor:
     return weights
 
 
+def halvings(height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """The strides (rows, columns) of the stages that an input passes first; none for most pictures.
+
+    None where the longer side is at most REACH, or at most PICTURE and not more than ELONGATED
+    times the shorter. Else each stage halves (rounding up) every side that is longer than REACH,
+    until none is: 129x42 -> 65x21 -> 33x11 -> 17x6 -> 9x6 -> 5x6, and 1x100 -> 1x50 -> 1x25 -> 1x13
+    -> 1x7.
+    """
+    longer, shorter = max(height, width), min(height, width)
+    if longer <= PICTURE and longer <= ELONGATED * shorter:
+        return ()
+    strides = []
+    while max(height, width) > REACH:
+        stride = (1 + (height > REACH), 1 + (width > REACH))
+        strides.append(stride)
+        height, width = -(-height // stride[0]), -(-width // stride[1])
+    return tuple(strides)
+
+
+class Stages(nn.Sequential):
+    """(B, C, H, W) -> (B, width, h, w): the halving stages, one 3x3 convolution each, and one more.
+
+    ``size`` is (h, w), that of the input where it has no halving stages.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], width: int) -> None:
+        channels, rows, columns = shape
+        layers = []
+        for stride in halvings(rows, columns):
+            layers.append(conv(channels, width, stride))
+            channels = width
+            rows, columns = -(-rows // stride[0]), -(-columns // stride[1])
+        super().__init__(*layers, conv(channels, width))
+        self.size = (rows, columns)
+
+
 class Encoder(nn.Module):
-    """(B, C, H, W) -> ((B, width, 2, 2),): two 3x3 convolutions, then adaptive average pooling."""
+    """(B, C, H, W) -> ((B, width, 2, 2),): two 3x3 convolutions, then adaptive average pooling.
+
+    After n halving stages (``halvings``) a place of the map before pooling sees 6 * 2^n - 1 values
+    of an axis that all of them halved, about three quarters of it or more; 5 without.
+    """
 
     def __init__(self, shape: tuple[int, int, int], width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            conv(shape[0], width), conv(width, width), AdaptiveMean(*shape[1:])
-        )
+        stages = Stages(shape, width)
+        self.layers = nn.Sequential(*stages, conv(width, width), AdaptiveMean(*stages.size))
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         return (self.layers(x),)
@@ -97,8 +145,10 @@ class Small(Backbone):
     """``backbone=small``; ``backbone.width`` is the number of channels of an encoder's (first) map.
 
     Classification: one 2x2 map per modality, whatever its shape; the trunk has twice as many
-    channels. Segmentation: four scales of 1, 2, 4 and 8 times the width at strides 2 to 16; all
-    modalities must have one height and width, divisible by 16.
+    channels. Nearly square pictures up to 64x64, and anything up to 8 long, pass two convolutions.
+    Spectrograms, series (C, 1, T) and larger pictures pass convolutions of stride 2 before these,
+    until no side is longer than 8 (``halvings``). Segmentation: four scales of 1, 2, 4 and 8 times
+    the width at strides 2 to 16; all modalities must have one height and width, divisible by 16.
     """
 
     options = {"width": Range(16, limits=(1, 1024), help="channels of each encoder's first map")}
@@ -142,17 +192,16 @@ class Small(Backbone):
         return Passed(head.predict(finest), z, decoded=tuple(decoded))
 
     def shared_encoder(self) -> tuple[list[nn.Module], nn.Module]:
-        """As the base's for inputs of one size, else stems of one convolution.
+        """As the base's for inputs of one size, else stems: halving stages and one convolution.
 
-        Their maps are resized to the largest height and width.
+        Their maps are resized to the largest height and width of them.
         """
-        shapes = [modality.shape for modality in self.spec.modalities]
-        size = (max(shape[1] for shape in shapes), max(shape[2] for shape in shapes))
-        if all(shape[1:] == size for shape in shapes):
+        if len({modality.shape[1:] for modality in self.spec.modalities}) == 1:
             return super().shared_encoder()
+        stages = [Stages(modality.shape, self.width) for modality in self.spec.modalities]
+        size = (max(s.size[0] for s in stages), max(s.size[1] for s in stages))
         stems: list[nn.Module] = [
-            nn.Sequential(conv(channels, self.width), AdaptiveMean(height, width, size))
-            for channels, height, width in shapes
+            nn.Sequential(*stage, AdaptiveMean(*stage.size, size)) for stage in stages
         ]
         return stems, SharedLayers(size, self.width)
 
