@@ -94,7 +94,7 @@ def leave_one_out(samples: Sequence[Sample], held_out: str) -> Splits:
     is tested once.
     """
     subjects = sorted(
-        {sample.subject for sample in samples},
+        sorted({sample.subject for sample in samples}),
         key=lambda name: hashlib.sha256(name.encode()).hexdigest(),
     )
     part = {subject: rank % PARTS for rank, subject in enumerate(subjects)}
