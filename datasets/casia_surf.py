@@ -133,8 +133,9 @@ class CasiaSurf(Dataset):
         require_files(self.folder, self._samples)
         every = self._samples.values()
         files = [file for samples in every for sample in samples for file in sample.files]
-        found = content_hashes([self.folder / file for file in files], self.cache)
-        return {file: found[self.folder / file] for file in files}
+        root = str(self.folder)
+        found = content_hashes([f"{root}/{file}" for file in files], self.cache)
+        return {file: found[f"{root}/{file}"] for file in files}
 
     def remarks(self) -> list[str]:
         every = self._samples.items()

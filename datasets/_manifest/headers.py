@@ -77,7 +77,7 @@ def hashes(sheet: Sheet, names: Iterable[str], cache: Path | None) -> dict[str, 
 
     UserError when some are not there.
     """
-    paths = {name: sheet.folder / name for name in sorted(names)}
+    paths = {name: f"{sheet.folder}/{name}" for name in sorted(names)}
     found = content_hashes(paths.values(), cache)
     _refuse_missing(sheet, {name for name, path in paths.items() if path not in found})
     return {name: found[path] for name, path in paths.items()}

@@ -15,10 +15,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from harness.store import exclusive, write_atomically
 
 Progress = Callable[[str, int, int], None]
+P = TypeVar("P", bound=Path | str)
 State = tuple[int, int, int, int]
 """Size, times of the last change of the content and of the entry (ns), and inode of a file."""
 
@@ -45,7 +47,8 @@ TITLE = "hashes of the files"
 UNREADABLE = "unreadable: "
 """Begins what stands in the place of a hash."""
 
-_Known = dict[str, tuple[State, str]]
+_Known = dict[str, list[int | str]]
+"""Absolute path -> the four numbers of its state, and the hash."""
 
 
 def file_state(path: Path | str) -> State | None:
@@ -67,29 +70,30 @@ def settled(state: State) -> bool:
 
 
 def content_hashes(
-    paths: Iterable[Path], cache: Path | None, progress: Progress | None = None
-) -> dict[Path, str]:
+    paths: Iterable[P], cache: Path | None, progress: Progress | None = None
+) -> dict[P, str]:
     """The hash of each file's content, without the files that are not there.
 
     A file that cannot be read has UNREADABLE and the reason in the place of its hash.
 
     Args:
-        paths: of files; links are followed.
+        paths: of files, as text where there are very many; links are followed.
         cache: the folder where hashes are remembered; None to read everything.
         progress: told (what, files hashed, files to hash) when it takes longer; by default lines
             on stderr say it.
     """
     memory = None if cache is None else cache / MEMORY
     known = {} if memory is None else _remembered(memory)
-    found: dict[Path, str] = {}
-    unknown: list[Path] = []
+    found: dict[P, str] = {}
+    unknown: list[P] = []
     for path in dict.fromkeys(paths):
-        state = file_state(path)
+        key = _key(path)
+        state = file_state(key)
         if state is None:
             continue
-        old = known.get(_key(path))
-        if old is not None and old[0] == state:
-            found[path] = old[1]
+        old = known.get(key)
+        if old is not None and old[:-1] == [*state]:
+            found[path] = str(old[-1])
         else:
             unknown.append(path)
     return found | _hashed(unknown, memory, _Progress(progress or _Lines(), len(unknown)))
@@ -98,9 +102,9 @@ def content_hashes(
 # ---------------------------------------------------------------------- reading files
 
 
-def _hashed(paths: Sequence[Path], memory: Path | None, progress: _Progress) -> dict[Path, str]:
+def _hashed(paths: Sequence[P], memory: Path | None, progress: _Progress) -> dict[P, str]:
     """Hash files in threads, and remember those that have settled."""
-    found: dict[Path, str] = {}
+    found: dict[P, str] = {}
     fresh: _Known = {}
     saved = time.monotonic()
     blocks = [paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK)]
@@ -110,7 +114,7 @@ def _hashed(paths: Sequence[Path], memory: Path | None, progress: _Progress) -> 
                 for path, state, text in block:
                     found[path] = text
                     if state is not None:
-                        fresh[_key(path)] = (state, text)
+                        fresh[_key(path)] = [*state, text]
                 progress.more(len(block))
                 if time.monotonic() - saved > SAVED_SECONDS:
                     _remember(memory, fresh)
@@ -124,12 +128,12 @@ def _hashed(paths: Sequence[Path], memory: Path | None, progress: _Progress) -> 
     return found
 
 
-def _hash_block(paths: Sequence[Path]) -> list[tuple[Path, State | None, str]]:
+def _hash_block(paths: Sequence[P]) -> list[tuple[P, State | None, str]]:
     """Path, state where it may be remembered, and hash; files that vanish are left out."""
-    found = []
+    found: list[tuple[P, State | None, str]] = []
     for path in paths:
         try:
-            found.append((path, *_hash(path)))
+            found.append((path, *_hash(Path(path))))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -149,9 +153,10 @@ def _state(facts: os.stat_result) -> State:
     return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
 
 
-def _key(path: Path) -> str:
+def _key(path: Path | str) -> str:
     # Not resolved: the link is what the user's list names, and its state is that of its target.
-    return os.path.abspath(path)  # noqa: PTH100 (Path.absolute keeps ".." and is slower)
+    text = str(path)
+    return text if text.startswith("/") else str(Path(path).absolute())
 
 
 # ---------------------------------------------------------------------- remembering
@@ -165,12 +170,8 @@ def _remembered(memory: Path) -> _Known:
         return {}
     if first != hashlib.sha256(body).hexdigest().encode():
         return {}
-    content = json.loads(body)
-    return {
-        os.path.join(folder, name): (tuple(facts[:4]), facts[4])  # noqa: PTH118 (speed)
-        for folder, names in content.items()
-        for name, facts in names.items()
-    }
+    known: _Known = json.loads(body)
+    return known
 
 
 def _remember(memory: Path | None, fresh: _Known) -> None:
@@ -182,11 +183,8 @@ def _remember(memory: Path | None, fresh: _Known) -> None:
         return
     try:
         with exclusive(memory.with_suffix(".lock")):
-            content: dict[str, dict[str, list[int | str]]] = {}
-            for path, (state, text) in (_remembered(memory) | fresh).items():
-                folder, name = os.path.split(path)
-                content.setdefault(folder, {})[name] = [*state, text]
-            body = json.dumps(content, separators=(",", ":")).encode()
+            known = _remembered(memory) | fresh
+            body = json.dumps(known, separators=(",", ":")).encode()
             first = hashlib.sha256(body).hexdigest().encode()
             write_atomically(memory, lambda stream: stream.write(first + b"\n" + body))
     except OSError:
