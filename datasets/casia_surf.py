@@ -17,12 +17,14 @@ from datasets._casia.protocols import (
     Splits,
     limited,
     read_lists,
-    sizes,
+    require_files,
     splits,
     unlike_published,
 )
+from datasets._copies import copies
 from datasets._synthetic import is_synthetic
 from harness.data.augmentation import RotateCropFlip
+from harness.data.contents import content_hashes
 from harness.data.images import read_image
 from harness.data.prepared import Item, Prepared, PreparedTable, digest, opened, prepare
 from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
@@ -130,7 +132,25 @@ class CasiaSurf(Dataset):
             rows[name] = [[*sample.files, sample.label] for sample in samples]
         operations = [table.operation for table in self._every_table]
         choices = [self.protocol, self.limit, self.values]
-        return digest([*choices, operations, rows, sizes(self.folder, self._samples)])[:16]
+        return digest([*choices, operations, rows, list(self._hashes.values())])[:16]
+
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
+        """File as in the lists -> hash of its content, in their order."""
+        require_files(self.folder, self._samples)
+        every = self._samples.values()
+        files = [file for samples in every for sample in samples for file in sample.files]
+        root = str(self.folder)
+        found = content_hashes([f"{root}/{file}" for file in files], self.cache)
+        return {file: found[f"{root}/{file}"] for file in files}
+
+    def remarks(self) -> list[str]:
+        every = self._samples.items()
+        own = {name: [self._of(sample) for sample in samples] for name, samples in every}
+        return copies(NAMES, own)
+
+    def _of(self, sample: Sample) -> list[str]:
+        return [self._hashes[file] for file in sample.files]
 
     def counts(self) -> dict[str, int]:
         return {
@@ -185,8 +205,10 @@ class CasiaSurf(Dataset):
         self.fingerprint()  # says which files are missing before anything is decoded
         how = cast(Literal["fatal", "exclude"], self.values["unreadable"])
         prepare(self._every_table, self._cache, how, progress)
+        # The driver asks again what has been prepared.
+        del self._hashes
         found = [f"{name}: {_described(samples)}" for name, samples in self._samples.items()]
-        return [*found, *self._lists[1], *self._exclusions()]
+        return [*found, *self._lists[1], *self._exclusions(), *self.remarks()]
 
     def _exclusions(self) -> list[str]:
         left_out = {name: list(self._left_out(name).values()) for name in SPLITS}

@@ -145,7 +145,7 @@ def by_actor(ids: Sequence[str], held_out: Sequence[str]) -> dict[str, list[str]
 
     No actor is in two of them. Actors are taken in the order of the sha256 of their numbers.
     """
-    actors = sorted({name[:4] for name in ids}, key=place)
+    actors = sorted(sorted({name[:4] for name in ids}), key=place)
     share = math.ceil(SHARE * len(actors))
     if len(actors) <= share * len(held_out):
         raise UserError(

@@ -176,12 +176,12 @@ def _part(top: Path, name: str, index: dict[str, int], remarks: list[str]) -> _P
     sounds = {
         (k, path.stem): path
         for k, folder in _class_folders(audio, index, strange)
-        for path in folder.glob("*.wav")
+        for path in sorted(folder.glob("*.wav"))
     }
     pictures = {
         (k, path.name): path
         for k, folder in _class_folders(visual, index, strange)
-        for path in folder.iterdir()
+        for path in sorted(folder.iterdir())
     }
     if strange:
         remarks.append(

@@ -13,9 +13,10 @@ from typing import Any, Literal, cast
 
 import torch
 
+from datasets._copies import copies
 from datasets._manifest.columns import Column, columns
 from datasets._manifest.csv_file import Sheet, read_sheet
-from datasets._manifest.headers import Scan, contents, scan
+from datasets._manifest.headers import Scan, hashes, scan
 from datasets._manifest.labels import Labels, labels
 from datasets._manifest.options import OPTIONS, as_declared
 from datasets._manifest.splits import Splits, require_both, splits
@@ -165,8 +166,19 @@ class Manifest(Dataset):
         made = [
             [column.name, column.operation, column.shape, column.dtype] for column in self._columns
         ]
-        files = contents(self._sheet, self._scan.state)
-        return digest([files, rows, options, made, self._labels.classes, self.limit])[:16]
+        return digest([self._hashes, rows, options, made, self._labels.classes, self.limit])[:16]
+
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
+        """File as in the manifest -> the hash of its content."""
+        return hashes(self._sheet, self._scan.state, self.cache)
+
+    def remarks(self) -> list[str]:
+        own = {
+            name: [[self._hashes[file] if file else "" for file in row.files] for row in rows]
+            for name, rows in self._splits.rows.items()
+        }
+        return copies(self._sheet.modalities, own)
 
     def counts(self) -> dict[str, int]:
         """Samples per split; without those that cannot be read once the data are prepared."""
@@ -183,13 +195,15 @@ class Manifest(Dataset):
         self._scan.save(folder, self._sheet)
         for split in SPLITS:
             self._require_samples(split)
-        # Its notes tell what cannot be read, which is known now.
-        self.__dict__.pop("_spec", None)
+        # Its notes tell what cannot be read, which is known now; the driver asks again what has
+        # been prepared.
+        for stale in ("_spec", "_hashes"):
+            self.__dict__.pop(stale, None)
         found = [
             f"{column.name}: {column.what} -> {'x'.join(map(str, column.shape))}"
             for column in self._columns
         ]
-        return [*said, *self.spec.notes, *found, *self._normalise()]
+        return [*said, *self.spec.notes, *found, *self._normalise(), *self.remarks()]
 
     def load(self, split: str) -> Split:
         arrays, sheet = self._arrays(split), self._sheet

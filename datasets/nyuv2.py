@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, cast
 
 import torch
 
+from datasets._copies import copies
 from datasets._nyuv2.copy import FORMS, find_copy
 from datasets._nyuv2.labels import CLASSES, Array, inferred_unit, millimetres
 from datasets._nyuv2.layouts import KINDS, Copy, Kind
@@ -21,7 +22,15 @@ from datasets._synthetic import is_synthetic
 from datasets._tables import fingerprint_of, spread
 from harness.data.augmentation import HsvJitter, ScaleCropFlip
 from harness.data.class_weights import median_frequency
-from harness.data.prepared import Prepared, PreparedTable, Unreadable, opened, prepare
+from harness.data.contents import content_hashes
+from harness.data.prepared import (
+    Prepared,
+    PreparedTable,
+    Unreadable,
+    opened,
+    prepare,
+    vanished,
+)
 from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError, shown
 from harness.protocol.hyperparameters import Range
@@ -180,20 +189,37 @@ class NYUv2(Dataset):
         return {split: spread(part, self.limit) for split, part in found.items()}
 
     def fingerprint(self) -> str:
-        copy = self._copy
-        paths: set[Path] = set()
-        for images in self.ids.values():
-            for image in images:
-                paths |= {copy.source(kind, image) for kind in KINDS}
-        sizes = [path.stat().st_size for path in sorted(paths)]
         return fingerprint_of(
             [],
             ids=self.ids,
-            sizes=sizes,
-            labelling=copy.labelling,
+            contents=list(self._hashes.values()),
+            labelling=self._copy.labelling,
             operations=self._operations,
             options=self.values,
         )
+
+    @cached_property
+    def _hashes(self) -> dict[Path, str]:
+        """Every source, by split, image and kind -> the hash of its content."""
+        images = [image for part in self.ids.values() for image in part]
+        files = dict.fromkeys(self._copy.source(kind, image) for image in images for kind in KINDS)
+        found = content_hashes(files, self.cache)
+        gone = [path for path in files if path not in found]
+        if gone:
+            raise vanished("nyuv2", gone)
+        return {path: found[path] for path in files}
+
+    def remarks(self) -> list[str]:
+        """Which images of val and test train has too, where each image is a file of its own."""
+        copy = self._copy
+        first = self.ids["train"][0]
+        if copy.source("rgb", first) == copy.source("depth", first):
+            return []
+        own = {split: [self._of(image) for image in part] for split, part in self.ids.items()}
+        return copies(("rgb", "depth"), own)
+
+    def _of(self, image: int) -> list[str]:
+        return [self._hashes[self._copy.source(kind, image)] for kind in ("rgb", "depth")]
 
     # ------------------------------------------------------------------ what is prepared
 
@@ -267,9 +293,10 @@ class NYUv2(Dataset):
         ]
         tables = [table for split in SPLITS for table in self._tables(split).values()]
         prepare(tables, self._cache, policy, progress, sentences.append)
-        for stale in ("_opened", "_median_frequency"):
+        # The driver asks again what has been prepared.
+        for stale in ("_opened", "_median_frequency", "_hashes"):
             self.__dict__.pop(stale, None)
-        return sentences + self._left_out() + self._weight_range()
+        return sentences + self._left_out() + self._weight_range() + self.remarks()
 
     def _left_out(self) -> list[str]:
         bad: dict[str, None] = {}

@@ -70,7 +70,7 @@ def write(name: str, folder: Path, seed: int = 0) -> None:
     # First, so that not even a half-written sample can be taken for the real data.
     mark(folder, DESCRIPTION.format(name=name, seed=seed))
     module.write(folder, seed)
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
     seconds = time.monotonic() - started
     print(

@@ -383,6 +383,12 @@ class Dataset(ABC):
     def counts(self) -> dict[str, int]:
         """Samples per split, after ``limit``."""
 
+    def remarks(self) -> list[str]:
+        """Sentences about the samples that every report must show, such as test samples that are
+        copies of training samples. Read from the data; never called by a worker. Default: none.
+        """
+        return []
+
     def prepare(self, progress: Progress) -> list[str]:
         """Decode what ``load`` needs into ``cache``, once; called by the driver, never by a worker.
 

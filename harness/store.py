@@ -81,7 +81,7 @@ def file_sha256(path: Path) -> str:
 def exclusive(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock file ``path``; wait for another holder. A killed holder frees it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as handle:
+    with path.open("a", encoding="utf-8") as handle:
         if not _try_lock(handle):
             waiting()
             while not _try_lock(handle):
@@ -279,7 +279,7 @@ def only_holder(path: Path, complaint: str) -> Iterator[None]:
     number.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as handle:
+    with path.open("a+", encoding="utf-8") as handle:
         if not _try_lock(handle):
             handle.seek(0)
             raise UserError(

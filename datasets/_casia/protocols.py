@@ -6,12 +6,12 @@ The paper's lists, or one held-out attack of the training archive.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datasets._casia.lists import ATTACK, LIVE, ON_REQUEST, Sample, count, read_list
 from datasets._tables import spread
+from harness.data.contents import file_state
 from harness.errors import UserError, shown
 
 LISTS = {"train": "train_list.txt", "val": "val_private_list.txt", "test": "test_private_list.txt"}
@@ -94,7 +94,7 @@ def leave_one_out(samples: Sequence[Sample], held_out: str) -> Splits:
     is tested once.
     """
     subjects = sorted(
-        {sample.subject for sample in samples},
+        sorted({sample.subject for sample in samples}),
         key=lambda name: hashlib.sha256(name.encode()).hexdigest(),
     )
     part = {subject: rank % PARTS for rank, subject in enumerate(subjects)}
@@ -123,27 +123,18 @@ def limited(samples: Sequence[Sample], limit: int | None) -> tuple[Sample, ...]:
     return tuple(samples[n] for n in chosen)
 
 
-def sizes(root: Path, found: Mapping[str, Sequence[Sample]]) -> list[int]:
-    """The size in bytes of every file, in order; UserError when some are not there."""
+def require_files(root: Path, found: Mapping[str, Sequence[Sample]]) -> None:
+    """UserError when some of the files are not there; reads none."""
     files: list[str] = []
     for samples in found.values():
         for sample in samples:
             files += sample.files
-    seen = [_size(root, file) for file in files]
-    gone = [file for file, size in zip(files, seen, strict=True) if size is None]
+    gone = [file for file in files if file_state(f"{root}/{file}") is None]
     if gone:
         raise UserError(
             f"{count(len(gone), 'file')} of {len(files):,} that the lists name cannot be found in"
             f" {root}: {shown(gone)}; {_remedy(root, gone)}"
         )
-    return [size for size in seen if size is not None]
-
-
-def _size(root: Path, file: str) -> int | None:
-    try:
-        return os.stat(f"{root}/{file}").st_size  # noqa: PTH116 (three times as fast, for 290,000 files)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 def _remedy(root: Path, gone: Sequence[str]) -> str:

@@ -195,8 +195,8 @@ def _common_size(found: Sequence[tuple[int, Header]], stored: set[tuple[int, ...
 
 def _sizes(stored: set[tuple[int, ...]]) -> str:
     if len(stored) == 1:
-        return _x(next(iter(stored)))
-    heights, widths = zip(*stored, strict=True)
+        return _x(min(stored))
+    heights, widths = zip(*sorted(stored), strict=True)
     return f"{len(stored)} sizes from {min(heights)}x{min(widths)} to {max(heights)}x{max(widths)}"
 
 

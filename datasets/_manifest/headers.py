@@ -5,7 +5,6 @@ They are read in parallel and kept beside the cache; missing files are named by 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -16,13 +15,12 @@ import numpy as np
 
 from datasets._manifest.csv_file import Sheet, rows_named
 from datasets._manifest.formats import Header, label_map, read_header
+from harness.data.contents import State, content_hashes, file_state, settled
 from harness.data.prepared import Unreadable, digest
 from harness.errors import UserError, shown
 from harness.store import read_json, write_json
 
 THREADS = 8
-SAMPLED = 4096
-"""Bytes from both ends of a file that, with its size, tell it from another one of its name."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +34,14 @@ class Scan:
 
     headers: Mapping[str, Header | str]
     values: Mapping[str, tuple[tuple[int, ...], tuple[int, int]] | str]
-    state: Mapping[str, tuple[int, int]]
+    state: Mapping[str, State]
 
     def save(self, folder: Path, sheet: Sheet) -> None:
         """Keep it beside the cache.
 
-        No file is then opened again while its size and time are the same.
+        No file is then opened again while it is the same one.
         """
+        settled_ones = {name: state for name, state in self.state.items() if settled(state)}
         folder.mkdir(parents=True, exist_ok=True)
         headers = {
             name: header if isinstance(header, str) else asdict(header)
@@ -50,7 +49,7 @@ class Scan:
         }
         write_json(
             _saved(folder, sheet),
-            {"headers": headers, "values": dict(self.values), "state": dict(self.state)},
+            {"headers": headers, "values": dict(self.values), "state": settled_ones},
         )
 
 
@@ -73,18 +72,15 @@ def scan(sheet: Sheet, cache: Path | None) -> Scan:
     )
 
 
-def contents(sheet: Sheet, state: Mapping[str, tuple[int, int]]) -> str:
-    """A hash of all files: their names in the manifest, their sizes and both ends of each."""
+def hashes(sheet: Sheet, names: Iterable[str], cache: Path | None) -> dict[str, str]:
+    """The hash of each file's content, by its name in the manifest and in the order of names.
 
-    def ends(path: Path) -> int:
-        with path.open("rb") as stream:
-            start = stream.read(SAMPLED)
-            size = stream.seek(0, 2)
-            stream.seek(max(0, size - SAMPLED))
-            return zlib.crc32(stream.read(), zlib.crc32(start))
-
-    sums = _mapped(sheet.folder, list(state), ends)
-    return digest([[name, state[name][0], sums[name]] for name in sorted(state)])
+    UserError when some are not there.
+    """
+    paths = {name: f"{sheet.folder}/{name}" for name in sorted(names)}
+    found = content_hashes(paths.values(), cache)
+    _refuse_missing(sheet, {name for name, path in paths.items() if path not in found})
+    return {name: found[path] for name, path in paths.items()}
 
 
 def _saved(folder: Path, sheet: Sheet) -> Path:
@@ -120,15 +116,13 @@ def _restored_values(saved: Any) -> tuple[tuple[int, ...], tuple[int, int]] | st
     return saved if isinstance(saved, str) else (tuple(saved[0]), tuple(saved[1]))
 
 
-def _state(sheet: Sheet, names: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Size and modification time of every file; UserError when some are not there."""
-    found: dict[str, tuple[int, int]] = {}
+def _state(sheet: Sheet, names: Iterable[str]) -> dict[str, State]:
+    """What tells that a file is the same one; UserError when some are not there."""
+    found: dict[str, State] = {}
     for name in names:
-        try:
-            facts = (sheet.folder / name).stat()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        found[name] = (facts.st_size, facts.st_mtime_ns)
+        state = file_state(sheet.folder / name)
+        if state is not None:
+            found[name] = state
     _refuse_missing(sheet, set(names) - set(found))
     return found
 

@@ -92,7 +92,8 @@ def _found(sheet: Sheet, folded: Mapping[str, str]) -> tuple[str, ...]:
                 f"{sheet.path.name}: '{label}' ({rows_named(rows)}) and '{other}' differ in upper"
                 " and lower case alone; write them alike, or set dataset.options.fold_case=true"
             )
-    names = tuple(sorted(set(folded.values()), key=_natural))
+    # Sorted before: 7 and 007 are the same number, and a set's order is chance.
+    names = tuple(sorted(sorted(set(folded.values())), key=_natural))
     if len(names) < 2:
         raise UserError(
             f"{sheet.path.name}: every row has the label '{names[0]}'; there must be two classes or"

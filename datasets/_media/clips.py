@@ -15,12 +15,14 @@ from typing import Any, ClassVar, Literal, cast
 
 import torch
 
+from datasets._copies import copies
 from datasets._media.audio import FRONT_ENDS, FrontEnd, front_end, is_pointer
 from datasets._media.frames import evenly, read_frame, read_video
 from datasets._synthetic import is_synthetic
 from datasets._tables import fingerprint_of
 from harness.data.augmentation import ResizedCropFlip
-from harness.data.prepared import Prepared, PreparedTable, opened, prepare
+from harness.data.contents import content_hashes
+from harness.data.prepared import Prepared, PreparedTable, opened, prepare, vanished
 from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError, shown
 from harness.protocol.hyperparameters import Range
@@ -132,8 +134,8 @@ class ClipDataset(Dataset):
         for name in SPLITS:
             rows[name] = [(clip.id, clip.label) for clip in self._found.splits[name]]
         for table in self._tables:
-            sizes = [path.stat().st_size for path in table.files]
-            tables.append([table.operation, table.shape, table.dtype, sizes])
+            contents = [self._hashes[path] for path in table.files]
+            tables.append([table.operation, table.shape, table.dtype, contents])
         return fingerprint_of(
             [],
             rows=rows,
@@ -143,10 +145,33 @@ class ClipDataset(Dataset):
             options=self.values,
         )
 
+    @cached_property
+    def _hashes(self) -> dict[Path, str]:
+        """What is prepared -> the hash of its content."""
+        files = [path for table in self._tables for path in table.files]
+        found = content_hashes(files, self.cache)
+        gone = [path for path in files if path not in found]
+        if gone:
+            raise vanished(self.name, gone)
+        return found
+
+    def remarks(self) -> list[str]:
+        """Which clips of val and test train has too; a clip's picture is all of its frames."""
+        rows, found = self._rows, []
+        for clip, (first, count) in zip(self._clips, rows.spans, strict=True):
+            frames = [self._hashes[path] for path in rows.files[first : first + count]]
+            found.append((self._hashes[clip.sound], " ".join(frames)))
+        spans = self._spans.items()
+        return copies(
+            ("audio", "visual"), {name: found[span.start : span.stop] for name, span in spans}
+        )
+
     def prepare(self, progress: Progress) -> list[str]:
         self._require_media()
         policy = cast(Literal["exclude", "fatal"], self.values["unreadable"])
         prepare(self._tables, self._cache, policy, progress)
+        # The driver asks again what has been prepared.
+        self.__dict__.pop("_hashes", None)
         damaged = self._damaged()
         sizes = ", ".join(f"{name} {n:,}" for name, n in self.counts().items())
         sentences = [
@@ -158,7 +183,7 @@ class ClipDataset(Dataset):
             sentences.append(
                 f"left out, because a file cannot be decoded: {len(damaged)} clips: {names}"
             )
-        return sentences
+        return [*sentences, *self.remarks()]
 
     def load(self, split: str) -> Split:
         audio, visual = self._prepared

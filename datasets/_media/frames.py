@@ -32,7 +32,7 @@ def numbered(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         return []
-    pictures = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
+    pictures = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURES]
     return sorted(pictures, key=_number)
 
 

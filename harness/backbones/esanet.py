@@ -133,7 +133,7 @@ class ESANet(Backbone):
 
 def _common_size(spec: DataSpec) -> tuple[int, int]:
     sizes = {modality.shape[1:] for modality in spec.modalities}
-    height, width = next(iter(sizes))
+    height, width = min(sizes)
     if len(sizes) > 1 or height % STRIDE or width % STRIDE:
         raise UserError(
             f"backbone esanet needs modalities of one height and width divisible by {STRIDE};"

@@ -222,5 +222,5 @@ def _common_map(spec: DataSpec, layers: int) -> tuple[int, int]:
             f"backbone resnet needs modalities of one height and width, and {spec.name} has"
             f" {shapes}; use backbone=small"
         )
-    height, width = next(iter(sizes))
+    height, width = min(sizes)
     return height, width

@@ -208,7 +208,7 @@ class Small(Backbone):
 
 def _common_size(spec: DataSpec) -> tuple[int, int]:
     sizes = {modality.shape[1:] for modality in spec.modalities}
-    height, width = next(iter(sizes))
+    height, width = min(sizes)
     if len(sizes) > 1 or height % (1 << SCALES) or width % (1 << SCALES):
         raise UserError(
             f"backbone small segments modalities of one size divisible by {1 << SCALES};"

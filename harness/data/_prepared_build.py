@@ -50,7 +50,7 @@ class Files:
 
     def remove(self) -> None:
         """Delete them; processes that have the array open keep it."""
-        remains = self.folder.glob(f".{self.stem}.*.tmp")
+        remains = sorted(self.folder.glob(f".{self.stem}.*.tmp"))
         for path in (self.sidecar, self.progress, self.array, *remains):
             path.unlink(missing_ok=True)
 

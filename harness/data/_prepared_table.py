@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -102,25 +102,21 @@ class PreparedTable:
 class ArrayFacts:
     """The state of the world that a table's file was made from; kept beside the file.
 
-    ``sizes`` and ``state`` are hashes over the sources: of their sizes, and of their sizes and
-    modification times.
+    ``contents`` is a hash over what the sources hold.
     """
 
     recipe: str
     versions: dict[str, str]
-    sizes: str
-    state: str
+    contents: str
 
     @classmethod
-    def of(cls, table: PreparedTable) -> ArrayFacts:
-        """Look at the sources; UserError when some are not there."""
-        found = [_size_and_time(path) for path in table.files]
-        gone = [path for path, facts in zip(table.files, found, strict=True) if facts is None]
+    def of(cls, table: PreparedTable, hashes: Mapping[Path, str]) -> ArrayFacts:
+        """From the hashes of its sources; UserError when some are not there."""
+        gone = [path for path in table.files if path not in hashes]
         if gone:
             raise vanished(table.name, gone)
-        present = [facts for facts in found if facts is not None]
         versions = {name: _version(name) for name in sorted(table.libraries)}
-        return cls(table.recipe, versions, digest([size for size, _ in present]), digest(present))
+        return cls(table.recipe, versions, digest([hashes[path] for path in table.files]))
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, equal exactly when nothing changed."""
@@ -129,9 +125,9 @@ class ArrayFacts:
     def stem(self, table: PreparedTable) -> str:
         """The file's name without its ending.
 
-        The table's name and 12 digits of recipe, library versions and sources' sizes.
+        The table's name and 12 digits of recipe, library versions and sources' contents.
         """
-        return f"{table.file_name}-{digest([self.recipe, self.versions, self.sizes])[:12]}"
+        return f"{table.file_name}-{digest([self.recipe, self.versions, self.contents])[:12]}"
 
 
 def digest(value: object) -> str:
@@ -146,14 +142,6 @@ def vanished(name: str, paths: list[Path]) -> UserError:
         f"{len(paths)} file{'s' if len(paths) > 1 else ''} of '{name}' cannot be found:"
         f" {shown(paths)}; restore what is missing, or take it out of the list of samples"
     )
-
-
-def _size_and_time(path: Path) -> tuple[int, int] | None:
-    try:
-        facts = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return facts.st_size, facts.st_mtime_ns
 
 
 def _version(library: str) -> str:

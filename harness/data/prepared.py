@@ -21,11 +21,28 @@ import torch
 from torch import Tensor
 
 from harness.data._prepared_build import FORMAT, Build, Files, Progress
-from harness.data._prepared_table import ArrayFacts, Item, PreparedTable, Unreadable, digest
+from harness.data._prepared_table import (
+    ArrayFacts,
+    Item,
+    PreparedTable,
+    Unreadable,
+    digest,
+    vanished,
+)
+from harness.data.contents import content_hashes
 from harness.errors import UserError, shown
 from harness.store import Json, exclusive, file_sha256, read_json
 
-__all__ = ["Item", "Prepared", "PreparedTable", "Unreadable", "digest", "opened", "prepare"]
+__all__ = [
+    "Item",
+    "Prepared",
+    "PreparedTable",
+    "Unreadable",
+    "digest",
+    "opened",
+    "prepare",
+    "vanished",
+]
 
 Say = Callable[[str], None]
 
@@ -62,8 +79,8 @@ def prepare(
 ) -> None:
     """Make, verify or renew the files of some tables; only ever called by the driver.
 
-    Every file is checked against its checksum and its sources' sizes and modification times; what
-    does not hold is made again. A process that was killed is continued where its last chunk reached
+    Every file is checked against its checksum and its sources' contents; what does not hold is
+    made again. A process that was killed is continued where its last chunk reached
     the disk; a second process waits for the first.
 
     Args:
@@ -71,7 +88,8 @@ def prepare(
         folder: of the cache.
         unreadable: ``exclude`` records files that cannot be decoded and leaves zeros; ``fatal``
             refuses them, once all are known.
-        progress: told (table, items done, items) at the beginning and after every chunk.
+        progress: told (table, items done, items) at the beginning and after every chunk, and how
+            far the sources are hashed when that takes long.
         say: told in a sentence why a file is made again; the log by default.
 
     Raises:
@@ -80,7 +98,9 @@ def prepare(
     say = say or logging.getLogger(__name__).warning
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    facts = [ArrayFacts.of(table) for table in tables]
+    sources = [path for table in tables for path in table.files]
+    hashes = content_hashes(sources, folder, progress)
+    facts = [ArrayFacts.of(table, hashes) for table in tables]
     _require_room(tables, facts, folder)
     with ThreadPoolExecutor() as threads:
         # Without locks: files are never changed in place. What does not hold is looked at again
@@ -121,7 +141,7 @@ def opened(table: PreparedTable, folder: Path) -> Prepared:
 
 
 def _sealed(table: PreparedTable, folder: Path) -> Iterator[tuple[Files, Json]]:
-    """The finished files of a table, whatever its sources' sizes and the libraries' versions were.
+    """The finished files of a table, whatever its sources held and the libraries' versions were.
 
     Normally one.
     """
@@ -176,7 +196,7 @@ def _complaint(files: Files, facts: ArrayFacts) -> str | None:
     """Why a table's file does not hold; None when it does."""
     sidecar = read_json(files.sidecar)
     if sidecar is None or sidecar.get("format") != FORMAT:
-        return "its sources' sizes, or the libraries that read them, have changed"
+        return "its sources, or the libraries that read them, have changed"
     if sidecar["facts"] != facts.as_json():
         return "its sources have changed"
     if not files.array.is_file():

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
 from harness.dataset import Dataset
+from harness.errors import UserError
 from harness.schedule.executor import Observer, TrialSource
 from harness.schedule.progress import preparation_view, progress_view
 from harness.schedule.registry import executor_of
@@ -20,6 +21,11 @@ from harness.store import Store, write_json
 from harness.study.plan import Plan, PlannedTrial
 from harness.study.recorded_data import remember
 from harness.training.spec import Outcome
+
+CHANGED = (
+    "the data changed while they were being prepared, so that the planned trials are not trials on"
+    " them; start again"
+)
 
 Companion = Callable[[Callable[[str], None]], AbstractContextManager[Observer]]
 """Observes trials beside the progress view while the context is open.
@@ -42,12 +48,19 @@ class Driver:
         self._prepared = False
 
     def prepare(self, dataset: Dataset) -> None:
-        """Let the dataset decode what trials read, once, and print what it found."""
+        """Let the dataset decode what trials read, once, and print what it found.
+
+        UserError when the data are no longer those that the trials were planned for.
+        """
         if self._prepared:
             return
         try:
+            planned = dataset.fingerprint()
             with preparation_view() as progress:
-                sentences = [*dataset.prepare(progress), *dataset.group_sentences()]
+                sentences = dataset.prepare(progress)
+            if dataset.fingerprint() != planned:
+                raise UserError(CHANGED)
+            sentences += dataset.group_sentences()
         except KeyboardInterrupt:
             print(self._how_to_go_on(), flush=True)
             raise Stopped from None
@@ -63,13 +76,15 @@ class Driver:
         ``states`` are the plan's; failed and stale trials that run again are set aside before.
         """
         self._write_plan(plan)
-        remember(self.store, plan.dataset)
         todo = plan.to_run(states)
         for trial in todo:
             if states[trial.id] in {"failed", "stale"}:
                 self.store.set_aside(trial.id)
         if todo:
             self.prepare(plan.dataset)
+        # Behind the preparation, which knows what cannot be read.
+        remember(self.store, plan.dataset)
+        if todo:
             self._watched(len(todo), lambda observer: self.executor.run(todo, observer), companions)
 
     def run_source(self, source: TrialSource, trials: int) -> None:

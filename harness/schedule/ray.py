@@ -12,7 +12,6 @@ import os
 import secrets
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.schedule.executor import Executor, Observer, TrialSource, waves, without_blocked
+from harness.schedule.private_folder import private_folder
 from harness.schedule.ray_source import SourceObserver, payload, searcher
 from harness.store import Store
 from harness.study.config import ResourcesConfig
@@ -40,7 +40,6 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 OBJECT_STORE_BYTES = 128 * 1024**2
-TEMPORARY = "harness-ray"
 KNOCK_SECONDS = 10.0
 
 
@@ -222,27 +221,25 @@ def _connected(resources: ResourcesConfig, folder: Path) -> Iterator[Path]:
     if resources.address is not None:
         yield from _remote(resources.address, folder)
         return
-    _sweep()
-    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}-{os.getpid()}-"))
     # A token of our own, before Ray is imported: it would otherwise write one into the home folder,
     # which may be read-only.
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = _token()
-    import ray
+    with private_folder() as temporary:
+        import ray
 
-    try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=str(temporary),
-        )
-        yield temporary / "tune"
-    finally:
-        _disconnect()
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=str(temporary),
+            )
+            yield temporary / "tune"
+        finally:
+            _disconnect()
 
 
 @cache
@@ -302,15 +299,3 @@ def _check_capacity(resources: ResourcesConfig) -> None:
                 f"resources.{key}_per_trial={wanted:g}, and no machine of the cluster has more "
                 f"than {largest:g} {kind}s; lower it"
             )
-
-
-def _sweep() -> None:
-    """Remove the folders of drivers of ours that were killed."""
-    for path in Path(tempfile.gettempdir()).glob(f"{TEMPORARY}-*"):
-        owner = path.name.removeprefix(f"{TEMPORARY}-").split("-")[0]
-        if (
-            owner.isdigit()
-            and path.stat().st_uid == os.getuid()
-            and not Path(f"/proc/{owner}").exists()
-        ):
-            shutil.rmtree(path, ignore_errors=True)

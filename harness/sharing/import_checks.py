@@ -55,7 +55,8 @@ def descriptions(path: Path, folder: Path) -> dict[str, Json]:
             description = read_json(file) or {}
             spec_of(description["spec"])
             counted = all(int(n) >= 0 for n in description["counts"].values())
-            named = description_name(description) == file.name and counted
+            said = all(isinstance(text, str) for text in description.get("remarks", []))
+            named = description_name(description) == file.name and counted and said
         except UNREADABLE as error:
             raise refused(path, f"data/{file.name} does not describe data ({error})") from error
         if not named:

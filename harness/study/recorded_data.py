@@ -2,7 +2,7 @@
 training.
 
 ``<output>/store/data/<hash of the facts>.json`` holds a dataset's facts (those of a trial's
-identity), description and counts.
+identity), description, counts and remarks.
 """
 
 from __future__ import annotations
@@ -49,6 +49,10 @@ class Recorded(Dataset):
             if split in self.description["counts"]
         }
 
+    def remarks(self) -> list[str]:
+        # Stores written before remarks were kept have none.
+        return [str(sentence) for sentence in self.description.get("remarks", [])]
+
     def load(self, split: str) -> Split:
         self._refuse()
 
@@ -63,13 +67,14 @@ class Recorded(Dataset):
 
 
 def described(dataset: Dataset) -> Json:
-    """A dataset's facts, description and counts, as plain data."""
+    """A dataset's facts, description, counts and remarks, as plain data."""
     if isinstance(dataset, Recorded):
         return dataset.description
     return {
         "facts": dataset_facts(dataset),
         "spec": asdict(dataset.spec),
         "counts": dataset.counts(),
+        "remarks": dataset.remarks(),
     }
 
 

@@ -25,7 +25,7 @@ def code_hash(*classes: type) -> str:
     That is everything in this folder, the classes' own files, and what these import inside the
     project, however indirectly. Comments, docstrings and layout do not count.
     """
-    own = (PROJECT / "harness" / "training").glob("*.py")
+    own = sorted((PROJECT / "harness" / "training").glob("*.py"))
     files = _with_local_imports(*own, *(Path(inspect.getfile(cls)) for cls in classes))
     sha = hashlib.sha256()
     # By contents too: two files of one name must not be ordered by chance.
@@ -73,7 +73,7 @@ def _with_local_imports(*paths: Path) -> set[Path]:
 @cache
 def _local_imports(path: Path, _modified: int) -> list[Path]:
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    modules = {module for node in nodes for module in _imported(node, path)}
+    modules = sorted({module for node in nodes for module in _imported(node, path)})
     files = [_file_of(module) for module in modules if module.partition(".")[0] in PACKAGES]
     ignored = [PROJECT / name for name in COMPUTE_NOTHING]
     return [file for file in files if file is not None and file not in ignored]

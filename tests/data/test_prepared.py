@@ -16,6 +16,7 @@ import torch
 
 from harness.data._prepared_build import Build, Files
 from harness.data._prepared_table import ArrayFacts
+from harness.data.contents import content_hashes
 from harness.data.images import read_image
 from harness.data.prepared import PreparedTable, opened, prepare
 from harness.errors import UserError
@@ -125,7 +126,11 @@ def test_an_altered_file_is_not_taken_for_unfinished_work(tmp_path: Path) -> Non
     table, read = table_of(pictures(tmp_path / "data", 5))
     make(table, tmp_path / "cache")
     array = next((tmp_path / "cache").glob("*.npy"))
-    build = Build(table, ArrayFacts.of(table), Files(array.parent, array.stem))
+    build = Build(
+        table,
+        ArrayFacts.of(table, content_hashes(table.files, None)),
+        Files(array.parent, array.stem),
+    )
     for altered in (False, True):
         write_json(build.files.progress, {"key": build.key, "done": {"0": {}}})
         if altered:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from harness import run, show
 from harness.analysis.results import read
 from harness.cli import guarded
+from harness.data import contents
 from harness.errors import UserError
 from harness.registry import METHODS
 from harness.store import Store
@@ -153,16 +153,26 @@ def test_segmentation_end_to_end(tmp_path: Path) -> None:
     )
 
 
-def test_workers_read_the_cache_and_no_media(tmp_path: Path) -> None:
+def test_workers_read_the_cache_and_no_media(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The files of a test are too young to be remembered.
+    monkeypatch.setattr(contents, "RACY_NS", 0)
     settings = study(classification(tmp_path), "methods=[sf_md]")
     assert guarded(run.main, settings) == 0
     job = Plan(load_study(settings)).trials[0].job
-    before = job.open_dataset().load("test").received().inputs
-    for file in [
-        file for folder in ("pic", "snd", "vec") for file in (tmp_path / folder).iterdir()
-    ]:
-        facts = file.stat()
-        file.write_bytes(b"\0" * facts.st_size)
-        os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-    after = job.open_dataset().load("test").received().inputs
-    assert all(torch.equal(after[name], x) for name, x in before.items())
+    opened: list[str] = []
+    watching = True
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if watching and event == "open":
+            opened.append(str(arguments[0]))
+
+    # It cannot be taken out again.
+    sys.addaudithook(watch)
+    job.open_dataset().load("test").received()
+    watching = False
+    media = [str(tmp_path / folder) for folder in ("pic", "snd", "vec")]
+    assert any("manifest.csv" in path for path in opened)
+    assert not [path for path in opened if path.startswith(tuple(media))]
+    assert not [path for path in opened if path.endswith(contents.MEMORY)]

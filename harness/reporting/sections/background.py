@@ -56,6 +56,7 @@ def data(results: Results) -> Section:
         ),
         *nature,
         *spec.notes,
+        *dataset.remarks(),
         "samples: " + ", ".join(f"{split} {count}" for split, count in dataset.counts().items()),
         (
             f"protocol: {facts['protocol']}; limit per split: {facts['limit'] or 'none'};"

@@ -125,7 +125,7 @@ def ensure_database(path: Path, artifacts: Path) -> None:
     with exclusive(path.with_name(f".{path.name}.lock")):
         if is_complete(path):
             return
-        for leftover in path.parent.glob(f".{path.name}.*.tmp*"):
+        for leftover in sorted(path.parent.glob(f".{path.name}.*.tmp*")):
             # Whoever made it was killed: a living maker would hold the lock.
             leftover.unlink()
         move_aside(path)
