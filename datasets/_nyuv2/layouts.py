@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from datasets._files import visible
 from datasets._nyuv2.labels import Array, without_offset
 from datasets._nyuv2.split import check_ids, read_ids
 from harness.data.images import read_image
@@ -190,7 +191,7 @@ class PictureCopy(Copy):
                 f" {self.layout}); restore it, or choose another of dataset.options.classes or"
                 " dataset.options.depth"
             )
-        return {path.name for path in folder.glob("*.png")}
+        return {path.name for path in visible(folder.glob("*.png"))}
 
     def _numbers(self, split: str) -> tuple[int, ...]:
         """Original ids of a split: of its list, else of the folder of its labels."""

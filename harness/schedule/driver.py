@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
-from harness.dataset import Dataset
+from harness.dataset import SPLITS, Dataset
+from harness.errors import UserError
 from harness.schedule.executor import Observer, TrialSource
 from harness.schedule.progress import preparation_view, progress_view
 from harness.schedule.registry import executor_of
@@ -53,6 +54,7 @@ class Driver:
             raise Stopped from None
         for sentence in sentences:
             print(f"data: {sentence}", flush=True)
+        _require_samples(dataset)
         self._prepared = True
 
     def run_plan(
@@ -134,6 +136,17 @@ class Observers:
     def finished(self, trial: PlannedTrial, outcome: Outcome) -> None:
         for observer in self.observers:
             observer.finished(trial, outcome)
+
+
+def _require_samples(dataset: Dataset) -> None:
+    """UserError where a split of the prepared data has no sample, before any trial starts."""
+    counts = dataset.counts()
+    empty = [name for name in SPLITS if not counts[name]]
+    if empty:
+        raise UserError(
+            f"dataset {dataset.name} has no sample left in {' and '.join(empty)}: all of them were"
+            " left out, as said above; repair or restore their files"
+        )
 
 
 def describe(plan: Plan, states: Mapping[str, str], search: Sequence[str] = ()) -> str:
