@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 import torch
 
-from datasets._manifest.columns import Column, columns
+from datasets._manifest.columns import Column, columns, unequal_places
 from datasets._manifest.csv_file import Sheet, read_sheet
 from datasets._manifest.headers import Scan, contents, scan
 from datasets._manifest.labels import Labels, labels
@@ -124,6 +124,7 @@ class Manifest(Dataset):
                 f" classes: {shown(classes)}"
             ),
             f"{where} (dataset.options.aligned=yes|no changes that)",
+            *(unequal_places(self._columns) if aligned else []),
             *sheet.remarks,
             *self._splits.remarks,
             *self._labels.remarks,

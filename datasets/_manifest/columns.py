@@ -16,7 +16,10 @@ import numpy as np
 
 from datasets._manifest.csv_file import Sheet, rows_named
 from datasets._manifest.formats import (
+    DEEP_COLOUR,
+    PAGES,
     TO_16_BITS,
+    TURNED,
     Header,
     Kind,
     Layout,
@@ -49,7 +52,8 @@ class Column:
     """One modality of a manifest.
 
     ``shape``: the (C, H, W) that is stored and received; ``dtype``: as stored; ``read``: file ->
-    item; ``operation`` and ``what``: that in words, for the data's identity and for reports.
+    item; ``operation`` and ``what``: that in words, for the data's identity and for reports;
+    ``places``: the heights and widths that its files have, upright; none of sounds.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Column:
     read: Callable[[Path], Item]
     what: str
     remarks: tuple[str, ...] = ()
+    places: frozenset[tuple[int, ...]] = frozenset()
 
     @property
     def modality(self) -> Modality:
@@ -86,6 +91,17 @@ def columns(sheet: Sheet, scan: Scan, options: Mapping[str, Value]) -> list[Colu
         else:
             made.append(_array(sheet, name, found, size, options))
     return made
+
+
+def unequal_places(found: Sequence[Column]) -> list[str]:
+    """A sentence where modalities that count as aligned are stored in different shapes."""
+    if len({column.places for column in found}) < 2:
+        return []
+    shapes = ", ".join(f"{column.name} {_sizes(set(column.places))}" for column in found)
+    return [
+        f"aligned modalities are stored in different shapes ({shapes}) and each is resized to"
+        f" {_x(found[0].shape[1:])}: check that they show the same places"
+    ]
 
 
 def _headers(sheet: Sheet, scan: Scan, position: int) -> list[tuple[int, Header]]:
@@ -157,15 +173,16 @@ def _rounded(side: int) -> int:
 def _image(name: str, found: Sequence[tuple[int, Header]], size: Size | None) -> Column:
     channels = max(header.shape[0] for _, header in found)
     shallow = [number for number, header in found if header.detail == "8"]
-    deep = len(shallow) < len(found)
+    depth = max((int(header.detail) for _, header in found), default=8)
+    deep = depth > 8
     stored = {header.shape[1:] for _, header in found}
     target = size or _common_size(found, stored)
     colour = "colour" if channels == 3 else "grey"
-    what = f"{len(found):,} pictures, {colour}, {16 if deep else 8} bits, {_sizes(stored)}"
+    what = f"{len(found):,} pictures, {colour}, {depth} bits, {_sizes(stored)}"
     remarks = []
     if deep and shallow:
         remarks.append(
-            f"'{name}' mixes 8 and 16 bits: 8 bits ({rows_named(shallow)}) are multiplied by"
+            f"'{name}' mixes 8 and {depth} bits: 8 bits ({rows_named(shallow)}) are multiplied by"
             f" {TO_16_BITS}"
         )
     grey = [number for number, header in found if header.shape[0] < channels]
@@ -178,11 +195,38 @@ def _image(name: str, found: Sequence[tuple[int, Header]], size: Size | None) ->
         remarks.append(
             f"'{name}' is resized to {_x(target)}; dataset.options.size={name}:HxW changes that"
         )
-    bits, dtype = ("16 bits as float32", "float32") if deep else ("8 bits", "uint8")
+    remarks += _unusual(name, found)
+    bits, dtype = (f"{depth} bits as float32", "float32") if deep else ("8 bits", "uint8")
     operation = f"picture -> {channels} x {bits}, bilinear with low-pass {_x(target)}"
+    if any(TURNED in header.facts for _, header in found):
+        operation += ", upright"
     read = partial(picture, channels=channels, deep=deep, size=target)
     shape = (channels, *target)
-    return Column(name, "image", shape, dtype, operation, read, what, tuple(remarks))
+    places = frozenset(stored)
+    return Column(name, "image", shape, dtype, operation, read, what, tuple(remarks), places)
+
+
+UNUSUAL = {
+    TURNED: "are stored turned (EXIF orientation) and are turned upright",
+    DEEP_COLOUR: (
+        "have 16 bits per channel of colour, of which the upper 8 are read; save them as npy to"
+        " keep all"
+    ),
+    PAGES: (
+        "have several pages, of which the first is read; save each page as a picture, or all as"
+        " one npy array"
+    ),
+}
+
+
+def _unusual(name: str, found: Sequence[tuple[int, Header]]) -> list[str]:
+    """What is done to pictures that are not as most are, with their rows."""
+    remarks = []
+    for fact, done in UNUSUAL.items():
+        rows = [number for number, header in found if fact in header.facts]
+        if rows:
+            remarks.append(f"'{name}': {len(rows)} pictures {done} ({rows_named(rows)})")
+    return remarks
 
 
 def _common_size(found: Sequence[tuple[int, Header]], stored: set[tuple[int, ...]]) -> Size:
@@ -274,7 +318,8 @@ def _array(
         remarks.append(f"'{name}' is resized to {_x(target)}")
     operation = f"npy {shape} {layout} -> {dtype} {final}"
     read = partial(array, layout=layout, size=target, dtype=dtype)
-    return Column(name, "array", final, dtype, operation, read, what, tuple(remarks))
+    places = frozenset([received[1:]])
+    return Column(name, "array", final, dtype, operation, read, what, tuple(remarks), places)
 
 
 def _one_shape(sheet: Sheet, name: str, found: Sequence[tuple[int, Header]]) -> tuple[int, ...]:

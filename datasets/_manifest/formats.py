@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from datasets._media.audio import is_pointer
-from harness.data.images import DAMAGE, read_image
+from harness.data.images import DAMAGE, orientation, read_image, upright_size
 from harness.data.prepared import Item, Unreadable
 from harness.errors import UserError
 
@@ -39,18 +39,26 @@ POINTER_REASON = (
 )
 
 
+TURNED, DEEP_COLOUR, PAGES = "turned", "deep colour", "pages"
+"""Facts: stored in another orientation than it is shown in, 16 bits per channel of colour, several
+pages.
+"""
+
+
 @dataclass(frozen=True)
 class Header:
     """What is known of a file without decoding it.
 
     ``shape``: a picture's (channels, H, W) with 1 or 3 channels, an array's own shape, a sound's
-    (samples,). ``detail``: a picture's bits per channel, an array's type. ``rate`` in Hz, of sound.
+    (samples,). ``detail``: a picture's bits per channel, an array's or a sound's type. ``rate`` in
+    Hz, of sound. ``facts``: what is unusual about a file, of the constants below.
     """
 
     kind: Kind
     shape: tuple[int, ...]
     detail: str = ""
     rate: int = 0
+    facts: tuple[str, ...] = ()
 
 
 def kind_of(name: str) -> Kind | None:
@@ -79,8 +87,23 @@ def _picture(stream: BinaryIO) -> Header:
         if picture.mode == "F":
             raise ValueError("numbers with a decimal point; save them as npy")
         channels = 1 if picture.mode in GREY else 3
-        bits = "16" if picture.mode.startswith("I") else "8"
-        return Header("image", (channels, picture.height, picture.width), bits)
+        # Pillow's name of the stored pixels, such as I;16B or RGB;16L, or of a netpbm file its mode
+        # and highest number.
+        stored = picture.tile[0].args if picture.tile else ""
+        highest = stored[1] if picture.format == "PPM" and isinstance(stored, tuple) else 0
+        sixteen = ";16" in str(stored) or int(highest) > 255
+        bits = "8"
+        if picture.mode.startswith("I"):
+            bits = "16" if sixteen and ";16S" not in str(stored) else "32"
+        # The further pictures of a camera's file are previews.
+        pages = picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1
+        found = {
+            TURNED: orientation(picture) > 1,
+            DEEP_COLOUR: sixteen and bits == "8",
+            PAGES: pages,
+        }
+        facts = tuple(fact for fact, there in found.items() if there)
+        return Header("image", (channels, *upright_size(picture)), bits, facts=facts)
 
 
 def _array(stream: BinaryIO) -> Header:
@@ -130,13 +153,14 @@ def _samples(size: int, frame: int, rate: int) -> int:
 def picture(path: Path, channels: int, deep: bool, size: Size) -> Item:
     """A picture as (channels, H, W) of the size (H, W).
 
-    uint8, or float32 in 0..65535 where the column has 16 bits. Grey is repeated in colour columns;
+    uint8, or float32 with the stored numbers where the column has 16 or 32 bits. Grey is repeated in colour columns;
     8 bits are brought to 16 with 255 -> 65535. Resized bilinearly, over the area that a pixel of
     the result covers (low-pass filtered). Unreadable where it cannot be decoded.
     """
     header = read_header(path)
-    if header.detail == "16":
-        pixels, factor = read_image(path, "I;16"), 1
+    pixels: Item
+    if header.detail != "8":
+        pixels, factor = read_image(path, "I"), 1
     else:
         pixels, factor = read_image(path, "RGB" if header.shape[0] == 3 else "L"), TO_16_BITS
     values = pixels.astype(np.float32) * factor if deep else pixels

@@ -21,6 +21,9 @@ from harness.errors import UserError, shown
 from harness.store import read_json, write_json
 
 THREADS = 8
+FORMAT = 2
+"""Of the kept headers; those of another one are read again."""
+
 SAMPLED = 4096
 """Bytes from both ends of a file that, with its size, tell it from another one of its name."""
 
@@ -50,7 +53,12 @@ class Scan:
         }
         write_json(
             _saved(folder, sheet),
-            {"headers": headers, "values": dict(self.values), "state": dict(self.state)},
+            {
+                "format": FORMAT,
+                "headers": headers,
+                "values": dict(self.values),
+                "state": dict(self.state),
+            },
         )
 
 
@@ -60,7 +68,8 @@ def scan(sheet: Sheet, cache: Path | None) -> Scan:
     maps = sorted({row.label for row in sheet.rows}) if sheet.dense else []
     state = _state(sheet, [*files, *maps])
     old = read_json(_saved(cache, sheet)) if cache is not None else None
-    old = old or {"headers": {}, "values": {}, "state": {}}
+    if old is None or old.get("format") != FORMAT:
+        old = {"headers": {}, "values": {}, "state": {}}
     known = {name for name, facts in state.items() if old["state"].get(name) == list(facts)}
     headers = {name: _restored(value) for name, value in old["headers"].items() if name in known}
     values = {
@@ -113,7 +122,9 @@ def _values(path: Path) -> tuple[tuple[int, ...], tuple[int, int]] | str:
 
 
 def _restored(saved: Any) -> Header | str:
-    return saved if isinstance(saved, str) else Header(**saved | {"shape": tuple(saved["shape"])})
+    if isinstance(saved, str):
+        return saved
+    return Header(**saved | {"shape": tuple(saved["shape"]), "facts": tuple(saved["facts"])})
 
 
 def _restored_values(saved: Any) -> tuple[tuple[int, ...], tuple[int, int]] | str:
