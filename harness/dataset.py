@@ -9,7 +9,7 @@ becomes what encoders receive on the device, batch by batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -382,6 +382,13 @@ class Dataset(ABC):
     @abstractmethod
     def counts(self) -> dict[str, int]:
         """Samples per split, after ``limit``."""
+
+    def inferred(self) -> Mapping[str, Sequence[str]]:
+        """What is known of the user's copy without decoding it: heading -> lines.
+
+        Default: the samples of each split.
+        """
+        return {"samples": [f"{name}: {count:,}" for name, count in self.counts().items()]}
 
     def prepare(self, progress: Progress) -> list[str]:
         """Decode what ``load`` needs into ``cache``, once; called by the driver, never by a worker.

@@ -17,6 +17,7 @@ import numpy as np
 from datasets._manifest.csv_file import Sheet, rows_named
 from datasets._manifest.formats import (
     DEEP_COLOUR,
+    FLOAT,
     PAGES,
     TO_16_BITS,
     TURNED,
@@ -45,6 +46,14 @@ networks halve them five times.
 WINDOW_SECONDS = 0.032
 LONG_VECTOR = 1024
 """Arrays of one dimension are features up to this length, and a sequence beyond."""
+
+
+MOST_CHANNELS, LONGER = 16, 4
+"""Arrays of two dimensions are series of sensors where the first side has at most so many channels
+and the second is so many times as long.
+"""
+
+READINGS = ("auto", "series", "picture")
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,12 @@ def _check_named(options: Mapping[str, Value], names: Sequence[str]) -> None:
     for name in filter(None, str(options["channels_last"]).split(",")):
         if name.strip() not in names:
             raise unknown("column in dataset.options.channels_last:", name.strip(), names)
+    for part in str(options["arrays"]).split(","):
+        name, colon, reading = part.rpartition(":")
+        if colon and name.strip() not in names:
+            raise unknown("column in dataset.options.arrays:", name.strip(), names)
+        if reading.strip() not in READINGS:
+            raise unknown("reading in dataset.options.arrays:", reading.strip(), READINGS)
 
 
 def _given_sizes(text: str, names: Sequence[str]) -> dict[str, Size]:
@@ -257,6 +272,9 @@ def _audio(name: str, found: Sequence[tuple[int, Header]], options: Mapping[str,
     seconds = float(options["seconds"]) or _covering(lengths)
     rate = int(options["rate"]) or rates.most_common(1)[0][0]
     chosen = _front_end(str(options["front_end"]), rate, seconds)
+    # Numbers with a decimal point have no full scale; other samples never leave -1 to 1.
+    if chosen.name == "auto" and any(header.detail == FLOAT for _, header in found):
+        chosen = replace(chosen, clipped=False)
     remarks = []
     if set(rates) != {chosen.rate}:
         others = ", ".join(map(str, sorted(rates)))
@@ -307,9 +325,10 @@ def _array(
     options: Mapping[str, Value],
 ) -> Column:
     shape = _one_shape(sheet, name, found)
-    layout, remarks = _layout(name, shape, options)
+    layout, remarks = _layout(name, shape, options, sheet.dense)
     received = arranged(np.empty(shape, dtype=np.bool_), layout).shape
-    target = size if size is not None and len(shape) > 1 and size != received[1:] else None
+    flat = layout in ("series", "series last") or len(shape) == 1
+    target = size if size is not None and not flat and size != received[1:] else None
     final = (received[0], *(target or received[1:]))
     types = {header.detail for _, header in found}
     dtype = "uint8" if types <= {"uint8", "bool"} else "float32"
@@ -341,7 +360,7 @@ def _one_shape(sheet: Sheet, name: str, found: Sequence[tuple[int, Header]]) -> 
 
 
 def _layout(
-    name: str, shape: tuple[int, ...], options: Mapping[str, Value]
+    name: str, shape: tuple[int, ...], options: Mapping[str, Value], dense: bool
 ) -> tuple[Layout, list[str]]:
     last = name in [part.strip() for part in str(options["channels_last"]).split(",")]
     if len(shape) == 1:
@@ -352,6 +371,8 @@ def _layout(
             f"'{name}' is read as {shape[0]} features, each normalised by itself;"
             " dataset.options.vectors changes that"
         ]
+    if len(shape) == 2:
+        return _plane(name, shape, _reading(name, options), last, dense)
     if len(shape) == 3 and not last and shape[2] <= 4 < shape[0]:
         hint = (
             f"is read as (channels, height, width) = {shape}; if its channels come last, set"
@@ -359,3 +380,34 @@ def _layout(
         )
         return "first", [f"'{name}' {hint}"]
     return ("last" if last and len(shape) == 3 else "first"), []
+
+
+def _reading(name: str, options: Mapping[str, Value]) -> str:
+    """What dataset.options.arrays says of a column: auto, series or picture."""
+    text = str(options["arrays"])
+    if ":" not in text:
+        return text
+    pairs = {part.partition(":")[0].strip(): part.partition(":")[2] for part in text.split(",")}
+    return pairs.get(name, "auto").strip()
+
+
+def _plane(
+    name: str, shape: tuple[int, ...], reading: str, last: bool, dense: bool
+) -> tuple[Layout, list[str]]:
+    """How arrays of two dimensions are read: as series of channels, or as a picture."""
+    first, second = shape
+    long = first <= MOST_CHANNELS and second >= LONGER * first
+    last = last and reading != "picture"
+    if reading == "series" or last or (reading == "auto" and long and not dense):
+        channels, time = (second, first) if last else (first, second)
+        return "series last" if last else "series", [
+            f"'{name}' is read as a series of {channels} channels over {time} steps, each channel"
+            f" normalised by itself; dataset.options.arrays={name}:picture changes that"
+        ]
+    turned = second <= MOST_CHANNELS and first >= LONGER * second
+    if reading == "auto" and turned and not dense:
+        return "first", [
+            f"'{name}' is read as a picture of {first}x{second}; if it is a series (time,"
+            f" channels), set dataset.options.channels_last={name}"
+        ]
+    return "first", []

@@ -7,6 +7,7 @@ folder.
 from __future__ import annotations
 
 import io
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +35,16 @@ GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 TO_16_BITS = 257
 """What white of 8 bits is multiplied by to be white of 16."""
 
+LARGEST = 1e37
+"""The largest number of an array: differences of such are still finite in float32."""
+
 POINTER_REASON = (
     "a git-lfs pointer, not the file itself: run `git lfs pull` in the copy that it comes from"
 )
 
+
+FLOAT, IEEE_FLOAT, EXTENSIBLE = "float", 3, 0xFFFE
+"""A sound whose samples have a decimal point, and how a wav file says so."""
 
 TURNED, DEEP_COLOUR, PAGES = "turned", "deep colour", "pages"
 """Facts: stored in another orientation than it is shown in, 16 bits per channel of colour, several
@@ -68,7 +75,7 @@ def kind_of(name: str) -> Kind | None:
 
 def read_header(path: Path) -> Header:
     """The header of a file whose ending is known; Unreadable when there is no such header in it."""
-    with path.open("rb") as stream:
+    with _opened(path) as stream:
         start = stream.read(64)
         if is_pointer(start):
             raise Unreadable(path, POINTER_REASON)
@@ -80,6 +87,16 @@ def read_header(path: Path) -> Header:
         except (*DAMAGE, KeyError) as error:
             reason = f"no header of a {ending} file ({error or type(error).__name__})"
             raise Unreadable(path, reason) from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file for reading; Unreadable for a folder and for one that may not be read."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unreadable(path, error.strerror or type(error).__name__) from error
 
 
 def _picture(stream: BinaryIO) -> Header:
@@ -113,8 +130,11 @@ def _array(stream: BinaryIO) -> Header:
         shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
     if dtype.kind not in "buif":
         raise ValueError(f"type {dtype}, which is not of real numbers")
-    if not shape or 0 in shape:
+    if not shape or min(shape) <= 0:
         raise ValueError(f"shape {shape}, which holds no values")
+    promised, there = math.prod(shape) * dtype.itemsize, _left(stream)
+    if promised > there:
+        raise ValueError(f"shape {shape} of {dtype} needs {promised:,} bytes, and {there:,} follow")
     return Header("array", tuple(int(side) for side in shape), str(dtype))
 
 
@@ -122,14 +142,18 @@ def _sound(stream: BinaryIO) -> Header:
     head = stream.read(12)
     if head[:4] not in (b"RIFF", b"RIFX", b"RF64") or head[8:] != b"WAVE":
         raise ValueError("it does not begin as one")
-    order, rate, frame = ">" if head[:4] == b"RIFX" else "<", 0, 0
+    order, rate, frame, detail = ">" if head[:4] == b"RIFX" else "<", 0, 0, ""
     while len(part := stream.read(8)) == 8:
         name, size = struct.unpack(f"{order}4sI", part)
         if name == b"fmt ":
-            _, _, rate, _, frame = struct.unpack(f"{order}HHIIH", stream.read(14))
-            stream.seek(size - 14 + size % 2, io.SEEK_CUR)
+            content = stream.read(size + size % 2)
+            tag, _, rate, _, frame = struct.unpack_from(f"{order}HHIIH", content)
+            if tag == EXTENSIBLE and len(content) >= 26:
+                (tag,) = struct.unpack_from(f"{order}H", content, 24)
+            detail = FLOAT if tag == IEEE_FLOAT else ""
         elif name == b"data":
-            return Header("audio", (_samples(min(size, _left(stream)), frame, rate),), rate=rate)
+            samples = _samples(min(size, _left(stream)), frame, rate)
+            return Header("audio", (samples,), detail, rate)
         else:
             stream.seek(size + size % 2, io.SEEK_CUR)
     raise ValueError("no sound in it")
@@ -153,9 +177,9 @@ def _samples(size: int, frame: int, rate: int) -> int:
 def picture(path: Path, channels: int, deep: bool, size: Size) -> Item:
     """A picture as (channels, H, W) of the size (H, W).
 
-    uint8, or float32 with the stored numbers where the column has 16 or 32 bits. Grey is repeated in colour columns;
-    8 bits are brought to 16 with 255 -> 65535. Resized bilinearly, over the area that a pixel of
-    the result covers (low-pass filtered). Unreadable where it cannot be decoded.
+    uint8, or float32 with the stored numbers where the column has 16 or 32 bits. Grey is repeated
+    in colour columns; 8 bits are brought to 16 with 255 -> 65535. Resized bilinearly, over the area
+    that a pixel of the result covers (low-pass filtered). Unreadable where it cannot be decoded.
     """
     header = read_header(path)
     pixels: Item
@@ -194,23 +218,29 @@ def array(path: Path, layout: Layout, size: Size | None, dtype: str) -> Item:
     values = arranged(_loaded(path), layout)
     if not np.isfinite(values).all():
         raise Unreadable(path, "holds values that are not finite")
+    if values.dtype.kind == "f" and np.abs(values).max() > LARGEST:
+        raise Unreadable(path, f"holds {np.abs(values).max():.3g}, beyond {LARGEST:.3g}")
     values = values.astype(dtype)
     return values if size is None else resized(values, size)
 
 
-Layout = Literal["features", "sequence", "first", "last"]
+Layout = Literal["features", "sequence", "first", "last", "series", "series last"]
 
 
 def arranged(values: Item, layout: Layout) -> Item:
     """An npy array as (C, H, W).
 
     (n,) as ``features`` (n, 1, 1) or a ``sequence`` (1, 1, n), (H, W) as (1, H, W), (C, H, W) with
-    channels ``first`` or ``last``.
+    channels ``first`` or ``last``; (channels, time) as a ``series`` (channels, 1, time), and (time,
+    channels) as one whose channels are ``last``.
     """
     if values.ndim == 1:
         return values.reshape(-1, 1, 1) if layout == "features" else values.reshape(1, 1, -1)
     if values.ndim == 2:
-        return values.reshape(1, *values.shape)
+        if layout == "series last":
+            values = np.ascontiguousarray(values.T)
+        series = layout in ("series", "series last")
+        return values[:, None, :] if series else values[None]
     return np.ascontiguousarray(values.transpose(2, 0, 1)) if layout == "last" else values
 
 

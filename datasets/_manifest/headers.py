@@ -5,6 +5,7 @@ They are read in parallel and kept beside the cache; missing files are named by 
 
 from __future__ import annotations
 
+import errno
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,9 @@ from harness.store import read_json, write_json
 THREADS = 8
 FORMAT = 2
 """Of the kept headers; those of another one are read again."""
+
+LOOKED_FOR = 10
+"""So many missing files are looked for in another case: a folder is listed for each."""
 
 SAMPLED = 4096
 """Bytes from both ends of a file that, with its size, tell it from another one of its name."""
@@ -137,11 +141,35 @@ def _state(sheet: Sheet, names: Iterable[str]) -> dict[str, tuple[int, int]]:
     for name in names:
         try:
             facts = (sheet.folder / name).stat()
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError as error:
+            # A name that is longer than names can be is not there either.
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+                raise UserError(
+                    f"{sheet.path.name}: {sheet.folder / name} cannot be looked at:"
+                    f" {error.strerror}"
+                ) from error
             continue
         found[name] = (facts.st_size, facts.st_mtime_ns)
     _refuse_missing(sheet, set(names) - set(found))
     return found
+
+
+def in_another_case(folder: Path, name: str) -> str | None:
+    """The file below a folder whose path is ``name`` but for upper and lower case.
+
+    None when there is none.
+    """
+    found = folder
+    for part in Path(name).parts:
+        if (found / part).exists():
+            found /= part
+            continue
+        there = sorted(found.iterdir()) if found.is_dir() else []
+        alike = [path for path in there if path.name.casefold() == part.casefold()]
+        if not alike:
+            return None
+        found = alike[0]
+    return found.relative_to(folder).as_posix()
 
 
 def _refuse_missing(sheet: Sheet, gone: set[str]) -> None:
@@ -154,9 +182,16 @@ def _refuse_missing(sheet: Sheet, gone: set[str]) -> None:
         if name in gone
     ]
     rows = list(dict.fromkeys(number for number, _ in named))
+    first = dict.fromkeys(name for _, name in named)
+    hint = ""
+    for name in list(first)[:LOOKED_FOR]:
+        there = in_another_case(sheet.folder, name)
+        if there is not None:
+            hint = f"; {there} is there, which differs from {name} in upper and lower case"
+            break
     raise UserError(
         f"{sheet.path.name}: {len(gone)} file{'s' if len(gone) > 1 else ''} cannot be found:"
-        f" {shown(dict.fromkeys(name for _, name in named))} ({rows_named(rows)}); paths are"
+        f" {shown(first)} ({rows_named(rows)}){hint}; paths are"
         f" relative to {sheet.folder}; put the files there, correct the paths, or empty a cell"
         " whose sample does not have that modality"
     )

@@ -100,10 +100,10 @@ def orientation(picture: Image.Image) -> int:
 
     1 where there is none, or none that can be read.
     """
-    if picture.format == "PNG" and not {"exif", "XML:com.adobe.xmp"} & set(picture.info):
-        # Asked for a PNG's EXIF, Pillow decodes all of it first, for it may stand at the end.
-        if not _has_late_exif(picture):
-            return 1
+    early = {"exif", "XML:com.adobe.xmp"} & set(picture.info)
+    # Asked for a PNG's EXIF, Pillow decodes all of it first, for it may stand at the end.
+    if picture.format == "PNG" and not early and not _has_late_exif(picture):
+        return 1
     try:
         found = picture.getexif().get(ORIENTATION, 1)
     except (*DAMAGE, KeyError, TypeError):

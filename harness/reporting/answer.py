@@ -121,8 +121,14 @@ def interval(low: float, high: float, metric: Metric) -> str:
 
 
 def _average(findings: Findings) -> str:
-    count = len(findings.results.plan.combinations)
-    return f"{findings.comparison.metric.name} averaged over the {count} combinations"
+    count, unseen = len(findings.results.plan.combinations), findings.comparison.unseen
+    over = f"{findings.comparison.metric.name} averaged over the"
+    if unseen:
+        return (
+            f"{over} {count - len(unseen)} of {count} combinations that test samples have,"
+            f" without {some(unseen)},"
+        )
+    return f"{over} {count} combinations"
 
 
 def _alone(findings: Findings, ranked: Sequence[str]) -> tuple[str, str]:

@@ -163,6 +163,7 @@ def describe(plan: Plan, states: Mapping[str, str], search: Sequence[str] = ()) 
         f"  data: {counts}; {spec.task}, {len(spec.classes)} classes; metric: {spec.metric}",
         f"  modalities: {modalities}",
         f"  rows: {rows}; seeds: {seeds}",
+        *(f"  {sentence}" for sentence in plan.left_out),
         f"  combinations: {', '.join(c.name for c in plan.combinations)}",
         f"  trials: {_states(plan, states)}",
         *search,

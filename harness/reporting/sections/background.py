@@ -68,7 +68,11 @@ def data(results: Results) -> Section:
 
 def methods(results: Results) -> Section:
     """Where each row's method comes from and where it departs from its paper."""
-    return section("Methods: provenance and deviations", *map(_method, results.plan.rows))
+    return section(
+        "Methods: provenance and deviations",
+        bullets(results.plan.left_out) if results.plan.left_out else None,
+        *map(_method, results.plan.rows),
+    )
 
 
 def _method(row: Row) -> Facts:
