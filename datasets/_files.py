@@ -1,4 +1,4 @@
-"""Which files of a folder are the data's own. Called by every dataset that lists a folder."""
+"""Which files are there, and which of a folder are the data's own. Called by datasets."""
 
 from __future__ import annotations
 
@@ -13,3 +13,12 @@ def visible(paths: Iterable[Path]) -> list[Path]:
     the file itself, ``.DS_Store``. None of them is data.
     """
     return sorted(path for path in paths if not path.name.startswith("."))
+
+
+def exists(path: Path) -> bool:
+    """Whether a file or folder is there; False too for a text that is longer than names can be."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True

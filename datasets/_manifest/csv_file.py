@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from datasets._files import exists
 from datasets._manifest.formats import kind_of
 from harness.dataset import SPLITS
 from harness.errors import UserError, nearest, shown, unknown
@@ -92,8 +93,8 @@ def read_sheet(path: Path, folder: Path, modalities: Sequence[str], task: str) -
     label = _label_column(path, header, task)
     named = {name: _cells(lines, header.index(name)) for name in header}
     aside = () if modalities else _no_files(folder, named)
-    names = _modalities(path, header, modalities, aside)
     _check_reserved(path, named, label)
+    names = _modalities(path, header, modalities, aside)
     places = [header.index(name) for name in ("split", label, *names)]
     cells = [(number, [line[place].strip() for place in places]) for number, line in lines]
     stray = [
@@ -251,7 +252,8 @@ def _no_files(folder: Path, named: Mapping[str, Sequence[tuple[int, str]]]) -> t
             continue
         # Files of a kind that is not read are a mistake to be told, not a remark of the user's.
         unread = all(FILE_ENDING.search(cell) for cell in cells)
-        if not unread and not (folder / _relative(cells[0])).is_file():
+        first = folder / _relative(cells[0])
+        if not unread and not (exists(first) and first.is_file()):
             found.append(name)
     return tuple(found)
 

@@ -218,8 +218,9 @@ def array(path: Path, layout: Layout, size: Size | None, dtype: str) -> Item:
     values = arranged(_loaded(path), layout)
     if not np.isfinite(values).all():
         raise Unreadable(path, "holds values that are not finite")
-    if values.dtype.kind == "f" and np.abs(values).max() > LARGEST:
-        raise Unreadable(path, f"holds {np.abs(values).max():.3g}, beyond {LARGEST:.3g}")
+    largest = float(np.abs(values).max()) if values.dtype.kind == "f" else 0.0
+    if largest > LARGEST:
+        raise Unreadable(path, f"holds {largest:.3g}, beyond {LARGEST:.3g}")
     values = values.astype(dtype)
     return values if size is None else resized(values, size)
 

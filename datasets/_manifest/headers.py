@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets._files import exists, visible
 from datasets._manifest.csv_file import Sheet, rows_named
 from datasets._manifest.formats import Header, label_map, read_header
 from harness.data.prepared import Unreadable, digest
@@ -161,11 +162,11 @@ def in_another_case(folder: Path, name: str) -> str | None:
     """
     found = folder
     for part in Path(name).parts:
-        if (found / part).exists():
+        if exists(found / part):
             found /= part
             continue
-        there = sorted(found.iterdir()) if found.is_dir() else []
-        alike = [path for path in there if path.name.casefold() == part.casefold()]
+        others = visible(found.iterdir()) if found.is_dir() else []
+        alike = [path for path in others if path.name.casefold() == part.casefold()]
         if not alike:
             return None
         found = alike[0]
@@ -185,9 +186,9 @@ def _refuse_missing(sheet: Sheet, gone: set[str]) -> None:
     first = dict.fromkeys(name for _, name in named)
     hint = ""
     for name in list(first)[:LOOKED_FOR]:
-        there = in_another_case(sheet.folder, name)
-        if there is not None:
-            hint = f"; {there} is there, which differs from {name} in upper and lower case"
+        other = in_another_case(sheet.folder, name)
+        if other is not None:
+            hint = f"; {other} is there, which differs from {name} in upper and lower case"
             break
     raise UserError(
         f"{sheet.path.name}: {len(gone)} file{'s' if len(gone) > 1 else ''} cannot be found:"

@@ -118,10 +118,10 @@ def _check_numbers(sheet: Sheet, folded: Mapping[str, str], task: str) -> None:
         if other != label:
             rows = [
                 rows_named([row.number for row in sheet.rows if row.label == one])
-                for one in (label, other)
+                for one in (other, label)
             ]
             raise UserError(
-                f"{sheet.path.name}: '{label}' ({rows[0]}) and '{other}' ({rows[1]}) are one number"
+                f"{sheet.path.name}: '{other}' ({rows[0]}) and '{label}' ({rows[1]}) are one number"
                 " written in two ways; write them alike, or list both in dataset.options.classes if"
                 " they are two classes"
             )
