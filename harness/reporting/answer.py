@@ -126,7 +126,7 @@ def _average(findings: Findings) -> str:
     if unseen:
         return (
             f"{over} {count - len(unseen)} of {count} combinations that test samples have,"
-            f" without {some(unseen)},"
+            f" without {some(unseen)}"
         )
     return f"{over} {count} combinations"
 

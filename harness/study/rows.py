@@ -109,8 +109,8 @@ def left_out(study: Study, network: Backbone) -> list[str]:
     if not found:
         return []
     return [
-        f"left out of methods=all: {', '.join(found)}, which learn from samples that have every"
-        f" modality, and {spec.complete} of train {'has' if spec.complete == 1 else 'have'}"
+        f"left out of methods=all: {', '.join(found)}, for want of training samples that have every"
+        f" modality (there are {spec.complete})"
     ]
 
 
