@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from datasets._files import visible
 from datasets._media.clips import Clip, ClipDataset, Listing, place
 from datasets._media.frames import numbered, require_video
 from harness.dataset import DataSpec, Modality, Progress
@@ -98,7 +99,7 @@ class CremaD(ClipDataset):
         return clip.id[:4]
 
     def _listing(self, root: Path) -> Listing:
-        sounds = {path.stem: path for path in sorted((root / "AudioWAV").glob("*.wav"))}
+        sounds = {path.stem: path for path in visible((root / "AudioWAV").glob("*.wav"))}
         if not sounds:
             raise UserError(f"{root} has no AudioWAV/*.wav; it must hold {self.layout}")
         strange = [name for name in sounds if not ID.fullmatch(name)]
@@ -255,7 +256,7 @@ def _visuals(root: Path, ids: Sequence[str]) -> tuple[dict[str, tuple[Path, ...]
         lacking = [name for name in ids if not frames[name]]
         what = f"pictures in {FRAMES}/ID"
     else:
-        videos = {path.stem: path for path in sorted((root / "VideoFlash").glob("*.flv"))}
+        videos = {path.stem: path for path in visible((root / "VideoFlash").glob("*.flv"))}
         lacking = [name for name in ids if name not in videos]
         what = f"{FRAMES}/ID and no VideoFlash/ID.flv"
     if lacking:

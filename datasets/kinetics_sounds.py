@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from datasets._files import visible
 from datasets._media.clips import OPTIONS, Clip, ClipDataset, Listing, place
 from datasets._media.frames import numbered
 from datasets._media.kinetics_classes import CLASSES, OWN, class_names, class_of
@@ -176,12 +177,12 @@ def _part(top: Path, name: str, index: dict[str, int], remarks: list[str]) -> _P
     sounds = {
         (k, path.stem): path
         for k, folder in _class_folders(audio, index, strange)
-        for path in sorted(folder.glob("*.wav"))
+        for path in visible(folder.glob("*.wav"))
     }
     pictures = {
         (k, path.name): path
         for k, folder in _class_folders(visual, index, strange)
-        for path in sorted(folder.iterdir())
+        for path in visible(folder.iterdir())
     }
     if strange:
         remarks.append(
@@ -205,7 +206,7 @@ def _class_folders(
     folder: Path, index: dict[str, int], strange: set[str]
 ) -> list[tuple[int, Path]]:
     found = []
-    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for path in visible(path for path in folder.iterdir() if path.is_dir()):
         label = class_of(path.name, index)
         if label is None:
             strange.add(path.name)

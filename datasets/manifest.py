@@ -5,7 +5,8 @@ No code is needed: everything is inferred, and everything is open to options.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,13 @@ from typing import Any, Literal, cast
 import torch
 
 from datasets._copies import copies
-from datasets._manifest.columns import Column, columns
+from datasets._manifest.columns import Column, columns, unequal_places
 from datasets._manifest.csv_file import Sheet, read_sheet
 from datasets._manifest.headers import Scan, hashes, scan
 from datasets._manifest.labels import Labels, labels
 from datasets._manifest.options import OPTIONS, as_declared
 from datasets._manifest.splits import Splits, require_both, splits
-from datasets._manifest.statistics import save, saved
+from datasets._manifest.statistics import save, saved, too_far_from_zero
 from datasets._manifest.tables import LABEL, Arrays
 from harness.data.prepared import digest, prepare
 from harness.dataset import SPLITS, Dataset, DataSpec, Modality, Progress, Split
@@ -32,17 +33,18 @@ HOW = (
     "dataset manifest needs dataset.manifest=PATH, a CSV with the columns split (train, val, test),"
     " label (a class) or label_path (a map of classes), and one column per modality with the path"
     " of a picture, wav or npy file relative to the CSV; an empty cell is a modality that the"
-    " sample does not have"
+    " sample does not have; samples with the same text in a column group belong together"
 )
 
 
 class Manifest(Dataset):
     """Your own data: one CSV with the columns split, label or label_path, and one per modality with
-    paths relative to the file.
+    paths relative to the file; optionally group, the same text for samples that belong together.
 
-    Pictures (8 or 16 bit, grey or colour) become (C, H, W) of one size, wav files log spectrograms
-    (1, frequencies, frames), npy arrays of one shape: (n,) features (n, 1, 1) or a sequence (1, 1,
-    n), (H, W) one channel, (C, H, W) as they are. Every channel is normalised by the training
+    Pictures (8 or 16 bit, grey or colour, turned upright) become (C, H, W) of one size, wav files
+    log spectrograms (1, frequencies, frames), npy arrays of one shape: (n,) features (n, 1, 1) or a
+    sequence (1, 1, n), (channels, time) a series (channels, 1, time), (H, W) one channel, (C, H, W)
+    as they are. Every channel is normalised by the training
     split. An empty cell is a modality that the sample does not have: it is not shown in training,
     and in evaluation a sample counts for the combinations that it has. Pixels of label maps that
     are 255 are void.
@@ -50,6 +52,7 @@ class Manifest(Dataset):
 
     summary = "your own pictures, sounds and arrays, described by one CSV (dataset.manifest=PATH)"
     options = OPTIONS
+    grouping = "groups"
 
     @classmethod
     def declared(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -125,6 +128,7 @@ class Manifest(Dataset):
                 f" classes: {shown(classes)}"
             ),
             f"{where} (dataset.options.aligned=yes|no changes that)",
+            *(unequal_places(self._columns) if aligned else []),
             *sheet.remarks,
             *self._splits.remarks,
             *self._labels.remarks,
@@ -158,10 +162,39 @@ class Manifest(Dataset):
             if rows
         ]
 
+    def inferred(self) -> Mapping[str, Sequence[str]]:
+        sheet, rows = self._sheet, self._splits.rows
+        samples = []
+        for split, count in self.counts().items():
+            own = Counter(row.label for row in rows[split])
+            each = ", ".join(f"{label} {n:,}" for label, n in sorted(own.items()))
+            samples.append(f"{split}: {count:,}" + ("" if sheet.dense else f" ({each})"))
+        kinds = [f"{one.name}: {one.kind}, {one.operation}" for one in self._columns]
+        broken = {
+            name: reason for name, reason in self._scan.headers.items() if isinstance(reason, str)
+        }
+        groups = [
+            f"{split}: {len({row.group for row in own}):,} groups" for split, own in rows.items()
+        ]
+        return {
+            "read as": kinds,
+            "samples": samples,
+            "classes": list(self._labels.classes),
+            "groups": groups if sheet.grouped else ["unknown: there is no column group"],
+            "left aside": list(sheet.aside),
+            "files without a readable header": [
+                shown(f"{name} ({reason})" for name, reason in broken.items())
+            ]
+            if broken
+            else [],
+        }
+
     # ------------------------------------------------------------------ the contract
 
     def fingerprint(self) -> str:
         rows = [[row.split, row.label, *row.files] for row in self._sheet.rows]
+        if self._sheet.grouped:
+            rows = [[*row, own.group] for row, own in zip(rows, self._sheet.rows, strict=True)]
         options = {key: value for key, value in self.values.items() if key != "synthetic"}
         made = [
             [column.name, column.operation, column.shape, column.dtype] for column in self._columns
@@ -195,6 +228,7 @@ class Manifest(Dataset):
         self._scan.save(folder, self._sheet)
         for split in SPLITS:
             self._require_samples(split)
+        self._require_classes()
         # Its notes tell what cannot be read, which is known now; the driver asks again what has
         # been prepared.
         for stale in ("_spec", "_hashes"):
@@ -213,7 +247,8 @@ class Manifest(Dataset):
         classes = [0 if sheet.dense else self._labels.index[row.label] for row in rows]
         target = arrays.stored(LABEL, ()) if sheet.dense else torch.tensor(classes)
         available = torch.tensor([[bool(name) for name in row.files] for row in rows])
-        whole = Split(inputs, target, available, modalities=self._received())
+        groups = tuple(row.group for row in rows) if sheet.grouped else ()
+        whole = Split(inputs, target, available, modalities=self._received(), groups=groups)
         return whole if len(kept) == len(rows) else whole.select(torch.tensor(kept))
 
     # ------------------------------------------------------------------ prepared arrays
@@ -237,6 +272,20 @@ class Manifest(Dataset):
                 f" ({shown(arrays.unreadable().values())}); repair the files"
             )
 
+    def _require_classes(self) -> None:
+        """UserError where a class of train has samples, and none of them can be read."""
+        if self._sheet.dense:
+            return
+        arrays, rows = self._arrays("train"), self._splits.rows["train"]
+        bad, index = arrays.unreadable(), self._labels.index
+        learned = {index[rows[position].label] for position in arrays.readable()}
+        for position, row in enumerate(rows):
+            if index[row.label] not in learned:
+                raise UserError(
+                    f"{self._sheet.path.name}: no sample of class '{row.label}' in train can be"
+                    f" read ({bad[position]}); repair the files, or take the class out"
+                )
+
     def _normalise(self) -> list[str]:
         """Compute what normalises each modality from the training split, keep it, and say it."""
         train, said = self._arrays("train"), []
@@ -245,6 +294,7 @@ class Manifest(Dataset):
             said.append(
                 f"{column.name}: normalised by train's mean {_few(mean)} and deviation {_few(std)}"
             )
+            said += too_far_from_zero(column.name, mean, std)
         return said
 
     def _received(self) -> tuple[Modality, ...]:

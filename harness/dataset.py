@@ -9,9 +9,10 @@ becomes what encoders receive on the device, batch by batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from harness.data.augmentation import Geometry, HsvJitter, Mode, resize
-from harness.errors import UserError
+from harness.errors import UserError, shown
 from harness.protocol.hyperparameters import Range, Value, resolve
 from harness.protocol.label_maps import VOID
 
@@ -389,6 +390,13 @@ class Dataset(ABC):
         """
         return []
 
+    def inferred(self) -> Mapping[str, Sequence[str]]:
+        """What is known of the user's copy without decoding it: heading -> lines.
+
+        Default: the samples of each split.
+        """
+        return {"samples": [f"{name}: {count:,}" for name, count in self.counts().items()]}
+
     def prepare(self, progress: Progress) -> list[str]:
         """Decode what ``load`` needs into ``cache``, once; called by the driver, never by a worker.
 
@@ -398,7 +406,7 @@ class Dataset(ABC):
         return []
 
     def group_sentences(self) -> list[str]:
-        """How many groups each split has, and how many are in train too; needs prepared data.
+        """How many groups each split has, and which are in several; needs prepared data.
 
         Nothing where some split's are not known, or where each sample is its own.
         """
@@ -408,10 +416,13 @@ class Dataset(ABC):
         if not all(groups.values()) or not together:
             return []
         counts = ", ".join(f"{name} {len(own)}" for name, own in groups.items())
-        both = [
-            f"{shared} of those of {name}"
-            for name in SPLITS[1:]
-            if (shared := sum(group in groups["train"] for group in groups[name]))
-        ]
-        overlap = f"; {' and '.join(both)} are in train too" if both else "; none is in train too"
-        return [f"{self.grouping or 'groups'} of samples that belong together: {counts}{overlap}"]
+        what = self.grouping or "groups"
+        sentences = [f"{what} of samples that belong together: {counts}"]
+        for first, second in combinations(SPLITS, 2):
+            both = [group for group in groups[first] if group in groups[second]]
+            if both:
+                sentences.append(
+                    f"{len(both)} {what} are in {first} and in {second}: {shown(both)}; their"
+                    " samples are not independent"
+                )
+        return sentences

@@ -27,7 +27,8 @@ WHAT is one of
   methods | datasets | studies      a list
   method=NAME                       a method's card: paper, provenance, deviations,
                                     hyperparameters, parameters
-  dataset=NAME                      a dataset's card
+  dataset=NAME [key=value ...]      a dataset's card; with dataset.manifest=PATH or
+                                    dataset.root=FOLDER what is inferred of these data
   study=NAME [key=value ...]        a study's rows, trials and settings; needs no data
   trial=ID [output=runs]            a trial's record (the first characters of an id are enough)"""
 
@@ -156,16 +157,22 @@ def _parameters(name: str) -> list[str]:
 
 
 def show_dataset(name: str, settings: Sequence[str]) -> str:
-    """A dataset's card, as far as it can be told without its data."""
+    """A dataset's card; what needs the data is told where the settings name them."""
     from harness.registry import DATASETS
+    from harness.study.config import load_study
+    from harness.study.plan import open_dataset
 
     cls = DATASETS.get(name)
+    given = any(word.startswith(("dataset.manifest=", "dataset.root=")) for word in settings)
+    dataset = open_dataset(load_study([f"dataset={name}", *settings])) if settings else cls()
     protocols = [", ".join(cls.protocols)]
     description = [inspect.cleandoc(cls.__doc__ or "")]
     options = [f"{key}: {r.describe()}; {r.help}" for key, r in cls.options.items()]
     try:
-        spec = cls().spec
+        spec = dataset.spec
     except UserError as error:
+        if given:
+            raise
         parts = {
             "what it is": description,
             "protocols": protocols,
@@ -182,6 +189,7 @@ def show_dataset(name: str, settings: Sequence[str]) -> str:
             "what it is": description,
             "task": [f"{spec.task}, {len(spec.classes)} classes, metric {spec.metric}"],
             "modalities": modalities,
+            **(dataset.inferred() if given else {}),
             "protocols": protocols,
             "dataset.options": options,
             "synthetic": ["yes" if spec.synthetic else "no"],

@@ -47,6 +47,7 @@ AS_IT_STANDS = (
     "python -m harness.show method=dmrnet",
     "python -m harness.show dataset=casia_surf",
     "python -m harness.show dataset=manifest",
+    "python -m harness.show dataset=manifest dataset.manifest=PATH/manifest.csv",
     "python -m harness.show study=quickstart",
     "python -m harness.show study=digits_all_methods",
     "python -m datasets.sample casia_surf sample",

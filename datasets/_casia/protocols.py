@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datasets._casia.lists import ATTACK, LIVE, ON_REQUEST, Sample, count, read_list
+from datasets._files import visible
 from datasets._tables import spread
 from harness.data.contents import file_state
 from harness.errors import UserError, shown
@@ -34,7 +35,7 @@ def read_lists(root: Path, protocol: str) -> tuple[Splits, list[str]]:
     needed = list(LISTS) if protocol == "paper" else ["train"]
     missing = [LISTS[split] for split in needed if not (root / LISTS[split]).is_file()]
     if "train_list.txt" in missing:
-        elsewhere = sorted(root.glob("*/train_list.txt"))
+        elsewhere = visible(root.glob("*/train_list.txt"))
         deeper = f"; {elsewhere[0].parent} has one" if elsewhere else ""
         raise UserError(
             f"{root / 'train_list.txt'} does not exist; dataset.root must be the folder that holds"
@@ -141,7 +142,7 @@ def _remedy(root: Path, gone: Sequence[str]) -> str:
     tops = {file.split("/")[0] for file in gone}
     absent = sorted(name for name in tops if not (root / name).is_dir())
     for name in absent:
-        deeper = sorted(root.glob(f"*/{name}"))
+        deeper = visible(root.glob(f"*/{name}"))
         if deeper:
             return f"{name}/ lies in {deeper[0].parent}; move it to the root, beside the lists"
     if absent:

@@ -16,7 +16,11 @@ import numpy as np
 
 from datasets._manifest.csv_file import Sheet, rows_named
 from datasets._manifest.formats import (
+    DEEP_COLOUR,
+    FLOAT,
+    PAGES,
     TO_16_BITS,
+    TURNED,
     Header,
     Kind,
     Layout,
@@ -44,12 +48,21 @@ LONG_VECTOR = 1024
 """Arrays of one dimension are features up to this length, and a sequence beyond."""
 
 
+MOST_CHANNELS, LONGER = 16, 4
+"""Arrays of two dimensions are series of sensors where the first side has at most so many channels
+and the second is so many times as long.
+"""
+
+READINGS = ("auto", "series", "picture")
+
+
 @dataclass(frozen=True)
 class Column:
     """One modality of a manifest.
 
     ``shape``: the (C, H, W) that is stored and received; ``dtype``: as stored; ``read``: file ->
-    item; ``operation`` and ``what``: that in words, for the data's identity and for reports.
+    item; ``operation`` and ``what``: that in words, for the data's identity and for reports;
+    ``places``: the heights and widths that its files have, upright; none of sounds.
     """
 
     name: str
@@ -60,6 +73,7 @@ class Column:
     read: Callable[[Path], Item]
     what: str
     remarks: tuple[str, ...] = ()
+    places: frozenset[tuple[int, ...]] = frozenset()
 
     @property
     def modality(self) -> Modality:
@@ -88,6 +102,17 @@ def columns(sheet: Sheet, scan: Scan, options: Mapping[str, Value]) -> list[Colu
     return made
 
 
+def unequal_places(found: Sequence[Column]) -> list[str]:
+    """A sentence where modalities that count as aligned are stored in different shapes."""
+    if len({column.places for column in found}) < 2:
+        return []
+    shapes = ", ".join(f"{column.name} {_sizes(set(column.places))}" for column in found)
+    return [
+        f"aligned modalities are stored in different shapes ({shapes}) and each is resized to"
+        f" {_x(found[0].shape[1:])}: check that they show the same places"
+    ]
+
+
 def _headers(sheet: Sheet, scan: Scan, position: int) -> list[tuple[int, Header]]:
     """Row number and header of a column's files, those without a readable header left out."""
     cells = [
@@ -107,6 +132,12 @@ def _check_named(options: Mapping[str, Value], names: Sequence[str]) -> None:
     for name in filter(None, str(options["channels_last"]).split(",")):
         if name.strip() not in names:
             raise unknown("column in dataset.options.channels_last:", name.strip(), names)
+    for part in str(options["arrays"]).split(","):
+        name, colon, reading = part.rpartition(":")
+        if colon and name.strip() not in names:
+            raise unknown("column in dataset.options.arrays:", name.strip(), names)
+        if reading.strip() not in READINGS:
+            raise unknown("reading in dataset.options.arrays:", reading.strip(), READINGS)
 
 
 def _given_sizes(text: str, names: Sequence[str]) -> dict[str, Size]:
@@ -157,15 +188,16 @@ def _rounded(side: int) -> int:
 def _image(name: str, found: Sequence[tuple[int, Header]], size: Size | None) -> Column:
     channels = max(header.shape[0] for _, header in found)
     shallow = [number for number, header in found if header.detail == "8"]
-    deep = len(shallow) < len(found)
+    depth = max((int(header.detail) for _, header in found), default=8)
+    deep = depth > 8
     stored = {header.shape[1:] for _, header in found}
     target = size or _common_size(found, stored)
     colour = "colour" if channels == 3 else "grey"
-    what = f"{len(found):,} pictures, {colour}, {16 if deep else 8} bits, {_sizes(stored)}"
+    what = f"{len(found):,} pictures, {colour}, {depth} bits, {_sizes(stored)}"
     remarks = []
     if deep and shallow:
         remarks.append(
-            f"'{name}' mixes 8 and 16 bits: 8 bits ({rows_named(shallow)}) are multiplied by"
+            f"'{name}' mixes 8 and {depth} bits: 8 bits ({rows_named(shallow)}) are multiplied by"
             f" {TO_16_BITS}"
         )
     grey = [number for number, header in found if header.shape[0] < channels]
@@ -178,11 +210,38 @@ def _image(name: str, found: Sequence[tuple[int, Header]], size: Size | None) ->
         remarks.append(
             f"'{name}' is resized to {_x(target)}; dataset.options.size={name}:HxW changes that"
         )
-    bits, dtype = ("16 bits as float32", "float32") if deep else ("8 bits", "uint8")
+    remarks += _unusual(name, found)
+    bits, dtype = (f"{depth} bits as float32", "float32") if deep else ("8 bits", "uint8")
     operation = f"picture -> {channels} x {bits}, bilinear with low-pass {_x(target)}"
+    if any(TURNED in header.facts for _, header in found):
+        operation += ", upright"
     read = partial(picture, channels=channels, deep=deep, size=target)
     shape = (channels, *target)
-    return Column(name, "image", shape, dtype, operation, read, what, tuple(remarks))
+    places = frozenset(stored)
+    return Column(name, "image", shape, dtype, operation, read, what, tuple(remarks), places)
+
+
+UNUSUAL = {
+    TURNED: "are stored turned (EXIF orientation) and are turned upright",
+    DEEP_COLOUR: (
+        "have 16 bits per channel of colour, of which the upper 8 are read; save them as npy to"
+        " keep all"
+    ),
+    PAGES: (
+        "have several pages, of which the first is read; save each page as a picture, or all as"
+        " one npy array"
+    ),
+}
+
+
+def _unusual(name: str, found: Sequence[tuple[int, Header]]) -> list[str]:
+    """What is done to pictures that are not as most are, with their rows."""
+    remarks = []
+    for fact, done in UNUSUAL.items():
+        rows = [number for number, header in found if fact in header.facts]
+        if rows:
+            remarks.append(f"'{name}': {len(rows)} pictures {done} ({rows_named(rows)})")
+    return remarks
 
 
 def _common_size(found: Sequence[tuple[int, Header]], stored: set[tuple[int, ...]]) -> Size:
@@ -213,6 +272,9 @@ def _audio(name: str, found: Sequence[tuple[int, Header]], options: Mapping[str,
     seconds = float(options["seconds"]) or _covering(lengths)
     rate = int(options["rate"]) or rates.most_common(1)[0][0]
     chosen = _front_end(str(options["front_end"]), rate, seconds)
+    # Numbers with a decimal point have no full scale; other samples never leave -1 to 1.
+    if chosen.name == "auto" and any(header.detail == FLOAT for _, header in found):
+        chosen = replace(chosen, clipped=False)
     remarks = []
     if set(rates) != {chosen.rate}:
         others = ", ".join(map(str, sorted(rates)))
@@ -263,9 +325,10 @@ def _array(
     options: Mapping[str, Value],
 ) -> Column:
     shape = _one_shape(sheet, name, found)
-    layout, remarks = _layout(name, shape, options)
+    layout, remarks = _layout(name, shape, options, sheet.dense)
     received = arranged(np.empty(shape, dtype=np.bool_), layout).shape
-    target = size if size is not None and len(shape) > 1 and size != received[1:] else None
+    flat = layout in ("series", "series last") or len(shape) == 1
+    target = size if size is not None and not flat and size != received[1:] else None
     final = (received[0], *(target or received[1:]))
     types = {header.detail for _, header in found}
     dtype = "uint8" if types <= {"uint8", "bool"} else "float32"
@@ -274,7 +337,8 @@ def _array(
         remarks.append(f"'{name}' is resized to {_x(target)}")
     operation = f"npy {shape} {layout} -> {dtype} {final}"
     read = partial(array, layout=layout, size=target, dtype=dtype)
-    return Column(name, "array", final, dtype, operation, read, what, tuple(remarks))
+    places = frozenset([received[1:]])
+    return Column(name, "array", final, dtype, operation, read, what, tuple(remarks), places)
 
 
 def _one_shape(sheet: Sheet, name: str, found: Sequence[tuple[int, Header]]) -> tuple[int, ...]:
@@ -296,7 +360,7 @@ def _one_shape(sheet: Sheet, name: str, found: Sequence[tuple[int, Header]]) -> 
 
 
 def _layout(
-    name: str, shape: tuple[int, ...], options: Mapping[str, Value]
+    name: str, shape: tuple[int, ...], options: Mapping[str, Value], dense: bool
 ) -> tuple[Layout, list[str]]:
     last = name in [part.strip() for part in str(options["channels_last"]).split(",")]
     if len(shape) == 1:
@@ -307,6 +371,8 @@ def _layout(
             f"'{name}' is read as {shape[0]} features, each normalised by itself;"
             " dataset.options.vectors changes that"
         ]
+    if len(shape) == 2:
+        return _plane(name, shape, _reading(name, options), last, dense)
     if len(shape) == 3 and not last and shape[2] <= 4 < shape[0]:
         hint = (
             f"is read as (channels, height, width) = {shape}; if its channels come last, set"
@@ -314,3 +380,34 @@ def _layout(
         )
         return "first", [f"'{name}' {hint}"]
     return ("last" if last and len(shape) == 3 else "first"), []
+
+
+def _reading(name: str, options: Mapping[str, Value]) -> str:
+    """What dataset.options.arrays says of a column: auto, series or picture."""
+    text = str(options["arrays"])
+    if ":" not in text:
+        return text
+    pairs = {part.partition(":")[0].strip(): part.partition(":")[2] for part in text.split(",")}
+    return pairs.get(name, "auto").strip()
+
+
+def _plane(
+    name: str, shape: tuple[int, ...], reading: str, last: bool, dense: bool
+) -> tuple[Layout, list[str]]:
+    """How arrays of two dimensions are read: as series of channels, or as a picture."""
+    first, second = shape
+    long = first <= MOST_CHANNELS and second >= LONGER * first
+    last = last and reading != "picture"
+    if reading == "series" or last or (reading == "auto" and long and not dense):
+        channels, time = (second, first) if last else (first, second)
+        return "series last" if last else "series", [
+            f"'{name}' is read as a series of {channels} channels over {time} steps, each channel"
+            f" normalised by itself; dataset.options.arrays={name}:picture changes that"
+        ]
+    turned = second <= MOST_CHANNELS and first >= LONGER * second
+    if reading == "auto" and turned and not dense:
+        return "first", [
+            f"'{name}' is read as a picture of {first}x{second}; if it is a series (time,"
+            f" channels), set dataset.options.channels_last={name}"
+        ]
+    return "first", []

@@ -8,16 +8,19 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from datasets._files import exists
 from datasets._manifest.formats import kind_of
 from harness.dataset import SPLITS
 from harness.errors import UserError, nearest, shown, unknown
 
 LABELS = ("label", "label_path")
-RESERVED = ("split", *LABELS)
+GROUP = "group"
+RESERVED = ("split", *LABELS, GROUP)
 OTHER_NAMES = {
     **dict.fromkeys(("valid", "validation", "dev"), "val"),
     "training": "train",
@@ -26,6 +29,10 @@ OTHER_NAMES = {
 """What splits are called elsewhere -> here."""
 
 DELIMITERS = (",", ";", "\t")
+SEPARATOR_LINE = re.compile(r"\"?sep=(.)\"?\s*", re.IGNORECASE)
+"""A first line with which spreadsheets say what separates cells."""
+
+FILE_ENDING = re.compile(r"[^.\s]\.[A-Za-z][A-Za-z0-9]{1,4}$")
 LEAVE_OUT = "name the columns that are modalities with dataset.options.modalities=A,B"
 
 
@@ -34,20 +41,23 @@ class Row:
     """One sample of a manifest.
 
     ``number``: where it stands in the file; ``label``: a class or a path; ``files``: a path per
-    modality, '' for none.
+    modality, '' for none; ``group``: what it shares with the samples that belong to it, '' without
+    a column of groups.
     """
 
     number: int
     split: str
     label: str
     files: tuple[str, ...]
+    group: str = ""
 
 
 @dataclass(frozen=True)
 class Sheet:
     """A manifest's samples.
 
-    Paths are relative to ``folder``; ``dense``: labels are paths of label maps.
+    Paths are relative to ``folder``; ``dense``: labels are paths of label maps; ``grouped``: there
+    is a column of groups; ``aside``: columns that name no files.
     """
 
     path: Path
@@ -56,6 +66,8 @@ class Sheet:
     dense: bool
     rows: tuple[Row, ...]
     remarks: tuple[str, ...]
+    grouped: bool = False
+    aside: tuple[str, ...] = ()
 
     def of(self, split: str) -> list[Row]:
         """The rows of one split, in the file's order."""
@@ -73,12 +85,16 @@ def read_sheet(path: Path, folder: Path, modalities: Sequence[str], task: str) -
     Args:
         path: the CSV; comma, semicolon or tab separated, UTF-8 with or without a byte order mark.
         folder: what its paths are relative to.
-        modalities: columns to take; empty for all that are not split, label or label_path.
+        modalities: columns to take; empty for all that are not split, label, label_path or group,
+            and name files.
         task: auto or a task; decides between label and label_path where both are there.
     """
     header, lines = _table(path)
-    names = _modalities(path, header, modalities)
     label = _label_column(path, header, task)
+    named = {name: _cells(lines, header.index(name)) for name in header}
+    aside = () if modalities else _no_files(folder, named)
+    _check_reserved(path, named, label)
+    names = _modalities(path, header, modalities, aside)
     places = [header.index(name) for name in ("split", label, *names)]
     cells = [(number, [line[place].strip() for place in places]) for number, line in lines]
     stray = [
@@ -88,17 +104,26 @@ def read_sheet(path: Path, folder: Path, modalities: Sequence[str], task: str) -
     ]
     splits = _splits(path, [(number, line[0]) for number, line in cells])
     dense = label == "label_path"
+    grouped = GROUP in header
+    groups = [cell for _, cell in named[GROUP]] if grouped else [""] * len(lines)
     rows = []
-    for (number, line), split in zip(cells, splits, strict=True):
+    for (number, line), split, group in zip(cells, splits, groups, strict=True):
         own = _relative(line[1]) if dense else line[1]
-        rows.append(Row(number, split, own, tuple(map(_relative, line[2:]))))
-    sheet = Sheet(path, folder, names, dense, tuple(rows), ())
+        rows.append(Row(number, split, own, tuple(map(_relative, line[2:])), group))
+    sheet = Sheet(path, folder, names, dense, tuple(rows), (), grouped, aside)
     _check_cells(sheet)
     remarks = []
+    if aside:
+        remarks.append(
+            f"columns that name no files are left aside: {', '.join(aside)}"
+            " (dataset.options.modalities=A,B names those that are modalities)"
+        )
     if stray:
         remarks.append(f"spaces around {len(stray)} rows' cells were removed ({rows_named(stray)})")
     rows, more = _without_duplicates(sheet)
-    return Sheet(path, folder, names, dense, tuple(rows), (*remarks, *more))
+    if grouped:
+        rows = _each_in_a_group(rows)
+    return replace(sheet, rows=tuple(rows), remarks=(*remarks, *more))
 
 
 # ---------------------------------------------------------------------- the table
@@ -118,16 +143,41 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise UserError(
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV UTF-8"
         ) from error
-    first = text.partition("\n")[0]
-    delimiter = max(DELIMITERS, key=first.count)
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
-    lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
+    if "\0" in text:
+        row = text[: text.index("\0")].count("\n") + 1
+        raise UserError(
+            f"{path} has a NUL character in row {row}, which no text and no path has; save it as"
+            " CSV UTF-8"
+        )
+    lines = _lines(path, text)
     if not lines:
         raise UserError(
             f"{path.name} is empty; its first row must name the columns: split, label or"
             " label_path, and one per modality"
         )
     return _header(path, lines[0][1]), _even(path, lines)
+
+
+def _lines(path: Path, text: str) -> list[tuple[int, list[str]]]:
+    """Row number and cells of all rows with content."""
+    first, _, rest = text.partition("\n")
+    separator = SEPARATOR_LINE.fullmatch(first)
+    body, skipped = (rest, 1) if separator else (text, 0)
+    delimiter = max(DELIMITERS, key=first.count)
+    if separator:
+        delimiter = separator[1]
+    reader = csv.reader(io.StringIO(body), delimiter=delimiter)
+    lines = []
+    try:
+        for line in reader:
+            if any(cell.strip() for cell in line):
+                lines.append((reader.line_num + skipped, line))
+    except csv.Error as error:
+        raise UserError(
+            f"{path.name} cannot be read as CSV below row {len(lines)} ({error}); mostly a quote"
+            " opens there that is never closed"
+        ) from error
+    return lines
 
 
 def _header(path: Path, cells: list[str]) -> list[str]:
@@ -164,17 +214,20 @@ def _even(path: Path, lines: list[tuple[int, list[str]]]) -> list[tuple[int, lis
     return lines[1:]
 
 
-def _modalities(path: Path, header: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+def _modalities(
+    path: Path, header: Sequence[str], wanted: Sequence[str], aside: Sequence[str]
+) -> tuple[str, ...]:
     there = [name for name in header if name not in RESERVED]
     for name in wanted:
         if name not in there:
             raise unknown(f"column in dataset.options.modalities for {path.name}:", name, there)
-    names = tuple(wanted) or tuple(there)
+    names = tuple(wanted) or tuple(name for name in there if name not in aside)
     if len(set(names)) < 2:
+        others = f"; its other columns name no files: {', '.join(aside)}" if aside else ""
         raise UserError(
             f"{path.name} has {len(set(names))} modality column{'' if names else 's'}"
             f" ({', '.join(names) or 'none'}); a comparison under missing modalities needs at least"
-            " two columns beside split and label"
+            f" two columns beside split and label{others}"
         )
     bad = [name for name in names if set(name) & set("+.,/\\")]
     if bad:
@@ -183,6 +236,55 @@ def _modalities(path: Path, header: Sequence[str], wanted: Sequence[str]) -> tup
             " rename it"
         )
     return names
+
+
+def _cells(lines: Sequence[tuple[int, list[str]]], place: int) -> list[tuple[int, str]]:
+    """Row number and cell of one column."""
+    return [(number, line[place].strip()) for number, line in lines]
+
+
+def _no_files(folder: Path, named: Mapping[str, Sequence[tuple[int, str]]]) -> tuple[str, ...]:
+    """The columns that have something in them, and that is not the names of files."""
+    found = []
+    for name, column in named.items():
+        cells = [cell for _, cell in column if cell]
+        if name in RESERVED or not cells or any(kind_of(cell) for cell in cells):
+            continue
+        # Files of a kind that is not read are a mistake to be told, not a remark of the user's.
+        unread = all(FILE_ENDING.search(cell) for cell in cells)
+        first = folder / _relative(cells[0])
+        if not unread and not (exists(first) and first.is_file()):
+            found.append(name)
+    return tuple(found)
+
+
+def _check_reserved(path: Path, named: Mapping[str, Sequence[tuple[int, str]]], label: str) -> None:
+    """UserError where a column of ours is full of files."""
+    meant = {
+        GROUP: "says which samples belong together, by one text for all of them",
+        "label": "has the class of each sample; maps of classes belong in 'label_path'",
+    }
+    for name, meaning in meant.items():
+        if name not in named or (name == "label" and label != "label"):
+            continue
+        cells = [(number, cell) for number, cell in named[name] if cell]
+        if cells and all(kind_of(cell) for _, cell in cells):
+            raise UserError(
+                f"{path.name}: column '{name}' names files ('{cells[0][1]}' in row {cells[0][0]}),"
+                f" and it {meaning}; rename the column"
+            )
+
+
+def _each_in_a_group(rows: Sequence[Row]) -> list[Row]:
+    """The rows; one without a group becomes a group of its own, named by its number."""
+    taken = {row.group for row in rows}
+    found = []
+    for row in rows:
+        own = f"row {row.number}"
+        while own in taken:
+            own += " alone"
+        found.append(row if row.group else replace(row, group=own))
+    return found
 
 
 def _label_column(path: Path, header: Sequence[str], task: str) -> str:
@@ -299,8 +401,13 @@ def _without_duplicates(sheet: Sheet) -> tuple[list[Row], list[str]]:
         other = first.setdefault(row.files, row)
         if other is row:
             continue
-        for what, a, b in (("split", other.split, row.split), ("label", other.label, row.label)):
-            if a != b:
+        for what, a, b in (
+            ("split", other.split, row.split),
+            ("label", other.label, row.label),
+            ("group", other.group, row.group),
+        ):
+            # Of the three only a group may be empty, and then says nothing against another.
+            if a != b and a and b:
                 raise UserError(
                     f"{sheet.path.name}: rows {other.number} and {row.number} are the same sample "
                     f"with {what} '{a}' and '{b}'; keep one"

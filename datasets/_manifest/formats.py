@@ -7,6 +7,7 @@ folder.
 from __future__ import annotations
 
 import io
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from datasets._media.audio import is_pointer
-from harness.data.images import DAMAGE, read_image
+from harness.data.images import DAMAGE, orientation, read_image, upright_size
 from harness.data.prepared import Item, Unreadable
 from harness.errors import UserError
 
@@ -34,9 +35,21 @@ GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 TO_16_BITS = 257
 """What white of 8 bits is multiplied by to be white of 16."""
 
+LARGEST = 1e37
+"""The largest number of an array: differences of such are still finite in float32."""
+
 POINTER_REASON = (
     "a git-lfs pointer, not the file itself: run `git lfs pull` in the copy that it comes from"
 )
+
+
+FLOAT, IEEE_FLOAT, EXTENSIBLE = "float", 3, 0xFFFE
+"""A sound whose samples have a decimal point, and how a wav file says so."""
+
+TURNED, DEEP_COLOUR, PAGES = "turned", "deep colour", "pages"
+"""Facts: stored in another orientation than it is shown in, 16 bits per channel of colour, several
+pages.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,13 +57,15 @@ class Header:
     """What is known of a file without decoding it.
 
     ``shape``: a picture's (channels, H, W) with 1 or 3 channels, an array's own shape, a sound's
-    (samples,). ``detail``: a picture's bits per channel, an array's type. ``rate`` in Hz, of sound.
+    (samples,). ``detail``: a picture's bits per channel, an array's or a sound's type. ``rate`` in
+    Hz, of sound. ``facts``: what is unusual about a file, of the constants below.
     """
 
     kind: Kind
     shape: tuple[int, ...]
     detail: str = ""
     rate: int = 0
+    facts: tuple[str, ...] = ()
 
 
 def kind_of(name: str) -> Kind | None:
@@ -60,7 +75,7 @@ def kind_of(name: str) -> Kind | None:
 
 def read_header(path: Path) -> Header:
     """The header of a file whose ending is known; Unreadable when there is no such header in it."""
-    with path.open("rb") as stream:
+    with _opened(path) as stream:
         start = stream.read(64)
         if is_pointer(start):
             raise Unreadable(path, POINTER_REASON)
@@ -74,13 +89,38 @@ def read_header(path: Path) -> Header:
             raise Unreadable(path, reason) from error
 
 
+def _opened(path: Path) -> BinaryIO:
+    """The file for reading; Unreadable for a folder and for one that may not be read."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unreadable(path, error.strerror or type(error).__name__) from error
+
+
 def _picture(stream: BinaryIO) -> Header:
     with Image.open(stream) as picture:
         if picture.mode == "F":
             raise ValueError("numbers with a decimal point; save them as npy")
         channels = 1 if picture.mode in GREY else 3
-        bits = "16" if picture.mode.startswith("I") else "8"
-        return Header("image", (channels, picture.height, picture.width), bits)
+        # Pillow's name of the stored pixels, such as I;16B or RGB;16L, or of a netpbm file its mode
+        # and highest number.
+        stored = picture.tile[0].args if picture.tile else ""
+        highest = stored[1] if picture.format == "PPM" and isinstance(stored, tuple) else 0
+        sixteen = ";16" in str(stored) or int(highest) > 255
+        bits = "8"
+        if picture.mode.startswith("I"):
+            bits = "16" if sixteen and ";16S" not in str(stored) else "32"
+        # The further pictures of a camera's file are previews.
+        pages = picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1
+        found = {
+            TURNED: orientation(picture) > 1,
+            DEEP_COLOUR: sixteen and bits == "8",
+            PAGES: pages,
+        }
+        facts = tuple(fact for fact, there in found.items() if there)
+        return Header("image", (channels, *upright_size(picture)), bits, facts=facts)
 
 
 def _array(stream: BinaryIO) -> Header:
@@ -90,8 +130,11 @@ def _array(stream: BinaryIO) -> Header:
         shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
     if dtype.kind not in "buif":
         raise ValueError(f"type {dtype}, which is not of real numbers")
-    if not shape or 0 in shape:
+    if not shape or min(shape) <= 0:
         raise ValueError(f"shape {shape}, which holds no values")
+    promised, there = math.prod(shape) * dtype.itemsize, _left(stream)
+    if promised > there:
+        raise ValueError(f"shape {shape} of {dtype} needs {promised:,} bytes, and {there:,} follow")
     return Header("array", tuple(int(side) for side in shape), str(dtype))
 
 
@@ -99,14 +142,18 @@ def _sound(stream: BinaryIO) -> Header:
     head = stream.read(12)
     if head[:4] not in (b"RIFF", b"RIFX", b"RF64") or head[8:] != b"WAVE":
         raise ValueError("it does not begin as one")
-    order, rate, frame = ">" if head[:4] == b"RIFX" else "<", 0, 0
+    order, rate, frame, detail = ">" if head[:4] == b"RIFX" else "<", 0, 0, ""
     while len(part := stream.read(8)) == 8:
         name, size = struct.unpack(f"{order}4sI", part)
         if name == b"fmt ":
-            _, _, rate, _, frame = struct.unpack(f"{order}HHIIH", stream.read(14))
-            stream.seek(size - 14 + size % 2, io.SEEK_CUR)
+            content = stream.read(size + size % 2)
+            tag, _, rate, _, frame = struct.unpack_from(f"{order}HHIIH", content)
+            if tag == EXTENSIBLE and len(content) >= 26:
+                (tag,) = struct.unpack_from(f"{order}H", content, 24)
+            detail = FLOAT if tag == IEEE_FLOAT else ""
         elif name == b"data":
-            return Header("audio", (_samples(min(size, _left(stream)), frame, rate),), rate=rate)
+            samples = _samples(min(size, _left(stream)), frame, rate)
+            return Header("audio", (samples,), detail, rate)
         else:
             stream.seek(size + size % 2, io.SEEK_CUR)
     raise ValueError("no sound in it")
@@ -130,13 +177,14 @@ def _samples(size: int, frame: int, rate: int) -> int:
 def picture(path: Path, channels: int, deep: bool, size: Size) -> Item:
     """A picture as (channels, H, W) of the size (H, W).
 
-    uint8, or float32 in 0..65535 where the column has 16 bits. Grey is repeated in colour columns;
-    8 bits are brought to 16 with 255 -> 65535. Resized bilinearly, over the area that a pixel of
-    the result covers (low-pass filtered). Unreadable where it cannot be decoded.
+    uint8, or float32 with the stored numbers where the column has 16 or 32 bits. Grey is repeated
+    in colour columns; 8 bits are brought to 16 with 255 -> 65535. Resized bilinearly, over the area
+    that a pixel of the result covers (low-pass filtered). Unreadable where it cannot be decoded.
     """
     header = read_header(path)
-    if header.detail == "16":
-        pixels, factor = read_image(path, "I;16"), 1
+    pixels: Item
+    if header.detail != "8":
+        pixels, factor = read_image(path, "I"), 1
     else:
         pixels, factor = read_image(path, "RGB" if header.shape[0] == 3 else "L"), TO_16_BITS
     values = pixels.astype(np.float32) * factor if deep else pixels
@@ -170,23 +218,30 @@ def array(path: Path, layout: Layout, size: Size | None, dtype: str) -> Item:
     values = arranged(_loaded(path), layout)
     if not np.isfinite(values).all():
         raise Unreadable(path, "holds values that are not finite")
+    largest = float(np.abs(values).max()) if values.dtype.kind == "f" else 0.0
+    if largest > LARGEST:
+        raise Unreadable(path, f"holds {largest:.3g}, beyond {LARGEST:.3g}")
     values = values.astype(dtype)
     return values if size is None else resized(values, size)
 
 
-Layout = Literal["features", "sequence", "first", "last"]
+Layout = Literal["features", "sequence", "first", "last", "series", "series last"]
 
 
 def arranged(values: Item, layout: Layout) -> Item:
     """An npy array as (C, H, W).
 
     (n,) as ``features`` (n, 1, 1) or a ``sequence`` (1, 1, n), (H, W) as (1, H, W), (C, H, W) with
-    channels ``first`` or ``last``.
+    channels ``first`` or ``last``; (channels, time) as a ``series`` (channels, 1, time), and (time,
+    channels) as one whose channels are ``last``.
     """
     if values.ndim == 1:
         return values.reshape(-1, 1, 1) if layout == "features" else values.reshape(1, 1, -1)
     if values.ndim == 2:
-        return values.reshape(1, *values.shape)
+        if layout == "series last":
+            values = np.ascontiguousarray(values.T)
+        series = layout in ("series", "series last")
+        return values[:, None, :] if series else values[None]
     return np.ascontiguousarray(values.transpose(2, 0, 1)) if layout == "last" else values
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets._files import exists, visible
 from datasets._manifest.csv_file import Sheet, rows_named
 from datasets._manifest.formats import Header, label_map, read_header
 from harness.data.contents import State, content_hashes, file_state, settled
@@ -21,6 +22,11 @@ from harness.errors import UserError, shown
 from harness.store import read_json, write_json
 
 THREADS = 8
+FORMAT = 2
+"""Of the kept headers; those of another one are read again."""
+
+LOOKED_FOR = 10
+"""So many missing files are looked for in another case: a folder is listed for each."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,12 @@ class Scan:
         }
         write_json(
             _saved(folder, sheet),
-            {"headers": headers, "values": dict(self.values), "state": settled_ones},
+            {
+                "format": FORMAT,
+                "headers": headers,
+                "values": dict(self.values),
+                "state": settled_ones,
+            },
         )
 
 
@@ -59,7 +70,8 @@ def scan(sheet: Sheet, cache: Path | None) -> Scan:
     maps = sorted({row.label for row in sheet.rows}) if sheet.dense else []
     state = _state(sheet, [*files, *maps])
     old = read_json(_saved(cache, sheet)) if cache is not None else None
-    old = old or {"headers": {}, "values": {}, "state": {}}
+    if old is None or old.get("format") != FORMAT:
+        old = {"headers": {}, "values": {}, "state": {}}
     known = {name for name, facts in state.items() if old["state"].get(name) == list(facts)}
     headers = {name: _restored(value) for name, value in old["headers"].items() if name in known}
     values = {
@@ -109,7 +121,9 @@ def _values(path: Path) -> tuple[tuple[int, ...], tuple[int, int]] | str:
 
 
 def _restored(saved: Any) -> Header | str:
-    return saved if isinstance(saved, str) else Header(**saved | {"shape": tuple(saved["shape"])})
+    if isinstance(saved, str):
+        return saved
+    return Header(**saved | {"shape": tuple(saved["shape"]), "facts": tuple(saved["facts"])})
 
 
 def _restored_values(saved: Any) -> tuple[tuple[int, ...], tuple[int, int]] | str:
@@ -120,11 +134,34 @@ def _state(sheet: Sheet, names: Iterable[str]) -> dict[str, State]:
     """What tells that a file is the same one; UserError when some are not there."""
     found: dict[str, State] = {}
     for name in names:
-        state = file_state(sheet.folder / name)
+        try:
+            state = file_state(sheet.folder / name)
+        except OSError as error:
+            raise UserError(
+                f"{sheet.path.name}: {sheet.folder / name} cannot be looked at: {error.strerror}"
+            ) from error
         if state is not None:
             found[name] = state
     _refuse_missing(sheet, set(names) - set(found))
     return found
+
+
+def in_another_case(folder: Path, name: str) -> str | None:
+    """The file below a folder whose path is ``name`` but for upper and lower case.
+
+    None when there is none.
+    """
+    found = folder
+    for part in Path(name).parts:
+        if exists(found / part):
+            found /= part
+            continue
+        others = visible(found.iterdir()) if found.is_dir() else []
+        alike = [path for path in others if path.name.casefold() == part.casefold()]
+        if not alike:
+            return None
+        found = alike[0]
+    return found.relative_to(folder).as_posix()
 
 
 def _refuse_missing(sheet: Sheet, gone: set[str]) -> None:
@@ -137,9 +174,16 @@ def _refuse_missing(sheet: Sheet, gone: set[str]) -> None:
         if name in gone
     ]
     rows = list(dict.fromkeys(number for number, _ in named))
+    first = dict.fromkeys(name for _, name in named)
+    hint = ""
+    for name in list(first)[:LOOKED_FOR]:
+        other = in_another_case(sheet.folder, name)
+        if other is not None:
+            hint = f"; {other} is there, which differs from {name} in upper and lower case"
+            break
     raise UserError(
         f"{sheet.path.name}: {len(gone)} file{'s' if len(gone) > 1 else ''} cannot be found:"
-        f" {shown(dict.fromkeys(name for _, name in named))} ({rows_named(rows)}); paths are"
+        f" {shown(first)} ({rows_named(rows)}){hint}; paths are"
         f" relative to {sheet.folder}; put the files there, correct the paths, or empty a cell"
         " whose sample does not have that modality"
     )

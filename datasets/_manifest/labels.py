@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,11 @@ ANTI_SPOOFING = (("0", "fake", "imposter", "impostor", *ATTACK), ("1", "real", *
 """Names of class 0 and class 1; the plain ones only where the study says that the task is
 anti-spoofing.
 """
+
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+MANY_NUMBERS = 6
+"""So many different labels that are numbers, some with decimals, may be meant as measurements."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ def labels(sheet: Sheet, scan: Scan, options: Mapping[str, Value]) -> Labels:
     if options["classes"]:
         names = _known(sheet, folded, _named(str(options["classes"])))
     else:
-        names = _found(sheet, folded)
+        names = _found(sheet, folded, str(options["task"]))
     live = _live(sheet, names, str(options["task"]))
     task, remarks = "classification", []
     if live is not None:
@@ -77,11 +83,13 @@ def _named(text: str) -> tuple[str, ...]:
     return names
 
 
-def _found(sheet: Sheet, folded: Mapping[str, str]) -> tuple[str, ...]:
+def _found(sheet: Sheet, folded: Mapping[str, str], task: str) -> tuple[str, ...]:
     """The labels themselves, numbers in their order before words.
 
-    UserError for labels that differ in case alone.
+    UserError for labels that differ in case alone, or in how a number is written, and for labels
+    that look like measurements.
     """
+    _check_numbers(sheet, folded, task)
     alike: dict[str, str] = {}
     counts = Counter(folded[row.label] for row in sheet.rows)
     for label, _ in counts.most_common():
@@ -100,6 +108,33 @@ def _found(sheet: Sheet, folded: Mapping[str, str]) -> tuple[str, ...]:
             " more"
         )
     return names
+
+
+def _check_numbers(sheet: Sheet, folded: Mapping[str, str], task: str) -> None:
+    """UserError where two labels are one number, or where labels are what a regression has."""
+    numbers = {label: Decimal(label) for label in folded if NUMBER.fullmatch(label)}
+    first: dict[Decimal, str] = {}
+    for label, number in numbers.items():
+        other = first.setdefault(number, label)
+        if other != label:
+            rows = [
+                rows_named([row.number for row in sheet.rows if row.label == one])
+                for one in (other, label)
+            ]
+            raise UserError(
+                f"{sheet.path.name}: '{other}' ({rows[0]}) and '{label}' ({rows[1]}) are one number"
+                " written in two ways; write them alike, or list both in dataset.options.classes if"
+                " they are two classes"
+            )
+    broken = [number for number in first if number != number.to_integral_value()]
+    all_numbers = len(numbers) == len(folded)
+    if task == "auto" and all_numbers and broken and len(numbers) >= MANY_NUMBERS:
+        raise UserError(
+            f"{sheet.path.name}: the labels are {len(numbers)} different numbers"
+            f" ({shown(sorted(first))}); is this a regression? Only classes are predicted here:"
+            " write classes into the column label, or say dataset.options.task=classification if"
+            " each number is a class"
+        )
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

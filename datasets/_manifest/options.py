@@ -17,7 +17,8 @@ OPTIONS: dict[str, Range] = {
     "modalities": Range(
         "",
         help=(
-            "columns that are modalities, in this order; empty: all but split, label and label_path"
+            "columns that are modalities, in this order; empty: all but split, label, label_path"
+            " and group that name files"
         ),
     ),
     "classes": Range(
@@ -46,11 +47,21 @@ OPTIONS: dict[str, Range] = {
             " most 256"
         ),
     ),
-    "channels_last": Range("", help="columns whose 3-D arrays are (H, W, C)"),
+    "channels_last": Range(
+        "", help="columns whose arrays have channels last: (H, W, C), or series (time, channels)"
+    ),
     "vectors": Range(
         "auto",
         choices=("auto", "features", "sequence"),
         help="1-D arrays; auto: features up to 1,024 values",
+    ),
+    "arrays": Range(
+        "auto",
+        help=(
+            "2-D arrays: series (channels, time), each channel normalised by itself, or picture"
+            " (height, width), or per column imu:series,map:picture; auto: series where the first"
+            " side is at most 16 and the second four times as long"
+        ),
     ),
     "rate": Range(
         0,

@@ -26,7 +26,7 @@ class Splits:
 def splits(sheet: Sheet, share: float, seed: int, limit: int | None) -> Splits:
     """The manifest's splits; val, if there is none, is a seeded stratified share of train.
 
-    UserError without test.
+    It has whole groups where the manifest has groups. UserError without test.
     """
     rows = {name: sheet.of(name) for name in ("train", "val", "test")}
     for name in ("train", "test"):
@@ -37,18 +37,24 @@ def splits(sheet: Sheet, share: float, seed: int, limit: int | None) -> Splits:
             )
     remarks = []
     if not rows["val"]:
-        taken = {id(row) for row in _stratified(rows["train"], sheet.dense, share, seed)}
+        share_of = _whole_groups if sheet.grouped else _stratified
+        taken = {id(row) for row in share_of(rows["train"], sheet.dense, share, seed)}
         rows["val"] = [row for row in rows["train"] if id(row) in taken]
         rows["train"] = [row for row in rows["train"] if id(row) not in taken]
         how = "at random" if sheet.dense else "class by class"
-        remarks.append(
-            f"there is no val split: {len(rows['val'])} samples of train became val, {how}, seed"
-            f" {seed}; samples of one person or scene may now be on both sides, so name a val split"
-            " of your own if there are such"
-        )
+        told = f"there is no val split: {len(rows['val'])} samples of train became val"
+        if sheet.grouped:
+            remarks.append(f"{told}, whole groups, {how} as well as they allow, seed {seed}")
+        else:
+            remarks.append(
+                f"{told}, {how}, seed {seed}; samples of one person or scene may now be on both"
+                " sides, so name a val split of your own, or name the persons or scenes in a"
+                " column group, if there are such"
+            )
     if min(map(len, rows.values())) == 0:
+        what = "groups" if sheet.grouped else "samples"
         raise UserError(
-            f"{sheet.path.name} has too few samples in train to take a val split from; mark some"
+            f"{sheet.path.name} has too few {what} in train to take a val split from; mark some"
             " rows as val"
         )
     limited = {name: _limited(found, sheet.dense, limit) for name, found in rows.items()}
@@ -96,6 +102,38 @@ def _stratified(rows: Sequence[Row], dense: bool, share: float, seed: int) -> li
         for rank, size, row in _order(rows, dense, seed)
         if rank < min(size - 1, max(1, round(size * share)))
     ]
+
+
+def _whole_groups(rows: Sequence[Row], dense: bool, share: float, seed: int) -> list[Row]:
+    """Whole groups that have about a share of each class, and never the last samples of one.
+
+    Groups are offered from the largest to the smallest, equal ones in random order, and taken
+    where that brings the classes nearer to their shares; the first that may be taken is, where
+    none is near.
+    """
+    classes = sorted({"" if dense else row.label for row in rows})
+    names = list(dict.fromkeys(row.group for row in rows))
+    counts = np.zeros((len(names), len(classes)), dtype=np.int64)
+    place = {name: at for at, name in enumerate(names)}
+    column = {name: at for at, name in enumerate(classes)}
+    for row in rows:
+        counts[place[row.group], column["" if dense else row.label]] += 1
+    total = counts.sum(0)
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    order = sorted(shuffled.tolist(), key=lambda at: -int(counts[at].sum()))
+    wanted = np.maximum(1, np.rint(total * share))
+    taken = np.zeros(len(classes), dtype=np.int64)
+    chosen: list[int] = []
+    for at in order:
+        after = taken + counts[at]
+        nearer = ((wanted - after) ** 2 / total).sum() < ((wanted - taken) ** 2 / total).sum()
+        if nearer and (after < total).all():
+            taken = after
+            chosen.append(at)
+    if not chosen:
+        chosen = [at for at in reversed(order) if (counts[at] < total).all()][:1]
+    own = {names[at] for at in chosen}
+    return [row for row in rows if row.group in own]
 
 
 def _limited(rows: list[Row], dense: bool, limit: int | None) -> list[Row]:

@@ -12,11 +12,15 @@ import torch
 from torch import Tensor
 
 from harness.data.prepared import PreparedTable, digest, opened
-from harness.errors import UserError
+from harness.errors import UserError, shown
 from harness.store import read_json, write_json
 
 BLOCK = 256
 """Samples that are in memory at once."""
+
+STEP = 2.0**-23
+SMALLEST_SHARE = 0.01
+"""Steps above this share of a channel's deviation are said."""
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -42,6 +46,25 @@ def statistics(array: Tensor, rows: Sequence[int]) -> Statistics:
     deviation = (spread / count).sqrt()
     deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
     return tuple(mean.tolist()), tuple(deviation.tolist())
+
+
+def too_far_from_zero(name: str, mean: Sequence[float], std: Sequence[float]) -> list[str]:
+    """A sentence where float32, in which arrays are stored, cannot hold how much a channel varies.
+
+    Around a number m its steps are |m| / 2^23; what varies by little more is rounded away.
+    """
+    found = [
+        channel
+        for channel, (middle, deviation) in enumerate(zip(mean, std, strict=True))
+        if abs(middle) * STEP > SMALLEST_SHARE * deviation
+    ]
+    if not found:
+        return []
+    middle = mean[found[0]]
+    return [
+        f"'{name}': channels {shown(found)} lie at {middle:.6g} and vary too little for float32,"
+        f" whose steps are {abs(middle) * STEP:.2g} there: subtract an offset in the files"
+    ]
 
 
 def save(folder: Path, table: PreparedTable, rows: Sequence[int]) -> Statistics:

@@ -11,7 +11,7 @@ import math
 import struct
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ POINTER = b"version https://git-lfs"
 UNTIL_THE_END = 0xFFFFFFFF
 FLOOR = 1e-7
 GUARD = 1e-9
+LOUDEST = 2.0
+"""Samples with a decimal point may pass full scale a little, as peaks do, and not by more."""
+
 DAMAGE = (
     *(ValueError, EOFError, OSError, struct.error),
     *(TypeError, AttributeError, KeyError, ZeroDivisionError),
@@ -94,7 +97,8 @@ class FrontEnd:
     is longer) and cut: its beginning, or with ``at_least`` its middle. ``power`` takes log(S +
     1e-7) of the power density S (Tukey window 0.25, each window's mean removed, no padding at the
     ends), otherwise of the magnitude (Hann window, centred, ends padded with zeros, sound clipped
-    to [-1, 1]). ``standardised``: (x - mean) / (std + 1e-9) over the clip.
+    to [-1, 1] unless ``clipped`` is off). ``standardised``: (x - mean) / (std + 1e-9) over the
+    clip.
     """
 
     name: str
@@ -105,6 +109,7 @@ class FrontEnd:
     power: bool
     standardised: bool
     at_least: float = 0.0
+    clipped: bool = field(default=True, repr=False)
 
     @property
     def samples(self) -> int:
@@ -120,7 +125,7 @@ class FrontEnd:
 
     def describe(self) -> str:
         """Everything that decides the values, in one line."""
-        return f"wav -> {self!r}, float16"
+        return f"wav -> {self!r}, float16" + ("" if self.clipped else ", not clipped")
 
     def features(self, sound: Array, rate: int) -> Array:
         """The spectrogram (1, frequencies, frames), float32, of sound (samples,) at ``rate`` Hz.
@@ -137,9 +142,16 @@ class FrontEnd:
     def read(self, path: Path) -> Array:
         """The spectrogram of a wav file as it is stored, float16.
 
-        Unreadable where :func:`read_wav` says so.
+        Unreadable where :func:`read_wav` says so, and for a sound so loud that clipping would leave
+        nothing but its signs.
         """
-        return self.features(*read_wav(path)).astype(np.float16)
+        sound, rate = read_wav(path)
+        loudest = float(np.abs(sound).max())
+        if self.clipped and not self.power and loudest > LOUDEST:
+            raise Unreadable(
+                path, f"has samples up to {loudest:g}, beyond the full scale of 1: divide them"
+            )
+        return self.features(sound, rate).astype(np.float16)
 
     def _cut(self, sound: Array) -> Array:
         wanted = max(self.samples, round(self.rate * self.at_least))
@@ -154,7 +166,11 @@ class FrontEnd:
     def _magnitude(self, x: Array) -> Array:
         overlap = self.window - self.hop
         values = stft(
-            x.clip(-1, 1), nperseg=self.window, noverlap=overlap, boundary="zeros", padded=False
+            x.clip(-1, 1) if self.clipped else x,
+            nperseg=self.window,
+            noverlap=overlap,
+            boundary="zeros",
+            padded=False,
         )[2]
         # Undone: the division by the sum of the window's values, which is half its length.
         return np.asarray(np.abs(values) * (self.window / 2))

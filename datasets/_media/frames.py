@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from datasets._files import visible
 from datasets._media.audio import Array, is_pointer
 from harness.data.images import read_image
 from harness.data.prepared import Unreadable
@@ -32,7 +33,7 @@ def numbered(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         return []
-    pictures = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURES]
+    pictures = [path for path in visible(folder.iterdir()) if path.suffix.lower() in PICTURES]
     return sorted(pictures, key=_number)
 
 

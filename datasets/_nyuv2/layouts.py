@@ -14,9 +14,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from datasets._files import visible
 from datasets._nyuv2.labels import Array, without_offset
 from datasets._nyuv2.split import check_ids, read_ids
-from harness.data.images import read_image
+from harness.data.images import read_image, upright_size
 from harness.data.prepared import Unreadable
 from harness.errors import UserError, shown
 from harness.protocol.label_maps import VOID
@@ -190,7 +191,7 @@ class PictureCopy(Copy):
                 f" {self.layout}); restore it, or choose another of dataset.options.classes or"
                 " dataset.options.depth"
             )
-        return {path.name for path in folder.glob("*.png")}
+        return {path.name for path in visible(folder.glob("*.png"))}
 
     def _numbers(self, split: str) -> tuple[int, ...]:
         """Original ids of a split: of its list, else of the folder of its labels."""
@@ -253,7 +254,8 @@ class PictureCopy(Copy):
                 Image.open(path) as picture,
                 Image.open(self.source("rgb", self.ids["train"][0])) as beside,
             ):
-                mode, size, expected = picture.mode, picture.size, beside.size
+                mode = picture.mode
+                (height, width), expected = upright_size(picture), upright_size(beside)
         except (OSError, UnidentifiedImageError):
             return
         if kind == "label" and mode not in ("L", "P", "I", "I;16"):
@@ -267,10 +269,10 @@ class PictureCopy(Copy):
                 f"{path} is a picture of the depth (mode {mode}), and 16-bit distances are needed;"
                 " convert it again"
             )
-        if size != expected:
+        if (height, width) != expected:
             raise UserError(
-                f"{path} has {size[0]}x{size[1]} pixels and its picture"
-                f" {expected[0]}x{expected[1]}; they must be equal"
+                f"{path} has {width}x{height} pixels and its picture"
+                f" {expected[1]}x{expected[0]}; they must be equal"
             )
 
     # ------------------------------------------------------------------ what the dataset reads

@@ -144,6 +144,11 @@ class Results:
             self.table, self.metric, labels, combinations, len(self.plan.study.seeds), split
         )
 
+    def unseen(self, split: str) -> tuple[str, ...]:
+        """The combinations that no sample of a split has."""
+        names = [combination.name for combination in self.plan.combinations]
+        return unseen_combinations(self.table[self.table["split"] == split], names)
+
     def of(self, label: str) -> list[Finished]:
         """The finished trials of one row."""
         return [done for done in self.finished if done.trial.row.label == label]
@@ -272,6 +277,7 @@ class Comparison:
 
     ``average`` is the mean over the combinations of each trial, ``worst`` its worst combination in
     the metric's direction; both are then summarised over the ``planned`` seeds that are there.
+    ``unseen`` are the combinations that no sample of the split has: they are part of neither.
     """
 
     metric: Metric
@@ -281,6 +287,7 @@ class Comparison:
     cells: Mapping[tuple[str, str], Summary]
     average: Mapping[str, Summary]
     worst: Mapping[str, Summary]
+    unseen: tuple[str, ...] = ()
 
     def row(self, label: str) -> list[Summary]:
         """A row's cells, then its average and its worst."""
@@ -326,7 +333,16 @@ def comparison(
         worst[label] = _summary(
             whole.min(axis=1) if metric.higher_is_better else whole.max(axis=1), any_flag
         )
-    return Comparison(metric, tuple(labels), tuple(combinations), planned, cells, average, worst)
+    unseen = unseen_combinations(chosen, combinations)
+    return Comparison(
+        metric, tuple(labels), tuple(combinations), planned, cells, average, worst, unseen
+    )
+
+
+def unseen_combinations(table: pd.DataFrame, combinations: Sequence[str]) -> tuple[str, ...]:
+    """The combinations that finished trials were asked for, and that no sample has."""
+    most = table.groupby("combination")["n"].max()
+    return tuple(name for name in combinations if name in most.index and most[name] == 0)
 
 
 def _summary(values: pd.Series[Any], collapsed: pd.Series[Any]) -> Summary:

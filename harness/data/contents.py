@@ -7,6 +7,7 @@ workers open what is prepared.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -58,8 +59,11 @@ def file_state(path: Path | str) -> State | None:
     """
     try:
         return _state(os.stat(path))  # noqa: PTH116 (three times as fast, for 290,000 files)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as error:
+        # A name that is longer than names can be is not there either.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise
 
 
 def settled(state: State) -> bool:

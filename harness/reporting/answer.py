@@ -157,13 +157,14 @@ def interval(low: float, high: float, metric: Metric) -> str:
 
 
 def _average(findings: Findings) -> str:
-    comparison = findings.comparison
-    there = [
-        name
-        for name in comparison.combinations
-        if any(comparison.cells[label, name].seeds for label in comparison.labels)
-    ]
-    return f"{comparison.metric.name} averaged over the {len(there)} combinations"
+    count, unseen = len(findings.results.plan.combinations), findings.comparison.unseen
+    over = f"{findings.comparison.metric.name} averaged over the"
+    if unseen:
+        return (
+            f"{over} {count - len(unseen)} of {count} combinations that test samples have,"
+            f" without {some(unseen)}"
+        )
+    return f"{over} {count} combinations"
 
 
 def _alone(findings: Findings, ranked: Sequence[str]) -> tuple[str, str]:

@@ -67,12 +67,20 @@ def shown(summary: Summary, planned: int, metric: Metric) -> Shown:
     return Shown(number(summary.mean, metric) + spread, " ".join(marks))
 
 
+def cell(comparison: Comparison, label: str, combination: str) -> Shown:
+    """A row's value on a combination; ``–`` alone where no sample has the combination."""
+    if combination in comparison.unseen:
+        return Shown(ABSENT)
+    return shown(comparison.cells[label, combination], comparison.planned, comparison.metric)
+
+
 def main_grid(results: Results, comparison: Comparison) -> Grid:
     """Methods x combinations, then average and worst."""
     rows = tuple(
-        tuple(
-            shown(summary, comparison.planned, comparison.metric)
-            for summary in comparison.row(label)
+        (
+            *(cell(comparison, label, name) for name in comparison.combinations),
+            shown(comparison.average[label], comparison.planned, comparison.metric),
+            shown(comparison.worst[label], comparison.planned, comparison.metric),
         )
         for label in comparison.labels
     )
@@ -136,10 +144,29 @@ def legend(results: Results, comparison: Comparison) -> list[str]:
             "average: mean over the combinations of each trial; worst: its worst combination; both"
             " then over seeds"
         ),
+        *unseen_sentences(results),
         f"checkpoint: {checkpoint_rule(results)}",
         *_reference_sentences(results),
         *_mark_sentences(results, comparison),
     ]
+
+
+def unseen_sentences(results: Results) -> list[str]:
+    """Which combinations no sample of test, or of val, has."""
+    total = len(results.plan.combinations)
+    told = {
+        "test": f"their cells are empty ({ABSENT}), and average and worst are over",
+        "val": "weights are selected by the mean over",
+    }
+    found = []
+    for split, what in told.items():
+        unseen = results.unseen(split)
+        if unseen:
+            found.append(
+                f"no sample of {split} has {' or '.join(unseen)}: {what} the other"
+                f" {total - len(unseen)} of {total} combinations"
+            )
+    return found
 
 
 def seeds_sentence(results: Results) -> str:
@@ -160,12 +187,13 @@ def checkpoint_rule(results: Results) -> str:
     first = min(epoch_at(recipe.first_selectable, recipe.epochs), recipe.epochs - 1)
     which = "highest" if chosen.higher_is_better else "lowest"
     start = f", from epoch {first} (counted from 0) on" if first else ""
-    count = len(results.plan.combinations)
-    over = (
-        f"{chosen.name} on {recipe.combination}"
-        if recipe.combination
-        else f"mean {chosen.name} over all {count} combinations"
-    )
+    count, unseen = len(results.plan.combinations), len(results.unseen("val"))
+    which_ones = f"the {count - unseen} of {count}" if unseen else f"all {count}"
+    over = f"mean {chosen.name} over {which_ones} combinations"
+    if unseen:
+        over += " that val samples have"
+    if recipe.combination:
+        over = f"{chosen.name} on {recipe.combination}"
     return f"the epoch with the {which} {over} on val, ties to the earlier epoch{start}"
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
-from harness.dataset import Dataset
+from harness.dataset import SPLITS, Dataset
 from harness.errors import UserError
 from harness.schedule.executor import Observer, TrialSource
 from harness.schedule.progress import preparation_view, progress_view
@@ -66,6 +66,7 @@ class Driver:
             raise Stopped from None
         for sentence in sentences:
             print(f"data: {sentence}", flush=True)
+        _require_samples(dataset)
         self._prepared = True
 
     def run_plan(
@@ -151,6 +152,17 @@ class Observers:
             observer.finished(trial, outcome)
 
 
+def _require_samples(dataset: Dataset) -> None:
+    """UserError where a split of the prepared data has no sample, before any trial starts."""
+    counts = dataset.counts()
+    empty = [name for name in SPLITS if not counts[name]]
+    if empty:
+        raise UserError(
+            f"dataset {dataset.name} has no sample left in {' and '.join(empty)}: all of them were"
+            " left out, as said above; repair or restore their files"
+        )
+
+
 def describe(plan: Plan, states: Mapping[str, str], search: Sequence[str] = ()) -> str:
     """What there is to do: trials by state, combinations, resources; ``search``: lines about it."""
     study, spec = plan.study, plan.spec
@@ -165,6 +177,7 @@ def describe(plan: Plan, states: Mapping[str, str], search: Sequence[str] = ()) 
         f"  data: {counts}; {spec.task}, {len(spec.classes)} classes; metric: {spec.metric}",
         f"  modalities: {modalities}",
         f"  rows: {rows}; seeds: {seeds}",
+        *(f"  {sentence}" for sentence in plan.left_out),
         f"  combinations: {', '.join(c.name for c in plan.combinations)}",
         f"  trials: {_states(plan, states)}",
         *search,

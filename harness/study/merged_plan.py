@@ -137,6 +137,7 @@ class MergedPlan(Plan):
         for plan in plans:
             for row in plan.rows:
                 self.of.setdefault(_key(row), (row, []))[1].append(plan.study.name)
+        self.left_out = list(dict.fromkeys(line for plan in plans for line in plan.left_out))
         self._labelled = _labels(self.of)
         self.rows = list(self._labelled.values())
 

@@ -16,7 +16,16 @@ from harness.protocol.combinations import Combination, lattice, parse
 from harness.registry import BACKBONES, DATASETS
 from harness.store import Store
 from harness.study.config import Study
-from harness.study.rows import Row, check_row, identity, joined, resolve_defaults, rows_of
+from harness.study.rows import (
+    Row,
+    check_names,
+    check_row,
+    identity,
+    joined,
+    left_out,
+    resolve_defaults,
+    rows_of,
+)
 from harness.training.executed_code import source_hash
 from harness.training.spec import Job, TrialSpec
 
@@ -58,7 +67,9 @@ class Plan:
         network = _network(study, self.spec)
         self.backbone = {"name": str(study.backbone.get("name", "small")), **network.facts}
         self.paths = network.paths
+        check_names(self.spec)
         self.rows = joined(rows_of(study, network), winners)
+        self.left_out = left_out(study, network)
         for row in self.rows:
             check_row(row, network, study)
         if study.train.combination is not None:

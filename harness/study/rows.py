@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ ALL = "all"
 """The entry of ``methods`` that stands for the baseline and every method that fits the data and the
 network.
 """
+
+SUMMARY_NAMES = ("average", "average_low", "average_high", "worst")
+"""Columns of tables and names of tracked values that stand beside those of combinations."""
 
 FEWEST = 2
 """Complete samples that a method needs at least, when it can learn from no others."""
@@ -95,11 +98,33 @@ def _all(network: Backbone) -> list[str]:
     return [name for name in order if _fits(name, found[name], network)]
 
 
+def left_out(study: Study, network: Backbone) -> list[str]:
+    """A sentence about the methods that ``all`` would stand for, were the data complete."""
+    spec = network.spec
+    if ALL not in study.methods or not _too_few_complete(spec):
+        return []
+    whole = replace(spec, complete=None)
+    found = []
+    for name, cls in METHODS.listing().items():
+        if isinstance(cls, str) or cls.role not in ("baseline", "method"):
+            continue
+        if cls.needs_complete_data and _fits(name, cls, type(network)(whole, network.values)):
+            found.append(name)
+    if not found:
+        return []
+    return [
+        f"left out of methods=all: {', '.join(found)}, for want of training samples that have every"
+        f" modality (there are {spec.complete})"
+    ]
+
+
+def _too_few_complete(spec: DataSpec) -> bool:
+    return spec.complete is not None and spec.complete < FEWEST
+
+
 def _fits(name: str, cls: type[Method], network: Backbone) -> bool:
     spec = network.spec
-    if spec.task not in cls.tasks or (
-        cls.needs_complete_data and (spec.complete or FEWEST) < FEWEST
-    ):
+    if spec.task not in cls.tasks or (cls.needs_complete_data and _too_few_complete(spec)):
         return False
     try:
         hparams = resolve("hyperparameter", cls.hyperparameters, {}, f"hparams.{name}")
@@ -196,6 +221,16 @@ def resolve_defaults(method: str) -> dict[str, Value]:
     return resolve("hyperparameter", METHODS.get(method).hyperparameters, {}, f"hparams.{method}")
 
 
+def check_names(spec: DataSpec) -> None:
+    """UserError where a modality is called like what reports call a summary of combinations."""
+    for name in spec.names:
+        if name.casefold() in SUMMARY_NAMES:
+            raise UserError(
+                f"{spec.name} has a modality called '{name}', which is what reports call a summary"
+                f" over combinations ({', '.join(SUMMARY_NAMES)}); rename it"
+            )
+
+
 def check_row(row: Row, network: Backbone, study: Study) -> None:
     """UserError where a row does not fit task, network or what the training data lack."""
     spec = network.spec
@@ -221,7 +256,7 @@ def _check_complete(row: Row, spec: DataSpec, study: Study) -> None:
     )
     if spec.complete is not None:
         lacking = f"only {spec.complete} training samples of {spec.name} have every modality"
-        if spec.complete < FEWEST:
+        if _too_few_complete(spec):
             raise UserError(
                 f"method '{row.label}' needs complete training data and {lacking}; leave it out"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,33 @@ from tests.support.media import array, classification, picture, read_rows, segme
 Change = Callable[[Path, list[dict[str, str]]], Any]
 
 
-def cell(row: int, column: str, value: str) -> Change:
-    """Write a cell; rows are counted as in the file, whose header is row 1."""
+def cell(row: int, column: str, value: str, labels: Mapping[str, str] | None = None) -> Change:
+    """Write a cell; rows are counted as in the file, whose header is row 1.
+
+    ``labels`` renames all labels before.
+    """
 
     def change(folder: Path, rows: list[dict[str, str]]) -> None:
+        if labels:
+            numbered(labels)(folder, rows)
         rows[row - 2][column] = value
 
     return change
+
+
+def numbered(labels: Mapping[str, str]) -> Change:
+    """Rename the labels."""
+
+    def change(folder: Path, rows: list[dict[str, str]]) -> None:
+        for row in rows:
+            row["label"] = labels[row["label"]]
+
+    return change
+
+
+def measured(folder: Path, rows: list[dict[str, str]]) -> None:
+    for n, row in enumerate(rows):
+        row["label"] = str(0.5 + n / 4)
 
 
 def column(name: str, value: str | None) -> Change:
@@ -92,9 +112,35 @@ CLASSIFICATION: dict[str, tuple[Change, str]] = {
     "unseen class": (cell(30, "label", "cow"), "label 'cow' is in test (row 30) and not in train"),
     "one class": (column("label", "cat"), "every row has the label 'cat'"),
     "empty column": (column("vec", ""), "column 'vec' is empty in every row"),
-    "no files": (
-        column("vec", "3"),
+    "no file": (
+        cell(2, "vec", "3"),
         "column 'vec' has '3' in row 2, which is no picture, wav or npy file",
+    ),
+    "files of another kind": (
+        column("vec", "clips/7.mp4"),
+        "column 'vec' has 'clips/7.mp4' in row 2, which is no picture, wav or npy file",
+    ),
+    "NUL": (cell(4, "pic", "pic/\0train2.png"), "has a NUL character in row 4"),
+    "field limit": (
+        cell(4, "pic", "x" * 140_000),
+        "cannot be read as CSV below row 3 (field larger than field limit (131072))",
+    ),
+    "long name": (cell(4, "pic", "x" * 3000 + ".png"), "1 file cannot be found: xxx"),
+    "one number twice": (
+        numbered({"cat": "7", "dog": "007"}),
+        "'007' (rows 2, 4, 6 and 12 more) and '7' (rows 3, 5, 7 and 12 more) are one number",
+    ),
+    "decimals of one number": (
+        cell(5, "label", "1.0", {"cat": "1", "dog": "0"}),
+        "'1' (rows 3, 7, 9 and 11 more) and '1.0' (row 5) are one number written in two ways",
+    ),
+    "regression": (
+        measured,
+        "the labels are 30 different numbers (0.5, 0.75, 1.0 and 27 more); is this a regression?",
+    ),
+    "maps in the column of classes": (
+        column("label", "maps/3.png"),
+        "column 'label' names files ('maps/3.png' in row 2)",
     ),
     "two kinds": (
         cell(7, "pic", "vec/train5.npy"),
@@ -177,16 +223,44 @@ def test_each_wrong_option_is_one_sentence(
     assert sentence in str(caught.value) or sentence == "did you mean"
 
 
-def test_columns_that_are_no_modalities_are_left_out_by_name(tmp_path: Path) -> None:
+def test_columns_that_name_no_files_are_left_aside_and_said(tmp_path: Path) -> None:
     path = classification(tmp_path)
-    write_csv(path, [row | {"person": "7"} for row in read_rows(path)])
-    with pytest.raises(UserError, match=r"dataset\.options\.modalities="):
-        opened(path)
+    plain = Manifest(manifest=path)
+    before = (plain.spec.names, plain.fingerprint())
+    others = {"person": "7", "seen by": "Dr. Ng", "label_name": "a cat" * 99, "when": "3.5"}
+    write_csv(path, [row | others for row in read_rows(path)])
+    # A person's folder is no file.
+    (tmp_path / "7").mkdir()
+    dataset, said = opened(path)
+    assert (dataset.spec.names, dataset.fingerprint()) == before
+    told = [line for line in said if "left aside" in line]
+    assert len(told) == 1 and "files are left aside: person, seen by, label_name, when (" in told[0]
     assert opened(path, modalities=["vec", "pic"])[0].spec.names == ("vec", "pic")
 
 
+def test_numbers_that_are_classes_are_so_once_the_user_says_it(tmp_path: Path) -> None:
+    path = classification(tmp_path)
+    rows = read_rows(path)
+    values = [str(n / 2) for n in range(7)]
+    for n, row in enumerate(rows):
+        row["label"] = values[n % 4]
+    assert len(Manifest(manifest=write_csv(path, rows)).spec.classes) == 4
+    for split, first in (("train", 0), ("val", 16), ("test", 22)):
+        for n in range(first, first + 6):
+            assert rows[n]["split"] == split
+            rows[n]["label"] = values[n - first]
+    with pytest.raises(UserError, match="is this a regression"):
+        assert Manifest(manifest=write_csv(path, rows)).spec
+    for options in ({"task": "classification"}, {"classes": ",".join(values)}):
+        assert len(Manifest(manifest=path, options=options).spec.classes) in (6, 7)
+
+
 @pytest.mark.parametrize(
-    "form", ["bom", "crlf", "semicolon", "tab", "no newline", "backslash", "empty columns"]
+    "form",
+    [
+        *("bom", "crlf", "semicolon", "tab", "no newline", "backslash", "empty columns"),
+        *("sep=;", "sep=| in quotes"),
+    ],
 )
 def test_other_ways_to_write_the_same_table(tmp_path: Path, form: str) -> None:
     path = classification(tmp_path)
@@ -198,6 +272,8 @@ def test_other_ways_to_write_the_same_table(tmp_path: Path, form: str) -> None:
         "tab": text.replace(",", "\t"),
         "no newline": text.rstrip("\n"),
         "backslash": text.replace("/", "\\"),
+        "sep=;": "\ufeffsep=;\r\n" + text.replace(",", ";").replace("\n", "\r\n"),
+        "sep=| in quotes": '"sep=|"\n' + text.replace(",", "|"),
         "empty columns": text.replace("\n", ",,\n") + ",,,,,,\n",
     }[form]
     path.write_bytes(written.encode())
@@ -212,6 +288,15 @@ def test_text_that_is_not_utf_8_and_rows_that_are_too_short(tmp_path: Path) -> N
         assert Manifest(manifest=path).spec
     path.write_text(text + "test,cat,pic/test0.png\n")
     with pytest.raises(UserError, match="the first row has 5 cells, but not row 32"):
+        assert Manifest(manifest=path).spec
+
+
+def test_rows_are_counted_below_a_line_that_names_the_separator(tmp_path: Path) -> None:
+    path = classification(tmp_path)
+    text = path.read_text().replace("\nval,", "\nvalid,", 1).replace(",", ";")
+    path.write_text("sep=;\n" + text)
+    # 16 training rows below the separator and the header.
+    with pytest.raises(UserError, match="unknown split 'valid' in row 19"):
         assert Manifest(manifest=path).spec
 
 

@@ -99,6 +99,101 @@ def test_a_method_that_needs_complete_data_asks_or_is_left_out(tmp_path: Path) -
         Plan(load_study(study(path, "methods=[mmanet]")))
 
 
+def apart(path: Path) -> Path:
+    """No sample has both a picture and a vector, nor a picture and a sound."""
+    rows = read_rows(path)
+    for n, row in enumerate(rows):
+        for name in ("snd", "vec") if n // 2 % 2 else ("pic",):
+            row[name] = ""
+    return write_csv(path, rows)
+
+
+def test_combinations_that_no_sample_has_are_said_and_no_method_needs_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = apart(classification(tmp_path))
+    plan = Plan(load_study(study(path)))
+    assert plan.spec.complete == 0 and "mmanet" not in {row.label for row in plan.rows}
+    assert guarded(run.main, study(path, "--dry-run")) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (
+        "methods=all: mmanet, for want of training samples that have every modality (there are 0)"
+        in printed
+    )
+    # Of all 7 combinations samples have pic, snd, vec and snd+vec.
+    assert guarded(run.main, study(path, "methods=[sf_md,hemis]")) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "averaged over the 4 of 7 combinations that test samples have, without pic+snd, pic+vec and"
+        in printed
+    )
+    row = next(line for line in printed.splitlines() if line.startswith("sf_md "))
+    assert row.split().count("–") == 3 and "(0/1)" not in row
+    for split, what in (("test", "average and worst are over"), ("val", "weights are selected")):
+        line = next(s for s in printed.splitlines() if s.startswith(f"no sample of {split} has"))
+        assert what in line and "pic+snd or pic+vec or pic+snd+vec" in line
+    report = (tmp_path / "runs/own_data/report.md").read_text()
+    assert "no sample of test has pic+snd or pic+vec or pic+snd+vec" in report
+
+
+@pytest.mark.parametrize("word", ["worst", "Average", "average_low"])
+def test_a_modality_called_like_a_summary_is_one_sentence(
+    tmp_path: Path, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = classification(tmp_path)
+    rows = [{(word if k == "vec" else k): v for k, v in row.items()} for row in read_rows(path)]
+    assert guarded(run.main, study(write_csv(path, rows))) == 2
+    said = capsys.readouterr()
+    assert f"has a modality called '{word}', which is what reports call" in said.err + said.out
+    assert not (tmp_path / "runs/store").exists()
+
+
+@pytest.mark.parametrize("word", ["all", "test"])
+def test_other_words_of_ours_are_names_like_any(
+    tmp_path: Path, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = classification(tmp_path)
+    rows = []
+    for row in read_rows(path):
+        renamed = {(word if key == "vec" else key): value for key, value in row.items()}
+        rows.append(renamed | {"label": word if row["label"] == "cat" else "average"})
+    settings = study(write_csv(path, rows), f"methods=[{{method: sf_md, label: {word}}},hemis]")
+    assert guarded(run.main, settings) == 0
+    plan = Plan(load_study(settings))
+    assert plan.rows[0].label == word and set(plan.spec.classes) == {word, "average"}
+    assert word in plan.spec.names and f"pic+{word}" in capsys.readouterr().out
+
+
+def test_the_card_of_a_manifest_tells_what_is_inferred(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = classification(tmp_path)
+    (tmp_path / "vec/test7.npy").write_bytes(b"no array")
+    rows = [
+        row | {"group": f"p{n % 4}", "subject": "Dr. Ng"} for n, row in enumerate(read_rows(path))
+    ]
+    write_csv(path, rows)
+    before = sorted(tmp_path.rglob("*"))
+    words = ["dataset=manifest", f"dataset.manifest={path}", f"output={tmp_path / 'runs'}"]
+    assert guarded(show.main, words) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    for line in (
+        "pic 1x16x12: 30 pictures, grey, 8 bits, 16x12",
+        "vec: array, npy (5,) features -> float32 (5, 1, 1)",
+        "train: 16 (cat 8, dog 8)",
+        "test: 8 (cat 4, dog 4)",
+        "val: 4 groups",
+        "subject",
+    ):
+        assert line in lines, line
+    assert any("vec/test7.npy (no header" in line for line in lines)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert guarded(show.main, ["dataset=manifest", "dataset.manifest=nowhere.csv"]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert guarded(show.main, [*words, "dataset.options.vectors=sequence"]) == 0
+    assert "npy (5,) sequence -> float32 (1, 1, 5)" in capsys.readouterr().out
+
+
 def test_the_study_without_a_manifest_is_shown_and_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -73,8 +73,11 @@ def methods(results: Results) -> Section:
     """Where each row's method comes from, where it departs from its paper, and what published
     weights amount to.
     """
-    facts = [_method(row, results.plan) for row in results.plan.rows]
-    return section("Methods: provenance and deviations", *facts)
+    return section(
+        "Methods: provenance and deviations",
+        bullets(results.plan.left_out) if results.plan.left_out else None,
+        *(_method(row, results.plan) for row in results.plan.rows),
+    )
 
 
 def _method(row: Row, plan: Plan) -> Facts:

@@ -10,7 +10,15 @@ from harness.protocol.metrics import metric
 from harness.reporting.answer import answer, caveats, signed, with_unit
 from harness.reporting.document import portable
 from harness.reporting.sections.comparison import ranking_notes, ranks
-from harness.reporting.text import columns, legend, main_grid, metric_sentence, number, shown
+from harness.reporting.text import (
+    cell,
+    columns,
+    legend,
+    main_grid,
+    metric_sentence,
+    number,
+    shown,
+)
 from harness.store import Json
 from harness.study.plan import PlannedTrial
 from harness.tracking.mlflow.addresses import Addresses
@@ -68,10 +76,13 @@ def row_note(findings: Findings, label: str, where: Addresses) -> str:
     header = ["present", comparison.metric.name]
     if findings.baseline:
         header.append(f"minus {findings.baseline}")
-    names = [*comparison.combinations, "average", "worst"]
+    values = {name: cell(comparison, label, name) for name in comparison.combinations}
+    summaries = {"average": comparison.average[label], "worst": comparison.worst[label]}
+    for name, summary in summaries.items():
+        values[name] = shown(summary, planned, comparison.metric)
     rows = []
-    for name, summary in zip(names, comparison.row(label), strict=True):
-        row = [name, str(shown(summary, planned, comparison.metric))]
+    for name, value in values.items():
+        row = [name, str(value)]
         if findings.baseline:
             row.append(_difference(findings, label, name))
         rows.append(row)

@@ -18,7 +18,7 @@ from harness.analysis.results import Finished, dataset_name
 from harness.analysis.statistics import AVERAGE, WORST
 from harness.reporting.answer import interval, signed
 from harness.reporting.sections.comparison import marked_difference, ranks
-from harness.reporting.text import devices, shown
+from harness.reporting.text import cell, devices, shown
 from harness.study.plan import Plan
 from harness.study.rows import Row
 from harness.tracking.mlflow.saved_views import PLACE, difference, on
@@ -217,12 +217,10 @@ def _cells(findings: Findings, label: str) -> dict[str, str]:
 
     MLflow itself prints all digits of a metric.
     """
-    comparison, planned = findings.comparison, findings.comparison.planned
+    comparison = findings.comparison
     found = {}
     for combination in findings.results.plan.combinations:
-        found[on(combination.key)] = str(
-            shown(comparison.cells[label, combination.name], planned, comparison.metric)
-        )
+        found[on(combination.key)] = str(cell(comparison, label, combination.name))
     names = {WORST: WORST} | {
         combination.name: combination.key for combination in findings.results.plan.combinations
     }
