@@ -206,7 +206,9 @@ def _class_folders(
     folder: Path, index: dict[str, int], strange: set[str]
 ) -> list[tuple[int, Path]]:
     found = []
-    for path in visible(path for path in folder.iterdir() if path.is_dir()):
+    for path in visible(folder.iterdir()):
+        if not path.is_dir():
+            continue
         label = class_of(path.name, index)
         if label is None:
             strange.add(path.name)

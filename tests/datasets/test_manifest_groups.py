@@ -44,14 +44,15 @@ def test_every_split_has_the_group_of_each_sample(tmp_path: Path) -> None:
     path = classification(tmp_path)
     groups = [f"person {n % 4}" for n in range(30)]
     groups[3], groups[29] = "", " "
-    dataset, said = opened(with_groups(path, groups))
+    dataset, _ = opened(with_groups(path, groups))
     assert dataset.grouping == "groups"
     found = {split: dataset.load(split).groups for split in SPLITS}
     assert found["train"][:3] == ("person 0", "person 1", "person 2")
     assert found["val"] == tuple(groups[16:22])
     # An empty cell is a group of its own, named by the row as a spreadsheet counts it.
     assert found["train"][3] == "row 5" and found["test"][-1] == "row 31"
-    assert "groups: 5 in train, 4 in val, 5 in test" in said
+    said = dataset.group_sentences()
+    assert said[0] == "groups of samples that belong together: train 5, val 4, test 5"
     assert any("4 groups are in train and in test: person 0, person 1" in line for line in said)
     # As training leaves a sample out, its group goes with it.
     (tmp_path / "vec/train1.npy").write_bytes(b"no array")

@@ -30,7 +30,7 @@ from harness.reporting.sections.representations import claims
 from harness.reporting.sections.robustness import cost, robustness
 from harness.store import Store
 from harness.study.plan import Plan
-from tests.support.handmade import LADDER, NAMES, N, ladder, planned, write_trial
+from tests.support.handmade import LADDER, MARKS, N, ladder, planned, write_trial
 from tests.support.reports import document_of
 
 SEEDS = (0, 1, 2)
@@ -100,12 +100,12 @@ def per_sample(start: int) -> np.ndarray:
 def test_a_leader_outside_every_tie_is_named_and_bold(far: Findings) -> None:
     first, second = answer(far)
     assert first.startswith(
-        "hemis is the best of 3 rows: 85.0 % accuracy averaged over the 7 combinations,"
-        " significantly better"
+        "hemis is the best of 3 rows: 85.0 % accuracy averaged over the 7 combinations (95 %"
+        " confidence, each row compared with the best)"
     )
-    assert "Holm's correction for 3 comparisons" in first
     assert second.startswith("The first two, hemis and sf_md, differ by 30.00 (95 % interval +")
-    assert "with 3 seeds a true difference of" in second
+    assert "with 3 seeds, a row that is " in second
+    assert "(median over pairs, with the correction for 2 comparisons)" in second
     table = only_table(ranking(far))
     assert [row[0] for row in table.rows] == ["hemis", "sf_md", "dmrnet"]
     assert [row[1] for row in table.rows] == ["1", "2", "3"] and [row[3] for row in table.rows] == [
@@ -125,7 +125,7 @@ def test_nobody_is_bold_inside_a_tie(near: Findings) -> None:
     first, second = answer(near)
     assert (
         first.startswith("No single row is best: ")
-        and "no row is significantly better than hemis or sf_md, of 3 rows" in first
+        and "the best of the 3 rows is hemis or sf_md (95 % confidence" in first
     )
     assert "hemis and sf_md, differ by 0.56" in second
     table = only_table(ranking(near))
@@ -133,15 +133,14 @@ def test_nobody_is_bold_inside_a_tie(near: Findings) -> None:
         row[3] for row in table.rows
     ] == ["a", "a", "b"]
     assert not [cell for row in table.rows for cell in row if isinstance(cell, Strong)]
-    assert "nobody is bold: no row is significantly better than every other" in notes(ranking(near))
+    assert "nobody is bold: no row is the best with 95 % confidence" in notes(ranking(near))
 
 
 def test_all_tied(tmp_path: Path) -> None:
     assert answer(findings_of(tmp_path, {label: NEAR[label] for label in ("sf_md", "hemis")}))[
         0
     ].startswith(
-        "No row is best: by accuracy averaged over the 7 combinations, no row is significantly"
-        " better than any other of the 2"
+        "No row is best: by accuracy averaged over the 7 combinations, each of the 2 may be."
     )
 
 
@@ -284,10 +283,10 @@ def test_the_best_and_the_baseline_are_the_references(far: Findings) -> None:
         ("dmrnet", "−30.00", "worse"),
     ]
     # Every combination differs by 18 samples of 60.
-    assert tables[2].header == ("method", *NAMES, "worst case")
-    assert tables[2].rows[0] == ("hemis", *["+30.00 ▲"] * 8) and tables[2].rows[1] == (
+    assert tables[2].header == ("method", *MARKS, "worst case", "1 present", "2 present")
+    assert tables[2].rows[0] == ("hemis", *["+30.00 ▲"] * 10) and tables[2].rows[1] == (
         "dmrnet",
-        *["−30.00 ▼"] * 8,
+        *["−30.00 ▼"] * 10,
     )
 
 
@@ -469,7 +468,7 @@ def test_the_console_says_answer_and_ties(near: Findings) -> None:
     text = "\n".join(plain_lines(near, "x"))
     assert "\n".join(answer(near)) in text
     assert "1–2 hemis 65.6 a; 1–2 sf_md 65.0 a; 3 dmrnet 25.0 b" in text
-    assert re.search(r"minimum detectable difference: \d+\.\d\d ", text)
+    assert re.search(r"minimum detectable difference from the best: \d+\.\d\d,", text)
 
 
 def test_only_a_leader_is_bold_on_a_terminal(far: Findings, near: Findings, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from harness.reporting.figures import curves
 from harness.reporting.html import html
 from harness.reporting.html_page import SCRIPT
 from harness.reporting.markdown import markdown
-from tests.support.handmade import NAMES, ladder, planned, write_trial
+from tests.support.handmade import MARKS, ladder, planned, write_trial
 from tests.support.reports import write_report
 
 VOID = {"meta", "br", "wbr", "hr", "img", "input", "link"}
@@ -165,7 +165,7 @@ def test_sections_and_tables_of_the_page(text: str) -> None:
         ["hemis", "2", "55.0 ± 0.0", "b"],
         ["sf_md", "3", "25.0 ± 0.0", "c"],
     ]
-    assert page.tables[1][0] == ["method", *NAMES, "average", "worst"]
+    assert page.tables[1][0] == ["method", *MARKS, "average", "worst"]
     drawings = [
         a["id"]
         for tag, a in page.elements

@@ -21,6 +21,8 @@ NAMES = (
     *("thumb", "spectrum", "profile"),
     *("thumb+spectrum", "thumb+profile", "spectrum+profile", "thumb+spectrum+profile"),
 )
+MARKS = ("●○○", "○●○", "○○●", "●●○", "●○●", "○●●", "●●●")
+"""The headings of these combinations in a table."""
 N = 60
 """Samples per split of digits at limit 60."""
 

@@ -367,9 +367,9 @@ def test_figures_and_tables_of_the_report_are_artifacts(compared: Any, tmp_path:
         run.info.run_id, "tables/result.json", str(tmp_path)
     )
     found = json.loads(Path(result).read_text())
-    assert found["columns"][:2] == ["method", "thumb"] and [
-        row[0] for row in found["data"]
-    ] == list(METHODS)
+    assert found["columns"][:2] == ["method", "●○○"] and [row[0] for row in found["data"]] == list(
+        METHODS
+    )
     for label, thumb in zip(METHODS, (row[1] for row in found["data"]), strict=True):
         assert thumb.split()[0] == f"{accuracies(compared, label)[:, 0].mean():.1f}"
     assert (below / "report.html").read_bytes() == (
