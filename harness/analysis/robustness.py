@@ -20,6 +20,7 @@ from harness.analysis.evidence import Evidence, stored_evidence
 from harness.analysis.results import Finished, Results
 from harness.analysis.statistics import (
     Difference,
+    Estimate,
     RowSamples,
     adjusted,
     difference_of,
@@ -46,6 +47,7 @@ __all__ = [
     "reliability",
     "row_robustness",
     "shapley",
+    "shapley_estimates",
     "steps",
 ]
 
@@ -235,6 +237,29 @@ def shapley(values: Array, combinations: Sequence[Combination], blind: float) ->
             if modality not in without
         )
         for modality in modalities
+    }
+
+
+def shapley_estimates(
+    row: RowSamples, combinations: Sequence[Combination], blind: float
+) -> dict[str, Estimate]:
+    """Each modality's Shapley value with its uncertainty over seeds and groups of test samples.
+
+    Shapley values are weighted sums of the combinations' values, and so of each sample's; ``blind``
+    is taken as known. Empty where a combination has no sample.
+    """
+    if np.isnan(row.values).any():
+        return {}
+    units = np.eye(len(combinations))
+    weights = [shapley(unit, combinations, 0.0) for unit in units]
+    of_blind = shapley(np.zeros(len(combinations)), combinations, blind)
+    groups = row.grouping(np.ones(len(combinations), dtype=bool))
+    return {
+        name: estimate(
+            np.tensordot([weight[name] for weight in weights], row.values, 1) + of_blind[name],
+            groups,
+        )
+        for name in combinations[-1].members
     }
 
 

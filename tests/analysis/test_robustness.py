@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from harness.analysis import robustness
+from harness.analysis._groups import Groups
+from harness.analysis._intervals import estimate
 from harness.analysis.evidence import Evidence
 from harness.analysis.results import read
 from harness.analysis.statistics import RowSamples
@@ -216,3 +218,16 @@ def test_reliability_of_counted_predictions(tmp_path: Path) -> None:
         )
         assert found[name].aurc == pytest.approx(100 * (1 - np.mean(right)))
         assert found[name].risk == pytest.approx([100 * (1 - np.mean(right))] * 20)
+
+
+def test_the_interval_of_a_shapley_value_is_that_of_its_weighted_sum() -> None:
+    """Two modalities: phi_a = v(a) / 2 + (v(ab) - v(b)) / 2 - blind / 2, sample by sample."""
+    values = np.random.default_rng(0).normal(50, 10, size=(3, 4, 60))
+    groups = np.repeat(np.arange(12), 5)
+    row = RowSamples("x", (0, 1, 2, 3), values, groups=groups)
+    found = robustness.shapley_estimates(row, TWO, blind=20.0)
+    by_hand = (values[0] + values[2] - values[1] - 20.0) / 2
+    expected = estimate(by_hand, Groups.of(groups))
+    assert found["a"].value == pytest.approx(by_hand.mean())
+    assert found["a"].interval() == pytest.approx(expected.interval())
+    assert found["a"].value + found["b"].value == pytest.approx(values[2].mean() - 20.0)

@@ -323,7 +323,7 @@ def test_robustness_tables_of_counted_predictions(tmp_path: Path) -> None:
     )
     # The ladder never falls from a combination to a larger one.
     assert only_table(section, "Monotonicity").rows[0][1:3] == ("0 of 9", "0 %")
-    shapley = [number(cell) for cell in only_table(section, "Shapley").rows[0][1:]]
+    shapley = [number(cell.split(" (")[0]) for cell in only_table(section, "Shapley").rows[0][1:]]
     assert sum(shapley) == pytest.approx(80 - found.robustness["sf_md"].blind, abs=0.016)
     # Adding spectrum instead of thumb is worth 5 alone and 5 in each pair: their Shapley values
     # differ by the same.

@@ -8,10 +8,17 @@ from statistics import median
 
 from harness.analysis.findings import Findings
 from harness.analysis.results import Finished, Results
-from harness.analysis.robustness import COVERAGES, PROBABILITIES, Reliability, RowRobustness, pareto
+from harness.analysis.robustness import (
+    COVERAGES,
+    PROBABILITIES,
+    Reliability,
+    RowRobustness,
+    pareto,
+    shapley_estimates,
+)
 from harness.analysis.statistics import Difference
 from harness.protocol.metrics import Metric
-from harness.reporting.answer import signed
+from harness.reporting.answer import interval, signed
 from harness.reporting.document import Figure, Section, Table, bullets, section, table
 from harness.reporting.figures import curves, scatter
 from harness.reporting.text import ABSENT, columns, number
@@ -156,15 +163,25 @@ def _shapley(findings: Findings) -> Table:
     modalities = findings.results.plan.combinations[-1].members
     metric = findings.comparison.metric
     rows = [
-        [label, *(signed(view.shapley[name], metric) for name in modalities)]
+        [label, *(_shapley_cell(findings, label, view, name) for name in modalities)]
         for label, view in findings.robustness.items()
     ]
     return table(
         ["method", *modalities],
         rows,
-        f"Shapley value of each modality in {metric.name}",
+        f"Shapley value of each modality in {metric.name}, with 95 % intervals",
         paper=True,
     )
+
+
+def _shapley_cell(findings: Findings, label: str, view: RowRobustness, modality: str) -> str:
+    metric = findings.comparison.metric
+    text = signed(view.shapley[modality], metric)
+    row = findings.samples.get(label)
+    if row is None:
+        return text
+    found = shapley_estimates(row, findings.results.plan.combinations, view.blind).get(modality)
+    return text if found is None else f"{text} ({interval(*found.interval(), metric)})"
 
 
 # ---------------------------------------------------------------------- reliability
