@@ -227,6 +227,7 @@ def measured(rows: dict[str, dict[int, float]]) -> Comparison:
             "split": "test",
             "metric": "acer",
             "value": value,
+            "n": 100,
             "collapsed": False,
         }
         for label, seeds in rows.items()
