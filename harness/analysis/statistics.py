@@ -1,5 +1,4 @@
-"""What may be claimed: paired differences of rows with their uncertainty, and a ranking with its
-ties, from the store alone.
+"""What may be claimed: paired differences of rows with their uncertainty, from the store alone.
 
 Every pair of rows is compared on the same seeds and the same test samples, averaged over the
 combinations, on each combination, and on each trial's worst combination. Combinations of one test
@@ -20,8 +19,6 @@ import torch
 from harness.analysis._bootstrap import estimate_resampled, resampled, worst
 from harness.analysis._decisions import (
     Pool,
-    best_level,
-    compared_with_the_best,
     pooled_over_rows,
     with_pool,
 )
@@ -38,13 +35,10 @@ from harness.analysis._intervals import (
 from harness.analysis._multiple_comparisons import (
     datasets_needed,
     holm,
-    letters,
     rank_test,
-    unpaired,
 )
 from harness.analysis.evidence import Evidence, stored_evidence
 from harness.analysis.results import Finished, Results
-from harness.errors import UserError, shown
 from harness.protocol.combinations import Combination
 from harness.store import file_sha256
 
@@ -55,10 +49,7 @@ __all__ = [
     "Calibration",
     "Difference",
     "Estimate",
-    "Place",
-    "Ranking",
     "RowSamples",
-    "Unranked",
     "adjusted",
     "calibration",
     "coverage",
@@ -68,12 +59,9 @@ __all__ = [
     "estimate",
     "holm",
     "intact",
-    "letters",
     "paired",
     "present",
     "rank_test",
-    "ranked",
-    "ranking",
     "row_samples",
 ]
 
@@ -92,10 +80,6 @@ NEAR_TIES = (
 TOO_FEW_GROUPS = (
     "nothing is claimed: the test samples come from too few groups to say anything about others"
 )
-
-
-class Unranked(UserError):
-    """A table with holes is not ranked; the sentence lists them."""
 
 
 @dataclass(frozen=True)
@@ -195,42 +179,6 @@ class Difference:
         return calibration(self.estimate.seeds).note or (NEAR_TIES if self.estimate.biased else "")
 
 
-@dataclass(frozen=True)
-class Place:
-    """A row in a ranking: it shares a letter with the rows that it is not significantly different
-    from.
-
-    ``first`` to ``last`` are the ranks it may have: one more than the rows significantly better
-    than it, to R less those worse.
-    """
-
-    label: str
-    mean: float
-    letters: str
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Rows by their mean, best first, with what is a tie.
-
-    ``best`` are the rows among which the best one is, with 95 % confidence (comparisons with the
-    best). ``leader`` is the one that is left, if one is; without it nothing is to be emphasised.
-    ``detectable`` is the median over the pairs of the difference from the best
-    that is found in 80 % of such studies, ``detectable_pair`` that of any pair among all of them.
-    """
-
-    summary: str
-    places: tuple[Place, ...]
-    best: tuple[str, ...]
-    leader: str | None
-    detectable: float
-    detectable_pair: float
-    differences: tuple[Difference, ...]
-    notes: tuple[str, ...]
-
-
 # ---------------------------------------------------------------------- samples
 
 
@@ -249,7 +197,9 @@ def row_samples(results: Results, split: str = "test") -> dict[str, RowSamples]:
         ]
         if usable:
             found[row.label] = _row(results, row.label, usable, split)
-    return found
+    # All rows have the same samples; trials of an older version did not record their groups.
+    known = next((row.groups for row in found.values() if row.groups is not None), None)
+    return {label: replace(row, groups=known) for label, row in found.items()}
 
 
 def _row(results: Results, label: str, usable: Sequence[Finished], split: str) -> RowSamples:
@@ -437,92 +387,3 @@ def adjusted(differences: Iterable[Difference], baseline: str | None = None) -> 
         replace(one, p_adjusted=p, p_baseline=with_baseline.get(at, math.nan))
         for at, (one, p) in enumerate(zip(family, holm([one.p for one in family]), strict=True))
     ]
-
-
-# ---------------------------------------------------------------------- ranking
-
-
-def ranking(
-    results: Results, summary: str = AVERAGE, found: Sequence[Difference] | None = None
-) -> Ranking:
-    """The rows on test by ``average`` or ``worst``.
-
-    ``found`` saves computing the differences again.
-
-    Unranked (a UserError) when a trial of a ranked row is missing or damaged.
-    """
-    _require_whole(results)
-    chosen = [
-        one for one in (differences(results) if found is None else found) if one.summary == summary
-    ]
-    comparison = results.comparison()
-    means = comparison.average if summary == AVERAGE else comparison.worst
-    labels = [row.label for row in results.plan.rows if not row.method_class.per_combination]
-    if apart := unpaired(labels, [(one.first, one.second) for one in chosen]):
-        raise Unranked(
-            f"rows without a common seed are not ranked: {', '.join(apart[:3])}; run them with the"
-            " same seeds"
-        )
-    return ranked(
-        {label: means[label].mean for label in labels},
-        chosen,
-        summary,
-        results.metric.higher_is_better,
-    )
-
-
-def _require_whole(results: Results) -> None:
-    reference = {row.label for row in results.plan.rows if row.method_class.per_combination}
-    missing = [
-        f"{hole.name} ({hole.reason})" for hole in results.holes if hole.label not in reference
-    ]
-    damaged = [
-        f"{done.trial.job.name} (scores.npz changed after the record was written)"
-        for done in results.finished
-        if done.trial.row.label not in reference and not intact(results, done)
-    ]
-    holes = [*missing, *damaged]
-    if holes:
-        raise Unranked(
-            f"a table with holes is not ranked; missing: {shown(holes)}; run the study again to"
-            " fill them"
-        )
-
-
-def ranked(
-    means: dict[str, float], found: Sequence[Difference], summary: str, higher_is_better: bool
-) -> Ranking:
-    """The ranking of rows with these means and differences."""
-    order = sorted(means, key=lambda label: -means[label] if higher_is_better else means[label])
-    group = letters(order, [frozenset((one.first, one.second)) for one in found if one.significant])
-    wins = dict.fromkeys(order, 0)
-    losses = dict.fromkeys(order, 0)
-    for one in found:
-        if one.better is not None:
-            wins[one.better] += 1
-            losses[one.second if one.better == one.first else one.first] += 1
-    places = tuple(Place(x, means[x], group[x], 1 + losses[x], len(order) - wins[x]) for x in order)
-    level = best_level(len(order))
-    beaten: dict[str, set[str]] = {label: set() for label in order}
-    for one in found:
-        better = one.better_at(one.p, level)
-        if better is not None:
-            beaten[better].add(one.second if better == one.first else one.first)
-    best, leader = compared_with_the_best(order, beaten)
-    notes = tuple(dict.fromkeys(one.note for one in found if one.note))
-    return Ranking(
-        summary,
-        places,
-        best,
-        leader,
-        _median_detectable(found, level),
-        _median_detectable(found, SIGNIFICANCE_LEVEL / max(len(found), 1)),
-        tuple(found),
-        notes,
-    )
-
-
-def _median_detectable(found: Sequence[Difference], level: float) -> float:
-    if not found:
-        return math.nan
-    return float(np.median([one.estimate.detectable(level) for one in found]))

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from harness.analysis.findings import Findings, RowDifference
-from harness.analysis.statistics import AVERAGE, WORST, Difference, Ranking
+from harness.analysis.ranking import Ranking
+from harness.analysis.statistics import AVERAGE, WORST, Difference
 from harness.protocol.metrics import Metric
 from harness.reporting.sections.origins import mixtures
 from harness.reporting.text import ABSENT, number
@@ -251,7 +252,7 @@ def _elsewhere(findings: Findings) -> list[str]:
         parts.append(f"{len(found) - MOST} more under Differences")
     return [
         f"Where the average tells nothing from the baseline {other}: {'; '.join(parts)}"
-        " (5 %, Holm's correction over the rows)."
+        " (5 % over all of them, Holm's and Bonferroni's corrections)."
     ]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.analysis import statistics
+from harness.analysis import ranking, statistics
 from harness.analysis._decisions import (
     Pool,
     best_level,
@@ -79,7 +79,7 @@ def test_false_differences_stay_rare(spread: list[float]) -> None:
         of_pairs += any(one.p_adjusted < 0.05 for one in found)
         of_baseline += any(one.p_baseline < 0.05 for one in found)
         means = {row.label: float(row.values.mean()) for row in rows}
-        leaders += statistics.ranked(means, found, AVERAGE, True).leader is not None
+        leaders += ranking.ranked(means, found, AVERAGE, True).leader is not None
     assert max(of_pairs, of_baseline, leaders) <= 0.09 * runs
 
 
@@ -98,6 +98,6 @@ def test_three_seeds_can_decide_something() -> None:
             next(one for one in found if one.second == "r7" and one.first == "r0").p_baseline < 0.05
         )
         means = {row.label: float(row.values.mean()) for row in rows}
-        leaders += statistics.ranked(means, found, AVERAGE, True).leader == "r0"
+        leaders += ranking.ranked(means, found, AVERAGE, True).leader == "r0"
     # each pair on its own two degrees of freedom and Holm's 28 pairs find 4 %
     assert pairs >= 0.75 * runs and leaders >= 0.3 * runs

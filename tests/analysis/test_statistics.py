@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.analysis import statistics
+from harness.analysis import ranking, statistics
 from harness.analysis.results import read
 from harness.analysis.statistics import (
     AVERAGE,
@@ -81,15 +81,15 @@ def test_a_table_with_holes_is_not_ranked(tmp_path: Path) -> None:
     write_trial(plan, store, "hemis", 0, ladder(20))
     write_trial(plan, store, "sf_md", 1, ladder(30))
     with pytest.raises(
-        statistics.Unranked, match=r"holes is not ranked; missing: hemis seed 1 \(not run yet\);"
+        ranking.Unranked, match=r"holes is not ranked; missing: hemis seed 1 \(not run yet\);"
     ):
-        statistics.ranking(read(plan, store))
+        ranking.ranking(read(plan, store))
     trial = write_trial(plan, store, "hemis", 1, ladder(20))
-    assert statistics.ranking(read(plan, store)).leader in {None, "sf_md"}
+    assert ranking.ranking(read(plan, store)).leader in {None, "sf_md"}
     path = store.trial(trial.id) / "scores.npz"
     path.write_bytes(b"\0" * path.stat().st_size)
-    with pytest.raises(statistics.Unranked, match=r"hemis seed 1 \(scores.npz changed"):
-        statistics.ranking(read(plan, store))
+    with pytest.raises(ranking.Unranked, match=r"hemis seed 1 \(scores.npz changed"):
+        ranking.ranking(read(plan, store))
 
 
 def test_a_ranking_of_a_winner_and_two_ties(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_ranking_of_a_winner_and_two_ties(tmp_path: Path) -> None:
         write_trial(plan, store, "sf_md", seed, ladder(5 + seed))
         write_trial(plan, store, "hemis", seed, ladder(40 + seed))
         write_trial(plan, store, "dmrnet", seed, ladder(6 + seed if seed else 5))
-    found = statistics.ranking(read(plan, store))
+    found = ranking.ranking(read(plan, store))
     assert [(p.label, p.letters, p.first, p.last) for p in found.places] == [
         ("hemis", "a", 1, 1),
         ("dmrnet", "b", 2, 3),
@@ -119,7 +119,7 @@ def test_nobody_leads_a_tie_and_one_seed_says_so(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "methods=[sf_md,hemis]", "seeds=[0]")
     write_trial(plan, store, "sf_md", 0, ladder(20))
     write_trial(plan, store, "hemis", 0, ladder(21))
-    found = statistics.ranking(read(plan, store), WORST)
+    found = ranking.ranking(read(plan, store), WORST)
     assert [p.label for p in found.places] == ["hemis", "sf_md"]
     assert {(p.letters, p.first, p.last) for p in found.places} == {("a", 1, 2)}
     assert (found.best, found.leader) == (("hemis", "sf_md"), None)
@@ -130,7 +130,7 @@ def test_nobody_leads_a_tie_and_one_seed_says_so(tmp_path: Path) -> None:
 def test_a_row_alone_has_no_pair(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "methods=[sf_md]", "seeds=[0]")
     write_trial(plan, store, "sf_md", 0, ladder(20))
-    found = statistics.ranking(read(plan, store))
+    found = ranking.ranking(read(plan, store))
     assert (found.best, found.leader, found.differences) == (("sf_md",), None, ())
 
 
@@ -139,7 +139,7 @@ def test_reference_rows_are_neither_ranked_nor_missed(tmp_path: Path) -> None:
     write_trial(plan, store, "sf_md", 0, ladder(20))
     write_trial(plan, store, "hemis", 0, ladder(41))
     write_trial(plan, store, "dedicated", 0, ladder(41))
-    found = statistics.ranking(read(plan, store))
+    found = ranking.ranking(read(plan, store))
     assert [place.label for place in found.places] == ["hemis", "sf_md"] and found.leader == "hemis"
     assert len(found.differences) == 1
 
@@ -169,7 +169,7 @@ def test_a_ranking_of_errors_has_the_lowest_first() -> None:
     means = {"x": 9.0, "y": 5.0, "z": 5.2}
     sure, open_ = Estimate(4.0, 0.001, 0.001, 5, 100), Estimate(0.2, 0.5, 0.5, 5, 100)
     pairs = [("x", "y", sure), ("x", "z", sure), ("z", "y", open_)]
-    found = statistics.ranked(
+    found = ranking.ranked(
         means,
         [statistics.difference_of(a, b, AVERAGE, e, False) for a, b, e in pairs],
         AVERAGE,

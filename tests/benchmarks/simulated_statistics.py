@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from harness.analysis import statistics
+from harness.analysis import ranking, statistics
 from harness.analysis._groups import Groups
 from harness.analysis._intervals import estimate
 from harness.analysis.statistics import AVERAGE, RowSamples
@@ -92,7 +92,7 @@ def decisions(true: Array, spread: Array, seeds: int, runs: int, noise: Any) -> 
         if true.any():
             asked = [one for one in found if (one.first, one.second) == ("r0", last)]
         means = {row.label: float(row.values.mean()) for row in rows}
-        leader = statistics.ranked(means, found, AVERAGE, True).leader
+        leader = ranking.ranked(means, found, AVERAGE, True).leader
         counts += [
             any(one.p_adjusted < 0.05 for one in asked),
             any(one.p_baseline < 0.05 for one in asked),

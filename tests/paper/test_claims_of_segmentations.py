@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import jaccard_score
 
 from harness.analysis import robustness, statistics
+from harness.analysis.ranking import ranking
 from harness.analysis.results import Results, read
 from harness.protocol.label_maps import VOID
 from harness.store import Store
@@ -51,9 +52,10 @@ def test_claims_of_segmentations(results: Results) -> None:
             comparison.cells["sf_md", name].mean - comparison.cells["hemis", name].mean
         )
         assert found[name].estimate.samples == 7 and found[name].estimate.variance > 0
-    assert {
-        place.label for place in statistics.ranking(results, found=list(found.values())).places
-    } == {"sf_md", "hemis"}
+    assert {place.label for place in ranking(results, found=list(found.values())).places} == {
+        "sf_md",
+        "hemis",
+    }
     # all confidence is spent at full coverage: what is left is the error rate over all pixels
     table = results.long_table
     chosen = table[(table["metric"] == "pixel_accuracy") & (table["split"] == "test")]

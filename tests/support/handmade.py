@@ -84,11 +84,13 @@ def write_trial(
     seed: int,
     correct: Sequence[int | None],
     last: Sequence[int] | None = None,
+    groups: Sequence[int] | None = None,
     **changes: object,
 ) -> PlannedTrial:
     """Store a finished trial with ``correct`` predictions per combination on test and val.
 
-    ``last``: those with the last epoch's weights. ``changes`` replaces entries of the record.
+    ``last``: those with the last epoch's weights. ``groups``: the group of each sample, none of
+    which is in train. ``changes`` replaces entries of the record.
     """
     trial = trial_of(plan, label, seed)
     folder = store.trial(trial.id)
@@ -97,6 +99,15 @@ def write_trial(
     arrays = {split: scores(target, correct) for split, target in targets.items()}
     arrays |= {f"{split}_target": target for split, target in targets.items()}
     arrays |= {f"{split}_available": np.ones((N, 3), dtype=bool) for split in targets}
+    if groups is not None:
+        arrays |= {f"{split}_groups": np.array(groups, np.int32) for split in targets}
+        count = len(set(groups))
+        facts = {
+            "are": "people",
+            "count": {"train": 9, "val": count, "test": count},
+            "also_in_train": {"val": 0, "test": 0},
+        }
+        changes = {"groups": facts} | changes
     write_atomically(folder / "scores.npz", lambda stream: np.savez(stream, **arrays))
     write_atomically(
         folder / "weights.pt", lambda stream: torch.save({"w": torch.zeros(2)}, stream)

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.analysis.findings import Findings, RowDifference
+from harness.analysis.ranking import Place, Ranking
 from harness.analysis.results import Results
-from harness.analysis.statistics import AVERAGE, WORST, Difference, Place, Ranking
+from harness.analysis.statistics import AVERAGE, WORST, Difference
 from harness.protocol.metrics import Metric
 from harness.reporting.answer import answer, caveats, interval, listed, signed, size
 from harness.reporting.document import (

@@ -1,0 +1,150 @@
+"""Rows in their order, with what is a tie and which may be the best.
+
+Called by analysis/findings.py and the report.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.analysis._decisions import best_level, compared_with_the_best
+from harness.analysis._multiple_comparisons import letters, unpaired
+from harness.analysis.results import Results
+from harness.analysis.statistics import (
+    AVERAGE,
+    SIGNIFICANCE_LEVEL,
+    Difference,
+    differences,
+    intact,
+)
+from harness.errors import UserError, shown
+
+
+class Unranked(UserError):
+    """A table with holes is not ranked; the sentence lists them."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A row in a ranking: it shares a letter with the rows that it is not significantly different
+    from.
+
+    ``first`` to ``last`` are the ranks it may have: one more than the rows significantly better
+    than it, to R less those worse.
+    """
+
+    label: str
+    mean: float
+    letters: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Rows by their mean, best first, with what is a tie.
+
+    ``best`` are the rows among which the best one is, with 95 % confidence (comparisons with the
+    best). ``leader`` is the one that is left, if one is; without it nothing is to be emphasised.
+    ``detectable`` is the median over the pairs of the difference from the best
+    that is found in 80 % of such studies, ``detectable_pair`` that of any pair among all of them.
+    """
+
+    summary: str
+    places: tuple[Place, ...]
+    best: tuple[str, ...]
+    leader: str | None
+    detectable: float
+    detectable_pair: float
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+
+
+def ranking(
+    results: Results, summary: str = AVERAGE, found: Sequence[Difference] | None = None
+) -> Ranking:
+    """The rows on test by ``average`` or ``worst``.
+
+    ``found`` saves computing the differences again.
+
+    Unranked (a UserError) when a trial of a ranked row is missing or damaged.
+    """
+    _require_whole(results)
+    chosen = [
+        one for one in (differences(results) if found is None else found) if one.summary == summary
+    ]
+    comparison = results.comparison()
+    means = comparison.average if summary == AVERAGE else comparison.worst
+    labels = [row.label for row in results.plan.rows if not row.method_class.per_combination]
+    if apart := unpaired(labels, [(one.first, one.second) for one in chosen]):
+        raise Unranked(
+            f"rows without a common seed are not ranked: {', '.join(apart[:3])}; run them with the"
+            " same seeds"
+        )
+    return ranked(
+        {label: means[label].mean for label in labels},
+        chosen,
+        summary,
+        results.metric.higher_is_better,
+    )
+
+
+def _require_whole(results: Results) -> None:
+    reference = {row.label for row in results.plan.rows if row.method_class.per_combination}
+    missing = [
+        f"{hole.name} ({hole.reason})" for hole in results.holes if hole.label not in reference
+    ]
+    damaged = [
+        f"{done.trial.job.name} (scores.npz changed after the record was written)"
+        for done in results.finished
+        if done.trial.row.label not in reference and not intact(results, done)
+    ]
+    holes = [*missing, *damaged]
+    if holes:
+        raise Unranked(
+            f"a table with holes is not ranked; missing: {shown(holes)}; run the study again to"
+            " fill them"
+        )
+
+
+def ranked(
+    means: dict[str, float], found: Sequence[Difference], summary: str, higher_is_better: bool
+) -> Ranking:
+    """The ranking of rows with these means and differences."""
+    order = sorted(means, key=lambda label: -means[label] if higher_is_better else means[label])
+    group = letters(order, [frozenset((one.first, one.second)) for one in found if one.significant])
+    wins = dict.fromkeys(order, 0)
+    losses = dict.fromkeys(order, 0)
+    for one in found:
+        if one.better is not None:
+            wins[one.better] += 1
+            losses[one.second if one.better == one.first else one.first] += 1
+    places = tuple(Place(x, means[x], group[x], 1 + losses[x], len(order) - wins[x]) for x in order)
+    level = best_level(len(order))
+    beaten: dict[str, set[str]] = {label: set() for label in order}
+    for one in found:
+        better = one.better_at(one.p, level)
+        if better is not None:
+            beaten[better].add(one.second if better == one.first else one.first)
+    best, leader = compared_with_the_best(order, beaten)
+    notes = tuple(dict.fromkeys(one.note for one in found if one.note))
+    return Ranking(
+        summary,
+        places,
+        best,
+        leader,
+        _median_detectable(found, level),
+        _median_detectable(found, SIGNIFICANCE_LEVEL / max(len(found), 1)),
+        tuple(found),
+        notes,
+    )
+
+
+def _median_detectable(found: Sequence[Difference], level: float) -> float:
+    if not found:
+        return math.nan
+    return float(np.median([one.estimate.detectable(level) for one in found]))
