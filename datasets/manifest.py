@@ -16,10 +16,11 @@ import torch
 
 from datasets._copies import copies
 from datasets._manifest.columns import Column, columns, unequal_places
-from datasets._manifest.csv_file import Sheet, read_sheet
+from datasets._manifest.csv_file import read_sheet
 from datasets._manifest.headers import Scan, hashes, scan
 from datasets._manifest.labels import Labels, labels
 from datasets._manifest.options import OPTIONS, as_declared
+from datasets._manifest.sheet import Sheet
 from datasets._manifest.splits import Splits, require_both, splits
 from datasets._manifest.statistics import save, saved, too_far_from_zero
 from datasets._manifest.tables import LABEL, Arrays

@@ -9,7 +9,7 @@ becomes what encoders receive on the device, batch by batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from harness.data.augmentation import Geometry, HsvJitter, Mode, resize
+from harness.data.contents import Progress as Progress
 from harness.errors import UserError, shown
 from harness.protocol.hyperparameters import Range, Value, resolve
 from harness.protocol.label_maps import VOID
@@ -27,9 +28,6 @@ from harness.protocol.label_maps import VOID
 TASKS = ("classification", "anti_spoofing", "segmentation")
 SPLITS = ("train", "val", "test")
 
-
-Progress = Callable[[str, int, int], None]
-"""What is being prepared, how many items are done, how many there are."""
 
 CPU = torch.device("cpu")
 

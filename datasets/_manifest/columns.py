@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets._manifest.csv_file import Sheet, rows_named
 from datasets._manifest.formats import (
     DEEP_COLOUR,
     FLOAT,
@@ -31,6 +30,7 @@ from datasets._manifest.formats import (
     sides,
 )
 from datasets._manifest.headers import Scan
+from datasets._manifest.sheet import Sheet, rows_named
 from datasets._media.audio import FRONT_ENDS, FrontEnd, front_end
 from harness.data.prepared import Item
 from harness.dataset import Modality

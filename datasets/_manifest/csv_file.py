@@ -1,4 +1,4 @@
-"""A manifest as it is written: one CSV, its columns and cells.
+"""A manifest as it is written: one CSV and its columns.
 
 What can be wrong with them is said before any file is opened. Called by datasets/manifest.py.
 """
@@ -10,13 +10,15 @@ import io
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 
 from datasets._files import exists
+from datasets._manifest.cells import check_cells, without_duplicates
 from datasets._manifest.formats import kind_of
+from datasets._manifest.sheet import Row, Sheet, rows_named
 from harness.dataset import SPLITS
-from harness.errors import UserError, nearest, shown, unknown
+from harness.errors import UserError, nearest, unknown
 
 LABELS = ("label", "label_path")
 GROUP = "group"
@@ -33,50 +35,6 @@ SEPARATOR_LINE = re.compile(r"\"?sep=(.)\"?\s*", re.IGNORECASE)
 """A first line with which spreadsheets say what separates cells."""
 
 FILE_ENDING = re.compile(r"[^.\s]\.[A-Za-z][A-Za-z0-9]{1,4}$")
-LEAVE_OUT = "name the columns that are modalities with dataset.options.modalities=A,B"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One sample of a manifest.
-
-    ``number``: where it stands in the file; ``label``: a class or a path; ``files``: a path per
-    modality, '' for none; ``group``: what it shares with the samples that belong to it, '' without
-    a column of groups.
-    """
-
-    number: int
-    split: str
-    label: str
-    files: tuple[str, ...]
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A manifest's samples.
-
-    Paths are relative to ``folder``; ``dense``: labels are paths of label maps; ``grouped``: there
-    is a column of groups; ``aside``: columns that name no files.
-    """
-
-    path: Path
-    folder: Path
-    modalities: tuple[str, ...]
-    dense: bool
-    rows: tuple[Row, ...]
-    remarks: tuple[str, ...]
-    grouped: bool = False
-    aside: tuple[str, ...] = ()
-
-    def of(self, split: str) -> list[Row]:
-        """The rows of one split, in the file's order."""
-        return [row for row in self.rows if row.split == split]
-
-
-def rows_named(numbers: Sequence[int]) -> str:
-    """``row 5`` or ``rows 5, 6, 9 and 4 more``; the header is row 1, as in a spreadsheet."""
-    return f"row{'s' if len(numbers) > 1 else ''} {shown(numbers)}"
 
 
 def read_sheet(path: Path, folder: Path, modalities: Sequence[str], task: str) -> Sheet:
@@ -111,7 +69,7 @@ def read_sheet(path: Path, folder: Path, modalities: Sequence[str], task: str) -
         own = _relative(line[1]) if dense else line[1]
         rows.append(Row(number, split, own, tuple(map(_relative, line[2:])), group))
     sheet = Sheet(path, folder, names, dense, tuple(rows), (), grouped, aside)
-    _check_cells(sheet)
+    check_cells(sheet)
     remarks = []
     if aside:
         remarks.append(
@@ -120,7 +78,7 @@ def read_sheet(path: Path, folder: Path, modalities: Sequence[str], task: str) -
         )
     if stray:
         remarks.append(f"spaces around {len(stray)} rows' cells were removed ({rows_named(stray)})")
-    rows, more = _without_duplicates(sheet)
+    rows, more = without_duplicates(sheet)
     if grouped:
         rows = _each_in_a_group(rows)
     return replace(sheet, rows=tuple(rows), remarks=(*remarks, *more))
@@ -327,93 +285,3 @@ def _splits(path: Path, cells: Sequence[tuple[int, str]]) -> list[str]:
 def _relative(cell: str) -> str:
     """A cell's path with forward slashes, ``..`` resolved; '' stays."""
     return os.path.normpath(cell.replace("\\", "/")) if cell else ""
-
-
-def _check_cells(sheet: Sheet) -> None:
-    name = sheet.path.name
-    unlabelled = [row.number for row in sheet.rows if not row.label]
-    if unlabelled:
-        raise UserError(
-            f"{name}: no label in {rows_named(unlabelled)}; give each sample one, or remove the row"
-        )
-    bare = [row.number for row in sheet.rows if not any(row.files)]
-    if bare:
-        raise UserError(
-            f"{name}: no modality at all in {rows_named(bare)}; remove what has nothing to show"
-        )
-    for position, column in enumerate(sheet.modalities):
-        cells = [(row.number, row.files[position]) for row in sheet.rows if row.files[position]]
-        _check_column(sheet, column, cells)
-        if not any(row.files[position] for row in sheet.of("train")):
-            raise UserError(
-                f"{name}: column '{column}' is empty in every row of train, so that nothing can be"
-                f" learned from it; {LEAVE_OUT}"
-            )
-    if sheet.dense:
-        _inside(sheet, "label_path", [(row.number, row.label) for row in sheet.rows])
-
-
-def _check_column(sheet: Sheet, column: str, cells: Sequence[tuple[int, str]]) -> None:
-    if not cells:
-        raise UserError(
-            f"{sheet.path.name}: column '{column}' is empty in every row; fill it, or {LEAVE_OUT}"
-        )
-    _inside(sheet, column, cells)
-    kinds = {kind_of(cell): number for number, cell in reversed(cells)}
-    if None in kinds:
-        cell = next(cell for _, cell in cells if kind_of(cell) is None)
-        raise UserError(
-            f"{sheet.path.name}: column '{column}' has '{cell}' in row {kinds[None]}, which is no"
-            f" picture, wav or npy file by its ending; if the column is not a modality, {LEAVE_OUT}"
-        )
-    if len(kinds) > 1:
-        in_order = sorted(kinds.items(), key=lambda item: item[1])
-        found = " and ".join(f"{kind} (row {row})" for kind, row in in_order)
-        raise UserError(
-            f"{sheet.path.name}: column '{column}' mixes {found}; give each kind a column of"
-            " its own"
-        )
-
-
-def _inside(sheet: Sheet, column: str, cells: Sequence[tuple[int, str]]) -> None:
-    outside = [
-        number
-        for number, cell in cells
-        if PurePosixPath(cell).is_absolute() or cell.startswith("..") or cell[1:2] == ":"
-    ]
-    if outside:
-        cell = dict(cells)[outside[0]]
-        raise UserError(
-            f"{sheet.path.name}: column '{column}' leaves the folder of the manifest in"
-            f" {rows_named(outside)} ('{cell}'); write paths relative to it, or name the folder"
-            " that they are relative to with dataset.root="
-        )
-
-
-def _without_duplicates(sheet: Sheet) -> tuple[list[Row], list[str]]:
-    """Rows of which none repeats another.
-
-    UserError where repeated samples differ in split or label.
-    """
-    first: dict[tuple[str, ...], Row] = {}
-    repeated = []
-    for row in sheet.rows:
-        other = first.setdefault(row.files, row)
-        if other is row:
-            continue
-        for what, a, b in (
-            ("split", other.split, row.split),
-            ("label", other.label, row.label),
-            ("group", other.group, row.group),
-        ):
-            # Of the three only a group may be empty, and then says nothing against another.
-            if a != b and a and b:
-                raise UserError(
-                    f"{sheet.path.name}: rows {other.number} and {row.number} are the same sample "
-                    f"with {what} '{a}' and '{b}'; keep one"
-                )
-        repeated.append(row.number)
-    said = []
-    if repeated:
-        said.append(f"{len(repeated)} repeated samples count once ({rows_named(repeated)})")
-    return list(first.values()), said

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from datasets._files import exists, visible
-from datasets._manifest.csv_file import Sheet, rows_named
 from datasets._manifest.formats import Header, label_map, read_header
+from datasets._manifest.sheet import Sheet, rows_named
 from harness.data.contents import State, content_hashes, file_state, settled
 from harness.data.prepared import Unreadable, digest
 from harness.errors import UserError, shown

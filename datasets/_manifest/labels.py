@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets._manifest.csv_file import Row, Sheet, rows_named
 from datasets._manifest.formats import Size, label_map, nearest
 from datasets._manifest.headers import Scan
+from datasets._manifest.sheet import Row, Sheet, rows_named
 from harness.data.prepared import Item, Unreadable
 from harness.errors import UserError, shown
 from harness.errors import nearest as nearest_name

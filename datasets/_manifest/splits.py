@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets._manifest.csv_file import Row, Sheet
+from datasets._manifest.sheet import Row, Sheet
 from harness.errors import UserError
 from harness.protocol.combinations import lattice
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from datasets._manifest.columns import Column
-from datasets._manifest.csv_file import Row
 from datasets._manifest.labels import class_map
+from datasets._manifest.sheet import Row
 from harness.data.prepared import Item, PreparedTable, opened
 from harness.errors import UserError
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,13 +20,13 @@ from typing import IO, Any
 import numpy as np
 
 from harness.data._prepared_table import ArrayFacts, Item, PreparedTable, Unreadable, vanished
+from harness.data.contents import Progress
 from harness.errors import UserError
 from harness.store import file_sha256, read_json, write_json
 
 CHUNK_BYTES = 32 << 20
 CHUNK_ROWS = 1024
 FORMAT = 1
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from typing import TypeVar
 from harness.store import exclusive, write_atomically
 
 Progress = Callable[[str, int, int], None]
+"""What is being done, how many items are done, how many there are."""
+
 P = TypeVar("P", bound=Path | str)
 State = tuple[int, int, int, int]
 """Size, times of the last change of the content and of the entry (ns), and inode of a file."""

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.data._prepared_build import FORMAT, Build, Files, Progress
+from harness.data._prepared_build import FORMAT, Build, Files
 from harness.data._prepared_table import (
     ArrayFacts,
     Item,
@@ -29,7 +29,7 @@ from harness.data._prepared_table import (
     digest,
     vanished,
 )
-from harness.data.contents import content_hashes
+from harness.data.contents import Progress, content_hashes
 from harness.errors import UserError, shown
 from harness.store import Json, exclusive, file_sha256, read_json
 
