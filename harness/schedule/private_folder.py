@@ -75,8 +75,19 @@ def _sweep() -> None:
     for parent in _parents():
         for path in sorted(parent.glob(f"{NAME}-*")):
             owner = path.name.removeprefix(f"{NAME}-").split("-")[0]
-            if owner.isdigit() and _ours(path) and not Path(f"/proc/{owner}").exists():
+            if owner.isdigit() and _ours(path) and not _runs(int(owner)):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether a process is there; not every system has /proc to look at."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def _ours(path: Path) -> bool:
