@@ -14,6 +14,7 @@ import pytest
 from scipy import stats
 
 from harness.analysis import ranking, statistics
+from harness.analysis._multiple_comparisons import letters
 from harness.analysis.results import read
 from harness.analysis.statistics import (
     AVERAGE,
@@ -23,7 +24,6 @@ from harness.analysis.statistics import (
     RowSamples,
     datasets_needed,
     holm,
-    letters,
     rank_test,
 )
 from harness.protocol.combinations import lattice

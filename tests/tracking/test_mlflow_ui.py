@@ -155,7 +155,7 @@ def test_the_description_unfolds_to_the_table_and_leads_to_the_charts(
         "xpath=following-sibling::button"
     ).click()
     table = page.get_by_role("table").first
-    for text in (AVERAGES["dmrnet"], "1 a", "thumb+spectrum+profile"):
+    for text in (AVERAGES["dmrnet"], "1 a", "●●●"):
         table.get_by_text(text).first.wait_for()
     with page.expect_popup() as opened:
         page.get_by_role("link", name="charts", exact=True).click()
