@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from harness import PROJECT
 
 PARTS = ("harness", "methods", "datasets", "studies", "tests", "pyproject.toml")
@@ -49,6 +51,7 @@ def state(folder: Path) -> dict[str, tuple[int, int, bytes]]:
     return found
 
 
+@pytest.mark.slow
 def test_tests_neither_see_nor_touch_the_folder_they_are_started_from(tmp_path: Path) -> None:
     here = checkout(tmp_path / "checkout")
     environment = os.environ | {"PYTHONPATH": str(here), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -56,7 +59,7 @@ def test_tests_neither_see_nor_touch_the_folder_they_are_started_from(tmp_path: 
     subprocess.run(started, cwd=here, env=environment, check=True, capture_output=True)
     assert (here / "runs" / "mlflow.db").is_file() and (here / "runs" / "store").is_dir()
     before = state(here)
-    pytest = [
+    command = [
         sys.executable,
         "-m",
         "pytest",
@@ -69,7 +72,7 @@ def test_tests_neither_see_nor_touch_the_folder_they_are_started_from(tmp_path: 
         *TESTS,
     ]
     done = subprocess.run(
-        [*pytest, f"--basetemp={tmp_path / 'temporary'}"],
+        [*command, f"--basetemp={tmp_path / 'temporary'}"],
         cwd=here,
         env=environment,
         capture_output=True,

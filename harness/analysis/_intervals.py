@@ -202,9 +202,12 @@ def estimate(differences: Array, groups: Groups | None = None) -> Estimate:
 KNOWN = 200
 """Degrees of freedom from which an estimated variance is taken as known."""
 
+POINTS, FEW_POINTS = 1000, 50
+"""Equally likely values of a variance: of one alone, and of each of two."""
+
 
 @lru_cache(maxsize=64)
-def _chi2_over_df(df: float, points: int = 1000) -> Array:
+def _chi2_over_df(df: float, points: int) -> Array:
     """Equally likely values of an estimated variance over the true one, on ``df`` degrees of
     freedom.
     """
@@ -233,12 +236,13 @@ def _half_widths(share: float, seed_freedom: float, freedom: float, level: float
     of_seeds = -special.stdtrit(seed_freedom, level / 2) if seed_freedom > 0 else 0.0
     of_samples = -special.stdtrit(freedom, level / 2)
     few = freedom < KNOWN and share < 1
+    points = FEW_POINTS if few else POINTS
     first = np.zeros((1, 1))
     if seed_freedom <= 0:
         share = 0.0
     if share > 0:
-        first = share * _chi2_over_df(seed_freedom, 100 if few else 1000)[:, None]
-    second = (1 - share) * (_chi2_over_df(freedom, 100 if few else 1000) if few else np.ones(1))
+        first = share * _chi2_over_df(seed_freedom, points)[:, None]
+    second = (1 - share) * (_chi2_over_df(freedom, points) if few else np.ones(1))
     half = (first * of_seeds + second * of_samples) / np.sqrt(first + second)
     return np.asarray(half.ravel())
 

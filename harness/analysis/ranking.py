@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -50,18 +51,27 @@ class Ranking:
 
     ``best`` are the rows among which the best one is, with 95 % confidence (comparisons with the
     best). ``leader`` is the one that is left, if one is; without it nothing is to be emphasised.
-    ``detectable`` is the median over the pairs of the difference from the best
-    that is found in 80 % of such studies, ``detectable_pair`` that of any pair among all of them.
     """
 
     summary: str
     places: tuple[Place, ...]
     best: tuple[str, ...]
     leader: str | None
-    detectable: float
-    detectable_pair: float
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
+
+    @cached_property
+    def detectable(self) -> float:
+        """The median over the pairs of the difference from the best that is found in 80 % of such
+        studies.
+        """
+        return _median_detectable(self.differences, best_level(len(self.places)))
+
+    @cached_property
+    def detectable_pair(self) -> float:
+        """The same of any pair among all of them."""
+        level = SIGNIFICANCE_LEVEL / max(len(self.differences), 1)
+        return _median_detectable(self.differences, level)
 
 
 def ranking(
@@ -137,8 +147,6 @@ def ranked(
         places,
         best,
         leader,
-        _median_detectable(found, level),
-        _median_detectable(found, SIGNIFICANCE_LEVEL / max(len(found), 1)),
         tuple(found),
         notes,
     )

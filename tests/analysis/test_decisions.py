@@ -70,7 +70,7 @@ def test_false_differences_stay_rare(spread: list[float]) -> None:
 
     5 % wanted; one row of three times the spread lets 6 % through (tests/benchmarks/README.md).
     """
-    noise, runs = np.random.default_rng(7), 300
+    noise, runs = np.random.default_rng(7), 200
     of_pairs = of_baseline = leaders = 0
     for _ in range(runs):
         rows = rows_of([0.0] * 6, spread, 3, noise)

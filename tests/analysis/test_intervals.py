@@ -208,3 +208,17 @@ def test_the_worst_combination_follows_the_direction() -> None:
         70.0,
         80.0,
     ]
+
+
+@pytest.mark.parametrize(("share", "freedom"), [(0.5, 2.0), (0.2, 4.4), (0.8, 11.0), (0.0, 3.0)])
+def test_power_with_few_groups_is_what_a_simulation_finds(share: float, freedom: float) -> None:
+    """Both variances estimated: V1 on 2 degrees of freedom, V2 on those of few groups."""
+    noise, draws = np.random.default_rng(3), 200_000
+    for difference in (0.0, 3.0, 8.0):
+        value = difference + noise.normal(size=draws)
+        first = share * noise.chisquare(2, draws) / 2
+        second = (1 - share) * noise.chisquare(freedom, draws) / freedom
+        quantiles = stats.t.ppf(0.975, 2), stats.t.ppf(0.975, freedom)
+        critical = (first * quantiles[0] + second * quantiles[1]) / (first + second)
+        found = float((np.abs(value) > critical * np.sqrt(first + second)).mean())
+        assert power(difference, share, 2, freedom) == pytest.approx(found, abs=0.006)
