@@ -123,11 +123,10 @@ class _Run:
 
     def tell_restart(self, sentence: str, log: Path) -> None:
         """Say that Ray died, once, and keep what ran for the next session."""
-        running = list(self.rounds.out.values())
-        going_on = "trial goes" if len(running) == 1 else "trials go"
+        running = self.watch.running
+        going_on = "trial goes" if running == 1 else "trials go"
         self.observer.warned(
-            f"{sentence} and {len(running)} {going_on} on from the last epoch; what Ray says is in"
-            f" {log}"
+            f"{sentence} and {running} {going_on} on from the last epoch; what Ray says is in {log}"
         )
         self.rounds.interrupted()
         self.watch.clear()

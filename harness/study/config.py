@@ -24,7 +24,7 @@ from harness.errors import UserError, nearest, unknown
 from harness.study.search_space import SearchConfig, check_search
 from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig, setting
 
-SHORTEST_STALL_MINUTES = 0.5
+SHORTEST_STALL_MINUTES = 0.2
 STUDIES = PROJECT / "studies"
 DEFAULT_STUDY = "quickstart"
 Layer = dict[str, Any]
