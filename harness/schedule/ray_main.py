@@ -170,7 +170,8 @@ def main(descriptor: int) -> None:
         link.say("refused", str(error))
     except Exception as error:
         traceback.print_exc()
-        link.say("died", f"Ray gave up ({type(error).__name__}: {str(error).splitlines()[0:1]})")
+        words = str(error).strip().partition("\n")[0]
+        link.say("died", f"Ray gave up ({type(error).__name__}: {words})")
 
 
 if __name__ == "__main__":

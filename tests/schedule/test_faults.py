@@ -1,4 +1,4 @@
-"""What dies, stops or hangs under a driver, for real: it says so, goes on, and results stay the same.
+"""What dies, stops or hangs under a driver, for real: it says so and goes on to the same results.
 
 Beside test_ray.py, where workers and drivers are killed.
 """
