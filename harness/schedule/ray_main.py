@@ -65,6 +65,16 @@ class Link:
         with self._lock, suppress(OSError):
             self._connection.send(message)
 
+    def tell(self, *message: Any) -> None:
+        """What happens to trials; when a worker died, first whether it did so with all of Ray."""
+        if message[0] == "lost":
+            self._say_what_died()
+        self.say(*message)
+
+    def _say_what_died(self) -> None:
+        for sentence in _dead_parts():
+            self.say("died", sentence)
+
     def ask(self) -> tuple[Any, ...]:
         """The driver's answer to ``next``."""
         self.say("next")
@@ -88,8 +98,7 @@ class Link:
         """Say every second that this process runs, and at once when a part of Ray has died."""
         while True:
             self.say("alive")
-            for sentence in _dead_parts():
-                self.say("died", sentence)
+            self._say_what_died()
             time.sleep(TICK_SECONDS)
 
     def question(self) -> None:
@@ -156,7 +165,7 @@ def _run(link: Link) -> None:
     with cluster(resources, folder) as storage:
         link.say("connected")
         threading.Thread(target=link.question, daemon=True).start()
-        tuner(resources, storage, listener(link.say), searcher(link.ask)).fit()
+        tuner(resources, storage, listener(link.tell), searcher(link.ask)).fit()
         link.say("over")
 
 
