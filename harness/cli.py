@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from types import FrameType
 
-from harness.errors import BAD_CONFIGURATION, DONE, INTERRUPTED, UserError
+from harness.errors import (
+    BAD_CONFIGURATION,
+    DONE,
+    Terminated,
+    UserError,
+    interruption_code,
+)
 
 
 def one_thread() -> None:
@@ -30,14 +39,15 @@ def flags(arguments: Sequence[str], known: Sequence[str]) -> tuple[set[str], lis
 
 def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     """Run a command; a user's mistake becomes one sentence on stderr and exit code 2."""
+    _end_like_ctrl_c()
     try:
         return main(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_CONFIGURATION
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted; nothing is lost, the same command goes on", file=sys.stderr)
-        return INTERRUPTED
+        return interruption_code(interrupt)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
@@ -48,6 +58,23 @@ def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> i
             f"error: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr
         )
         return BAD_CONFIGURATION
+
+
+def _end_like_ctrl_c() -> None:
+    """Let SIGTERM and SIGHUP interrupt the command as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # Under nohup SIGHUP is ignored, and stays so.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    # The second one ends the process whatever it is doing.
+    signal.signal(number, signal.SIG_DFL)
+    raise Terminated(number)
 
 
 def settings_help() -> str:

@@ -11,6 +11,21 @@ MANY = 25
 SHOWN = 3
 
 
+class Terminated(KeyboardInterrupt):
+    """A signal other than Ctrl-C asked this process to end: SLURM, docker and systemd send SIGTERM,
+    a closed terminal SIGHUP. Whatever ends cleanly at Ctrl-C does so here.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"signal {signal}")
+        self.signal = signal
+
+
+def interruption_code(interrupt: KeyboardInterrupt) -> int:
+    """The exit code of a command that was interrupted: 128 and the number of the signal."""
+    return 128 + interrupt.signal if isinstance(interrupt, Terminated) else INTERRUPTED
+
+
 class UserError(Exception):
     """A mistake in a study, a key, a value or a path: one sentence with the way out.
 

@@ -20,7 +20,7 @@ writes the report.
 No study means study=quickstart. `python -m harness.show studies` lists them. --dry-run prints the \
 plan and stops.
 
-exit codes: 0 all done, 1 some trials failed, 2 bad configuration, 130 interrupted
+exit codes: 0 all done, 1 some trials failed, 2 bad configuration, 130 interrupted, 143 by SIGTERM
 
 keys [default]:"""
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from harness.analysis.results import read
-from harness.errors import DONE, INTERRUPTED, SOME_FAILED, UserError
+from harness.errors import DONE, SOME_FAILED, UserError
 from harness.paper.representations import measure_all, unmeasured
 from harness.reporting.publish import make_report, show_report
 from harness.schedule.driver import Driver, Stopped
@@ -46,8 +46,8 @@ class Session:
                 tracker = self._train(states)
                 if study.views:
                     self._measure_views()
-            except Stopped:
-                return INTERRUPTED
+            except Stopped as stopped:
+                return stopped.code
             failed = publish(self.plan, self.store, self.arguments, tracker)
             return SOME_FAILED if failed else DONE
 

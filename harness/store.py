@@ -78,13 +78,21 @@ def file_sha256(path: Path) -> str:
 
 
 @contextmanager
-def exclusive(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock file ``path``; wait for another holder. A killed holder frees it."""
+def exclusive(
+    path: Path,
+    waiting: Callable[[], None] = lambda: None,
+    still_waiting: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
+    """Hold the lock file ``path``; wait for another holder. A killed holder frees it.
+
+    ``waiting`` is called once before the wait, ``still_waiting`` several times a second during it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as handle:
         if not _try_lock(handle):
             waiting()
             while not _try_lock(handle):
+                still_waiting()
                 time.sleep(0.1)
         yield
 
@@ -240,9 +248,14 @@ class Store:
         """All trials that have left something."""
         return sorted(path.parent.name for path in self.root.glob("*/spec.json"))
 
-    def locked(self, trial_id: str, waiting: Callable[[], None] = lambda: None) -> Any:
-        """Hold a trial, so that no two processes train it at once."""
-        return exclusive(self.root / "locks" / trial_id, waiting)
+    def locked(
+        self,
+        trial_id: str,
+        waiting: Callable[[], None] = lambda: None,
+        still_waiting: Callable[[], None] = lambda: None,
+    ) -> Any:
+        """Hold a trial, so that no two processes train it at once; see ``exclusive``."""
+        return exclusive(self.root / "locks" / trial_id, waiting, still_waiting)
 
     def state(self, trial_id: str, code: str, test: bool = True) -> str:
         """``done``, ``stale`` (done by other code), ``failed``, ``validated`` (all but test),

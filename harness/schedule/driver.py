@@ -10,11 +10,12 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
+from functools import partial
 
 from harness.dataset import SPLITS, Dataset
-from harness.errors import UserError
-from harness.schedule.executor import Observer, TrialSource
+from harness.errors import SOME_FAILED, UserError, interruption_code
+from harness.schedule.executor import ExecutorLost, Observer, TrialSource
 from harness.schedule.progress import preparation_view, progress_view
 from harness.schedule.registry import executor_of
 from harness.store import Store, write_json
@@ -35,11 +36,18 @@ It is called with a function that says one sentence without disturbing the view.
 
 
 class Stopped(Exception):
-    """The user stopped the work, and has been told how to go on; finished epochs are kept."""
+    """The work ended before it was done, and the user has been told why and how to go on.
+
+    Finished epochs are kept. ``code`` is the command's exit code.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class Driver:
-    """Executes trials of one study; its methods raise Stopped when the user presses Ctrl-C."""
+    """Executes trials of one study; its methods raise Stopped when they are ended early."""
 
     def __init__(self, plan: Plan, store: Store, arguments: Sequence[str]) -> None:
         self.study, self.store, self.arguments = plan.study, store, arguments
@@ -61,9 +69,8 @@ class Driver:
             if dataset.fingerprint() != planned:
                 raise UserError(CHANGED)
             sentences += dataset.group_sentences()
-        except KeyboardInterrupt:
-            print(self._how_to_go_on(), flush=True)
-            raise Stopped from None
+        except KeyboardInterrupt as interrupt:
+            raise self._stopped(partial(print, flush=True), "interrupted", interrupt) from None
         for sentence in sentences:
             print(f"data: {sentence}", flush=True)
         _require_samples(dataset)
@@ -115,18 +122,25 @@ class Driver:
             others = [stack.enter_context(companion(view.note)) for companion in companions]
             try:
                 outcomes = work(Observers([view, *others]))
-            except KeyboardInterrupt:
-                view.note(self._how_to_go_on())
-                raise Stopped from None
+            except KeyboardInterrupt as interrupt:
+                raise self._stopped(view.note, "interrupted", interrupt) from None
+            except ExecutorLost as lost:
+                raise self._stopped(view.note, str(lost)) from None
             wall = time.monotonic() - started
         print(_overhead(wall, outcomes), flush=True)
 
-    def _how_to_go_on(self) -> str:
+    def _stopped(
+        self, say: Callable[[str], None], why: str, interrupt: KeyboardInterrupt | None = None
+    ) -> Stopped:
+        """Say why the work ended and how to go on; what to raise."""
         command = shlex.join(["python", "-m", "harness.run", *self.arguments])
-        return (
-            "interrupted; finished trials and the last epoch of running ones are kept. "
-            f"To go on: {command}"
-        )
+        # A terminal that was closed takes no sentence.
+        with suppress(OSError):
+            say(
+                f"{why}; finished trials and the last epoch of running ones are kept. "
+                f"To go on: {command}"
+            )
+        return Stopped(interruption_code(interrupt) if interrupt else SOME_FAILED)
 
 
 class Observers:
@@ -146,6 +160,10 @@ class Observers:
     def interrupted(self, trial: PlannedTrial, reason: str) -> None:
         for observer in self.observers:
             observer.interrupted(trial, reason)
+
+    def warned(self, sentence: str) -> None:
+        for observer in self.observers:
+            observer.warned(sentence)
 
     def finished(self, trial: PlannedTrial, outcome: Outcome) -> None:
         for observer in self.observers:

@@ -18,6 +18,10 @@ from harness.training.spec import Outcome
 from harness.training.trial import record_failure
 
 
+class ExecutorLost(Exception):
+    """What trials run on died and cannot be started again: a sentence that says what."""
+
+
 class Observer(Protocol):
     """Hears, in the driver's process, what happens to trials."""
 
@@ -29,6 +33,9 @@ class Observer(Protocol):
 
     def interrupted(self, trial: PlannedTrial, reason: str) -> None:
         """The trial's worker died; the trial is started again."""
+
+    def warned(self, sentence: str) -> None:
+        """Something happened to what all trials run on; they go on."""
 
     def finished(self, trial: PlannedTrial, outcome: Outcome) -> None:
         """The trial is done or has failed."""
@@ -65,7 +72,8 @@ class Executor(ABC):
     def run_source(self, source: TrialSource, observer: Observer) -> list[Outcome]:
         """Run what the source hands out until it is over.
 
-        KeyboardInterrupt when the user stopped it; UserError when the resources cannot be had.
+        KeyboardInterrupt when the user stopped it; UserError when the resources cannot be had;
+        ExecutorLost when they died and cannot be had again.
         """
 
     def run(self, trials: Sequence[PlannedTrial], observer: Observer) -> list[Outcome]:

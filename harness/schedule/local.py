@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import torch
 
 from harness.errors import UserError
+from harness.schedule.alarm import Alarm, Stalled, alarm_for_trials
 from harness.schedule.executor import Executor, Observer, TrialSource
+from harness.store import Store
 from harness.study.config import ResourcesConfig
 from harness.study.plan import PlannedTrial
 from harness.training.loop import EpochReport
 from harness.training.spec import Outcome
-from harness.training.trial import run_trial
+from harness.training.trial import record_failure, run_trial
 
 
 class LocalExecutor(Executor):
@@ -24,9 +27,10 @@ class LocalExecutor(Executor):
         """Run what the source hands out, one trial at a time."""
         _check_device(self.resources)
         outcomes: list[Outcome] = []
-        while (trial := source.next(observer)) is not None:
-            outcomes.append(_run(trial, observer))
-            source.ended(trial)
+        with alarm_for_trials(self.resources.stall_minutes) as alarm:
+            while (trial := source.next(observer)) is not None:
+                outcomes.append(_run(trial, observer, alarm))
+                source.ended(trial)
         return outcomes
 
 
@@ -38,9 +42,22 @@ def _check_device(resources: ResourcesConfig) -> None:
         )
 
 
-def _run(trial: PlannedTrial, observer: Observer) -> Outcome:
+def _run(trial: PlannedTrial, observer: Observer, alarm: Alarm) -> Outcome:
+    """Run a trial, once more when it makes no progress."""
     observer.started(trial)
-    outcome = run_trial(trial.job, partial(_epoch, trial, observer))
+    epoch = partial(_epoch, trial, observer)
+    try:
+        with alarm.over(trial):
+            outcome = run_trial(trial.job, epoch)
+    except Stalled as first:
+        observer.interrupted(trial, f"{first}; it was ended, and is tried once more")
+        try:
+            with alarm.over(trial):
+                outcome = run_trial(trial.job, epoch)
+        except Stalled as second:
+            reason = f"{second}, twice; its log.txt says where it stood"
+            directory = Store(Path(trial.job.store)).trial(trial.id)
+            outcome = record_failure(directory, trial.job, reason)
     observer.finished(trial, outcome)
     return outcome
 

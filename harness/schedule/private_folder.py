@@ -32,7 +32,7 @@ def private_folder() -> Iterator[Path]:
     It lies in the system's folder for temporary files (TMPDIR) where its path is short enough, else
     in the user's runtime folder or a usual place. UserError where none will do.
     """
-    _sweep()
+    sweep()
     folder = _made()
     try:
         yield folder
@@ -70,7 +70,7 @@ def _parents() -> list[Path]:
     return list(dict.fromkeys(map(Path, places)))
 
 
-def _sweep() -> None:
+def sweep() -> None:
     """Remove the folders of drivers of ours that were killed."""
     for parent in _parents():
         for path in sorted(parent.glob(f"{NAME}-*")):

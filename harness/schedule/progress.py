@@ -72,6 +72,11 @@ class ProgressView:
         """The trial's worker died."""
         self.note(f"{trial.job.name}: {reason}")
 
+    def warned(self, sentence: str) -> None:
+        """Something happened to what all trials run on; they are started again."""
+        self.running.clear()
+        self.note(sentence)
+
     def finished(self, trial: PlannedTrial, outcome: Outcome) -> None:
         """The trial is over."""
         self.running.pop(trial.id, None)

@@ -1,140 +1,137 @@
-"""Executor ``ray``: Ray Tune, for a list of trials, their resources and retries of dead workers.
+"""Ray's side of the executor ``ray``: Tune places trials on a cluster, and workers execute them.
 
-Resume, ids, results and progress are ours: the store decides what is left to run, so Ray's own
-experiment state is thrown away.
+Resume, retries, ids, results and progress are ours: the store decides what is left to run, so Ray's
+own experiment state is thrown away. All of it runs in a process of its own (schedule/ray_main.py).
 """
 
 from __future__ import annotations
 
-import gc
+import faulthandler
 import json
 import os
 import secrets
 import shutil
+import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.schedule.executor import Executor, Observer, TrialSource, waves, without_blocked
 from harness.schedule.private_folder import private_folder
-from harness.schedule.ray_source import SourceObserver, payload, searcher
-from harness.store import Store
+from harness.store import Store, TrialDirectory
 from harness.study.config import ResourcesConfig
-from harness.study.plan import PlannedTrial
+from harness.training.heartbeat import heard_by
 from harness.training.loop import EpochReport
-from harness.training.spec import Job, Outcome, TrialSpec
-from harness.training.trial import record_failure, run_trial
+from harness.training.spec import Job, TrialSpec
+from harness.training.trial import run_trial
 
-# Read by Ray when it is imported: silent, without telemetry, without its own log files per trial.
+# Read by Ray when it is imported: silent, without telemetry, without its own log files per trial;
+# and so many trials that wait for a worker at once (Tune's default for our kind of source is one).
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "8",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 OBJECT_STORE_BYTES = 128 * 1024**2
 KNOCK_SECONDS = 10.0
 
+BEAT_SECONDS = 5.0
+"""A worker says at most so often that it is at work."""
 
-class RayExecutor(Executor):
-    """Runs trials on a Ray cluster, with Tune's placement and retries.
-
-    UserError when the cluster cannot be reached or can never hold a trial.
-    """
-
-    @property
-    def where(self) -> str:
-        """The cluster."""
-        return f"Ray, {self.resources.address or 'this machine'}"
-
-    def run(self, trials: Sequence[PlannedTrial], observer: Observer) -> list[Outcome]:
-        """Run each wave of the list as one grid of Tune, which queues all its trials at once."""
-        with cluster(self.resources, self.folder) as storage:
-            outcomes: list[Outcome] = []
-            for number, wave in enumerate(waves(trials)):
-                runnable, blocked = without_blocked(wave, observer)
-                outcomes += blocked
-                if runnable:
-                    outcomes += _run_grid(runnable, self.resources, storage / str(number), observer)
-            return outcomes
-
-    def run_source(self, source: TrialSource, observer: Observer) -> list[Outcome]:
-        """Run what the source hands out, whenever Tune has room for a trial."""
-        with cluster(self.resources, self.folder) as storage:
-            handed: dict[str, PlannedTrial] = {}
-            callback = listener(handed, SourceObserver(observer, source))
-            algorithm = searcher(source, observer, handed, callback, self.resources)
-            # How many trials there will be is the source's business; -1 is Tune's word for that.
-            how = {"search_alg": algorithm, "num_samples": -1}
-            tuner(self.resources, storage / "search", callback, {}, **how).fit()
-            if not source.over:
-                # Tune answers Ctrl-C by stopping its trials and returning as if it were over.
-                raise KeyboardInterrupt
-            return list(callback.outcomes.values())
+STACK = signal.SIGUSR1
+STACK_SECONDS = 0.5
+END_SECONDS = 30.0
 
 
 def _trainable(config: dict[str, Any]) -> None:
-    """What a worker executes: one trial, reporting each epoch."""
+    """What a worker executes: one trial, reporting each epoch, and that it is at work."""
+    import ray
     from ray import tune
 
     facts = json.loads(config["trial"]["job"])
     job = Job(**facts | {"spec": TrialSpec(**facts["spec"])})
+    said = time.monotonic()
 
     def report(epoch: EpochReport) -> None:
         tune.report({"epoch": epoch.epoch, "epochs": epoch.epochs, "value": epoch.value})
 
-    outcome = run_trial(job, report)
+    def at_work() -> None:
+        nonlocal said
+        if time.monotonic() - said >= BEAT_SECONDS:
+            said = time.monotonic()
+            tune.report({"beat": True})
+
+    tune.report({"worker": [os.getpid(), ray.get_runtime_context().get_node_id()]})
+    with heard_by(at_work), _stack_on_request(Store(Path(job.store)).trial(job.spec.id)):
+        outcome = run_trial(job, report)
     tune.report({"outcome": asdict(outcome)})
 
 
-def _run_grid(
-    trials: Sequence[PlannedTrial], resources: ResourcesConfig, storage: Path, observer: Observer
-) -> list[Outcome]:
-    from ray import tune
-
-    by_id = {trial.id: trial for trial in trials}
-    callback = listener(by_id, observer)
-    points = {"trial": tune.grid_search([payload(trial) for trial in trials])}
-    tuner(resources, storage, callback, points).fit()
-    for trial_id in callback.errored:
-        callback.lost(by_id[trial_id], resources)
-    if len(callback.outcomes) < len(by_id):
-        # Tune answers Ctrl-C by stopping its trials and returning as if it were over.
-        raise KeyboardInterrupt
-    return list(callback.outcomes.values())
+@contextmanager
+def _stack_on_request(trial: TrialDirectory) -> Iterator[None]:
+    """Let the signal STACK write into the trial's log where each thread is, whatever it does."""
+    trial.path.mkdir(parents=True, exist_ok=True)
+    with (trial / "log.txt").open("a", encoding="utf-8") as log:
+        faulthandler.register(STACK, log, all_threads=True)
+        try:
+            yield
+        finally:
+            faulthandler.unregister(STACK)
 
 
-def tuner(
-    resources: ResourcesConfig, storage: Path, callback: Any, points: dict[str, Any], **how: Any
-) -> Any:
-    """A Tune run of ``_trainable`` over points, or as a search algorithm among ``how`` says."""
+def end_worker(process: int, node: str) -> None:
+    """End the worker with this process number on a node, after it wrote down where it stands."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if node == ray.get_runtime_context().get_node_id():
+        _end_process(process)
+        return
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    task = ray.remote(num_cpus=0, scheduling_strategy=there)(_end_process)
+    ray.get(task.remote(process), timeout=END_SECONDS)
+
+
+def _end_process(process: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, STACK)
+        # A process that is stopped writes nothing; nothing stops SIGKILL.
+        time.sleep(STACK_SECONDS)
+        os.kill(process, signal.SIGKILL)
+
+
+def tuner(resources: ResourcesConfig, storage: Path, callback: Any, algorithm: Any) -> Any:
+    """A Tune run of ``_trainable`` over what a search algorithm suggests."""
     from ray import tune
 
     return tune.Tuner(
         tune.with_resources(
             _trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
         ),
-        param_space=points,
         tune_config=tune.TuneConfig(
             reuse_actors=True,
             max_concurrent_trials=resources.max_concurrent,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
-            **how,
+            search_alg=algorithm,
+            # How many trials there will be is the driver's business; -1 is Tune's word for that.
+            num_samples=-1,
         ),
         run_config=tune.RunConfig(
             name="trials",
             storage_path=str(storage),
             verbose=0,
             callbacks=[callback],
-            failure_config=tune.FailureConfig(max_failures=resources.retries),
+            # A trial whose worker died is the driver's business too.
+            failure_config=tune.FailureConfig(max_failures=0),
         ),
     )
 
@@ -143,58 +140,41 @@ def _trial_name(trial: Any) -> str:
     return str(trial.config["trial"]["id"])
 
 
-def listener(by_id: Mapping[str, PlannedTrial], observer: Observer) -> Any:
-    """A Tune callback that speaks to our observer.
+def listener(say: Callable[..., None]) -> Any:
+    """A Tune callback that passes on what happens to trials; see schedule/ray_main.py.
 
     Built here, so that importing this module does not import Ray.
     """
     from ray import tune
 
     class Listener(tune.Callback):
-        def __init__(self) -> None:
-            self.outcomes: dict[str, Outcome] = {}
-            self.errored: list[str] = []
-
         def __reduce__(self) -> tuple[type[dict[str, str]], tuple[()]]:
-            # Tune pickles its callbacks with the experiment, which is never restored; observers
-            # hold locks and threads.
+            # Tune pickles its callbacks with the experiment, which is never restored; ours hold a
+            # connection.
             return dict, ()
 
         def on_trial_start(
             self, iteration: int, trials: list[Any], trial: Any, **info: Any
         ) -> None:
-            observer.started(by_id[_trial_name(trial)])
+            say("started", _trial_name(trial))
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
-            planned = by_id[_trial_name(trial)]
+            trial_id = _trial_name(trial)
             if "outcome" in result:
-                self._end(planned, Outcome(**result["outcome"]))
+                say("finished", trial_id, result["outcome"])
+            elif "worker" in result:
+                say("worker", trial_id, *result["worker"])
             elif "epoch" in result:
-                observer.epoch(planned, result["epoch"], result["epochs"], result["value"])
-
-        def on_trial_recover(
-            self, iteration: int, trials: list[Any], trial: Any, **info: Any
-        ) -> None:
-            observer.interrupted(
-                by_id[_trial_name(trial)], "its worker died; it goes on from its last epoch"
-            )
+                say("epoch", trial_id, result["epoch"], result["epochs"], result["value"])
+            elif "beat" in result:
+                say("beat", trial_id)
 
         def on_trial_error(
             self, iteration: int, trials: list[Any], trial: Any, **info: Any
         ) -> None:
-            self.errored.append(_trial_name(trial))
-
-        def lost(self, planned: PlannedTrial, resources: ResourcesConfig) -> None:
-            """Record the failure of a trial whose workers died more often than retries allow."""
-            reason = f"its worker died {resources.retries + 1} times (killed, or out of memory?)"
-            trial = Store(Path(planned.job.store)).trial(planned.id)
-            self._end(planned, record_failure(trial, planned.job, reason))
-
-        def _end(self, planned: PlannedTrial, outcome: Outcome) -> None:
-            self.outcomes[planned.id] = outcome
-            observer.finished(planned, outcome)
+            say("lost", _trial_name(trial))
 
     return Listener()
 
@@ -224,7 +204,7 @@ def _connected(resources: ResourcesConfig, folder: Path) -> Iterator[Path]:
     # A token of our own, before Ray is imported: it would otherwise write one into the home folder,
     # which may be read-only.
     os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = _token()
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     with private_folder() as temporary:
         import ray
 
@@ -239,13 +219,7 @@ def _connected(resources: ResourcesConfig, folder: Path) -> Iterator[Path]:
             )
             yield temporary / "tune"
         finally:
-            _disconnect()
-
-
-@cache
-def _token() -> str:
-    # Ray reads it once: the second cluster of a process has the token of the first.
-    return secrets.token_hex(32)
+            ray.shutdown()
 
 
 def _remote(address: str, folder: Path) -> Iterator[Path]:
@@ -264,17 +238,8 @@ def _remote(address: str, folder: Path) -> Iterator[Path]:
     try:
         yield storage
     finally:
-        _disconnect()
+        ray.shutdown()
         shutil.rmtree(storage, ignore_errors=True)
-
-
-def _disconnect() -> None:
-    import ray
-
-    # Tune leaves object references in cycles. Whichever thread frees one while Ray shuts down (the
-    # tracker's, say) makes Ray end this process with exit code 1: so they are freed here, before.
-    gc.collect()
-    ray.shutdown()
 
 
 def _knock(address: str) -> None:

@@ -24,6 +24,7 @@ from harness.errors import UserError, nearest, unknown
 from harness.study.search_space import SearchConfig, check_search
 from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig, setting
 
+SHORTEST_STALL_MINUTES = 0.2
 STUDIES = PROJECT / "studies"
 DEFAULT_STUDY = "quickstart"
 Layer = dict[str, Any]
@@ -67,6 +68,12 @@ class ResourcesConfig:
         None, "at most this many trials at once; default: what the machine holds", low=1
     )
     retries: int = setting(2, "how often a trial whose worker died is started again", low=0)
+    stall_minutes: float | None = setting(
+        30.0,
+        "a trial without a step for so long (and five times its longest step) is ended, tried once"
+        " more alone, then failed; 0: never",
+        low=0.0,
+    )
 
 
 @dataclass
@@ -171,6 +178,7 @@ def load_study(arguments: Sequence[str]) -> Study:
     study = _typed(merged | {"name": name})
     _check_settings(study, "")
     _check_lists(study)
+    _check_stall_minutes(study.resources.stall_minutes)
     return study
 
 
@@ -360,6 +368,14 @@ def _check_lists(study: Study) -> None:
     if min(study.seeds) < 0 or len(set(study.seeds)) != len(study.seeds):
         raise UserError(f"seeds={study.seeds} must be different and not negative")
     check_search(study.search, study.seeds)
+
+
+def _check_stall_minutes(minutes: float | None) -> None:
+    if minutes and minutes < SHORTEST_STALL_MINUTES:
+        raise UserError(
+            f"resources.stall_minutes={minutes:g} is shorter than a worker may need to start;"
+            f" give at least {SHORTEST_STALL_MINUTES:g}, or 0 for no limit"
+        )
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:

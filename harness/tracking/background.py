@@ -64,6 +64,9 @@ class BackgroundTracker:
     def interrupted(self, trial: PlannedTrial, reason: str) -> None:
         """Nothing: the trial goes on."""
 
+    def warned(self, sentence: str) -> None:
+        """Nothing: the trials go on."""
+
     def finished(self, trial: PlannedTrial, outcome: Outcome) -> None:
         """The trial is done or has failed."""
         self.trial_finished(trial)

@@ -21,6 +21,7 @@ from harness.method import Method
 from harness.protocol.combinations import Combination
 from harness.protocol.label_maps import VOID
 from harness.protocol.segmentation import counted
+from harness.training.heartbeat import beat
 
 
 @dataclass
@@ -84,6 +85,7 @@ def gather(
     masks = [torch.tensor(combination.mask, device=device) for combination in model.combinations]
     batches: list[dict[str, Tensor]] = []
     for start in range(0, len(split), batch_size):
+        beat()
         index = torch.arange(start, min(start + batch_size, len(split)))
         loaded, target = split.batch(index)
         inputs = {name: x.to(device) for name, x in loaded.items()}

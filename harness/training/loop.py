@@ -21,6 +21,7 @@ from harness.protocol.metrics import Metric
 from harness.protocol.schedules import epoch_at, learning_rate_factor, momentum_in
 from harness.protocol.seeds import Noise, Streams
 from harness.training.evaluation import predict
+from harness.training.heartbeat import beat
 from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig
 
 
@@ -155,6 +156,7 @@ class Trainer:
         totals: dict[str, Tensor] = {}
         batches = self._batches(epoch)
         for index in batches:
+            beat()
             where = index.to(self.device)
             inputs, target = self.train.batch(index, draws)
             rows = self._rows_to_encode(present, index)

@@ -24,6 +24,7 @@ from harness.protocol.seeds import Streams
 from harness.store import CheckpointFile, Store, TrialDirectory, write_json
 from harness.training.conclude import Run, conclude
 from harness.training.evaluation import NotSeparable
+from harness.training.heartbeat import beat
 from harness.training.loop import EpochReport, Fit, Trainer
 from harness.training.recipe import MissingConfig, TrainConfig
 from harness.training.spec import Job, Outcome
@@ -45,7 +46,9 @@ def run_trial(job: Job, on_epoch: Callable[[EpochReport], None] = lambda report:
     started = time.perf_counter()
     with (
         store.locked(
-            job.spec.id, lambda: _log().info("waiting for another process that runs this trial")
+            job.spec.id,
+            lambda: _log().info("waiting for another process that runs this trial"),
+            beat,
         ),
         _logging(trial),
     ):

@@ -49,6 +49,8 @@ class Silent:
 
     def interrupted(self, trial: PlannedTrial, reason: str) -> None: ...
 
+    def warned(self, sentence: str) -> None: ...
+
     def finished(self, trial: PlannedTrial, outcome: Outcome) -> None:
         self.outcomes[trial.row.label] = outcome
 

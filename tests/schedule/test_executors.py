@@ -50,6 +50,8 @@ class Silent:
 
     def interrupted(self, trial: PlannedTrial, reason: str) -> None: ...
 
+    def warned(self, sentence: str) -> None: ...
+
     def finished(self, trial: PlannedTrial, outcome: Outcome) -> None:
         self.ended.append(trial.id)
 

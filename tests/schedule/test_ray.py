@@ -155,33 +155,3 @@ def tracked(output: Path) -> dict[str, int]:
             assert found.info.status == "FINISHED"
             counts[found.data.tags["trial_id"]] = counts.get(found.data.tags["trial_id"], 0) + 1
     return counts
-
-
-COUNTING = """
-import gc, sys
-from harness.run import main
-import harness.schedule.ray as scheduler
-
-def counted():
-    import ray
-    from ray._raylet import ObjectRef
-    shutdown = ray.shutdown
-    def count():
-        print("references left:", sum(isinstance(found, ObjectRef) for found in gc.get_objects()))
-        shutdown()
-    ray.shutdown = count
-    disconnect()
-
-disconnect, scheduler._disconnect = scheduler._disconnect, counted
-gc.disable()
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-@pytest.mark.slow
-def test_no_object_reference_is_left_when_ray_shuts_down(tmp_path: Path) -> None:
-    """A reference freed by another thread during the shutdown ends the process with code 1."""
-    command = [sys.executable, "-c", COUNTING, *TINY, f"output={tmp_path}"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr
-    assert "references left: 0" in answer.stdout

@@ -1,0 +1,210 @@
+"""Executor ``ray``: trials on a Ray cluster, or on a Ray of our own on this machine.
+
+The driver's half: it hands trials to the process that Ray runs in, and keeps a watch on that
+process, on Ray and on the trials' progress. What dies is started again, and trials go on from their
+last epoch.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.schedule.executor import (
+    Executor,
+    ExecutorLost,
+    Observer,
+    TrialSource,
+)
+from harness.schedule.ray_session import Message, RaySession, SessionEnded, ray_session
+from harness.schedule.ray_source import payload
+from harness.schedule.rounds import Rounds
+from harness.schedule.watch import TICK_SECONDS, AwakeClock, StallWatch
+from harness.store import Store
+from harness.study.plan import PlannedTrial
+from harness.training.spec import Outcome
+from harness.training.trial import record_failure
+
+LOG = "ray.log"
+"""What Ray and Tune print of their own, in the study's folder."""
+
+RESTARTS = 3
+"""How often Ray is started again while no trial ends."""
+
+CONNECT_SECONDS = 180.0
+SILENT_SECONDS = 50.0
+"""How long the process that Ray runs in, which speaks every second, may be silent."""
+
+
+class RayExecutor(Executor):
+    """Runs trials on a Ray cluster, with Tune's placement.
+
+    UserError when the cluster cannot be reached or can never hold a trial; ExecutorLost when Ray
+    dies again and again.
+    """
+
+    @property
+    def where(self) -> str:
+        """The cluster."""
+        return f"Ray, {self.resources.address or 'this machine'}"
+
+    def run_source(self, source: TrialSource, observer: Observer) -> list[Outcome]:
+        """Run what the source hands out, whenever Tune has room for a trial."""
+        log = self.folder / LOG
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"")
+        run = _Run(self, Rounds(source, self.resources.retries), observer)
+        restarts = 0
+        while True:
+            ended_before = len(run.outcomes)
+            reason = self._one_session(run, log)
+            if reason is None:
+                return list(run.outcomes.values())
+            restarts = 1 if len(run.outcomes) > ended_before else restarts + 1
+            if restarts > RESTARTS:
+                raise ExecutorLost(
+                    f"{reason}, {restarts} times without a finished trial between; what Ray says is"
+                    f" in {log}"
+                )
+            run.tell_restart(f"{reason}; Ray is started again ({restarts} of {RESTARTS})", log)
+
+    def _one_session(self, run: _Run, log: Path) -> str | None:
+        """Run trials until all are over, or until Ray dies: then what died."""
+        try:
+            with ray_session(self.resources, self.folder, log) as session:
+                reason = run.follow(session)
+                if reason is None:
+                    session.wait()
+                return reason
+        finally:
+            shutil.rmtree(self.folder / "ray", ignore_errors=True)
+
+
+class _Run:
+    """What is to be run, over all sessions of Ray, and what is heard of it."""
+
+    def __init__(self, executor: RayExecutor, rounds: Rounds, observer: Observer) -> None:
+        self.resources = executor.resources
+        self.rounds, self.observer = rounds, observer
+        self.outcomes: dict[str, Outcome] = {}
+        self.clock = AwakeClock()
+        self.watch = StallWatch(self.resources.stall_minutes, self.clock)
+        self._workers: dict[str, tuple[int, str]] = {}
+        self._ending: dict[str, str] = {}
+        """Trials whose worker is being ended because they stalled, and the sentence on it."""
+        self._connected = False
+        self._heard = 0.0
+
+    def follow(self, session: RaySession) -> str | None:
+        """Hear a session to its end; what died, or None when every trial is over.
+
+        UserError when the session says that the user has to mend something.
+        """
+        self._connected, self._heard = False, self.clock.tick()
+        while True:
+            try:
+                message = session.receive(TICK_SECONDS)
+            except SessionEnded:
+                return "the process that Ray runs in died"
+            self.clock.tick()
+            if message is not None:
+                self._heard = self.clock.seconds
+                word, *facts = message
+                if word == "over":
+                    return None
+                if word == "died":
+                    return str(facts[0])
+                self._hear(session, message)
+            reason = self._what_is_wrong(session)
+            if reason is not None:
+                return reason
+
+    def tell_restart(self, sentence: str, log: Path) -> None:
+        """Say that Ray died, once, and keep what ran for the next session."""
+        running = self.watch.running
+        going_on = "trial goes" if running == 1 else "trials go"
+        self.observer.warned(
+            f"{sentence} and {running} {going_on} on from the last epoch; what Ray says is in {log}"
+        )
+        self.rounds.interrupted()
+        self.watch.clear()
+        self._workers.clear()
+        self._ending.clear()
+
+    def _hear(self, session: RaySession, message: Message) -> None:
+        word, *facts = message
+        if word == "next":
+            self._answer(session)
+        elif word == "refused":
+            raise UserError(facts[0])
+        elif word == "connected":
+            self._connected = True
+        elif word != "alive" and facts[0] in self.rounds.out:
+            self._hear_of_trial(word, self.rounds.out[facts[0]], facts[1:])
+
+    def _answer(self, session: RaySession) -> None:
+        """Tell Tune the next trial."""
+        trial = self.rounds.next(self.observer)
+        if trial is not None:
+            session.send("trial", payload(trial))
+        else:
+            session.send("over" if self.rounds.over else "wait")
+
+    def _hear_of_trial(self, word: str, trial: PlannedTrial, facts: Sequence[object]) -> None:
+        if word == "started":
+            self.watch.started(trial.id)
+            self.observer.started(trial)
+        elif word == "lost":
+            self._lost(trial)
+        elif word == "finished":
+            self._end(trial, Outcome(**facts[0]))  # type: ignore[arg-type]
+        else:
+            self.watch.progressed(trial.id)
+            if word == "worker":
+                self._workers[trial.id] = facts  # type: ignore[assignment]
+            elif word == "epoch":
+                self.observer.epoch(trial, *facts)  # type: ignore[arg-type]
+
+    def _lost(self, trial: PlannedTrial) -> None:
+        """A worker died: by itself, or because it was ended."""
+        self.watch.ended(trial.id)
+        self._workers.pop(trial.id, None)
+        stalled = self._ending.pop(trial.id, None)
+        if stalled is not None:
+            if self.rounds.stalled(trial):
+                self.observer.interrupted(
+                    trial, f"{stalled}; it was ended, and is tried once more alone, later"
+                )
+                return
+            reason = f"{stalled}, also when it ran alone; its log.txt says where it stood"
+        elif self.rounds.died(trial):
+            self.observer.interrupted(trial, "its worker died; it goes on from its last epoch")
+            return
+        else:
+            deaths = self.resources.retries + 1
+            reason = f"its worker died {deaths} times (killed, or out of memory?)"
+        directory = Store(Path(trial.job.store)).trial(trial.id)
+        self._end(trial, record_failure(directory, trial.job, reason))
+
+    def _end(self, trial: PlannedTrial, outcome: Outcome) -> None:
+        self.watch.ended(trial.id)
+        self._workers.pop(trial.id, None)
+        self._ending.pop(trial.id, None)
+        self.outcomes[trial.id] = outcome
+        self.observer.finished(trial, outcome)
+        self.rounds.ended(trial)
+
+    def _what_is_wrong(self, session: RaySession) -> str | None:
+        """End the workers of stalled trials; what is wrong with Ray itself."""
+        silent = self.clock.seconds - self._heard
+        if silent > (SILENT_SECONDS if self._connected else CONNECT_SECONDS):
+            return f"the process that Ray runs in has been silent for {silent:.0f} s"
+        for trial_id in self.watch.stalled():
+            if trial_id in self._ending or trial_id not in self._workers:
+                return f"Ray does not end the worker of a trial with {self.watch.sentence}"
+            self._ending[trial_id] = self.watch.sentence
+            self.watch.started(trial_id)
+            session.send("end", *self._workers[trial_id])
+        return None

@@ -1,0 +1,177 @@
+"""What runs in the process of a Ray session: Ray's driver, Tune, and a watch on Ray itself.
+
+``python -m harness.schedule.ray_main FD``, started by schedule/ray_session.py. FD is a connection
+to the study's driver. It says ``begin``; this process answers, in any order::
+
+    alive                            every second
+    connected                        Ray is there
+    next                             Tune has room: answered by trial PAYLOAD, wait or over
+    started ID, worker ID PID NODE   a worker took a trial
+    epoch ID EPOCH EPOCHS VALUE      and so on: what the trial does
+    beat ID
+    finished ID OUTCOME
+    lost ID                          its worker died
+    refused SENTENCE                 a user's mistake
+    died SENTENCE                    a part of Ray died, or does not answer
+    over                             no trial is left
+
+The driver may say ``end PID NODE`` of a worker that does nothing any more. When the driver is gone,
+this process ends with all that it started.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.schedule.ray import cluster, end_worker, listener, tuner
+from harness.schedule.ray_session import end_session
+from harness.schedule.ray_source import searcher
+from harness.schedule.watch import TICK_SECONDS, AwakeClock
+from harness.study.config import ResourcesConfig
+
+ANSWER_SECONDS = 30.0
+"""How long Ray's head may take for a question that it answers in milliseconds."""
+
+QUESTION_SECONDS = 5.0
+
+
+class Link:
+    """Messages to and from the study's driver, from any thread."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._answers: queue.Queue[tuple[Any, ...]] = queue.Queue()
+
+    def begin(self) -> tuple[ResourcesConfig, Path]:
+        """What the driver says first."""
+        _, resources, folder = self._connection.recv()
+        return resources, folder
+
+    def say(self, *message: Any) -> None:
+        """Tell the driver."""
+        with self._lock, suppress(OSError):
+            self._connection.send(message)
+
+    def ask(self) -> tuple[Any, ...]:
+        """The driver's answer to ``next``."""
+        self.say("next")
+        return self._answers.get()
+
+    def listen(self) -> None:
+        """Hear the driver until it is gone; then end this process with all that it started."""
+        while True:
+            try:
+                message = self._connection.recv()
+            except (EOFError, OSError):
+                end_session(os.getpid())
+                os._exit(1)
+            if message[0] == "end":
+                with suppress(Exception):  # the driver notices that the worker is still there
+                    end_worker(*message[1:])
+            else:
+                self._answers.put(message)
+
+    def beat(self) -> None:
+        """Say every second that this process runs, and at once when a part of Ray has died."""
+        while True:
+            self.say("alive")
+            for sentence in _dead_parts():
+                self.say("died", sentence)
+            time.sleep(TICK_SECONDS)
+
+    def question(self) -> None:
+        """Ask Ray's head something now and then, and say so when it does not answer."""
+        clock, asked = AwakeClock(), _Question()
+        while True:
+            time.sleep(TICK_SECONDS)
+            if asked.answered is None:
+                if clock.tick() > ANSWER_SECONDS:
+                    self.say("died", f"Ray's head has not answered for {ANSWER_SECONDS:g} s")
+                    return
+            elif not asked.answered:
+                self.say("died", "Ray's head says that no machine of its cluster is alive")
+                return
+            elif clock.tick() > QUESTION_SECONDS:
+                clock, asked = AwakeClock(), _Question()
+
+
+class _Question(threading.Thread):
+    """Whether a machine of the cluster is alive; None as long as Ray's head does not say."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.answered: bool | None = None
+        self.start()
+
+    def run(self) -> None:
+        import ray
+
+        with suppress(Exception):  # no answer either
+            self.answered = any(node["Alive"] for node in ray.nodes())
+
+
+def _dead_parts() -> list[str]:
+    """A sentence for each process of a Ray of our own that trials need and that has ended."""
+    ray = sys.modules.get("ray")
+    node = getattr(getattr(getattr(ray, "_private", None), "worker", None), "_global_node", None)
+    if node is None:
+        return []
+    dead = [(kind, process.poll()) for kind, process in node.dead_processes()]
+    return [f"Ray's {kind} died ({_ending(code)})" for kind, code in dead if kind in NEEDED]
+
+
+NEEDED = ("raylet", "gcs_server")
+
+
+def _ending(code: int) -> str:
+    try:
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _die_with_the_driver() -> None:
+    """Also while this process is stopped. Linux only; elsewhere ``Link.listen`` must do."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _run(link: Link) -> None:
+    resources, folder = link.begin()
+    for work in (link.listen, link.beat):
+        threading.Thread(target=work, daemon=True).start()
+    with cluster(resources, folder) as storage:
+        link.say("connected")
+        threading.Thread(target=link.question, daemon=True).start()
+        tuner(resources, storage, listener(link.say), searcher(link.ask)).fit()
+        link.say("over")
+
+
+def main(descriptor: int) -> None:
+    """Run what the driver hands out."""
+    _die_with_the_driver()
+    link = Link(Connection(descriptor))
+    try:
+        _run(link)
+    except UserError as error:
+        link.say("refused", str(error))
+    except Exception as error:
+        traceback.print_exc()
+        link.say("died", f"Ray gave up ({type(error).__name__}: {str(error).splitlines()[0:1]})")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,126 @@
+"""The process that Ray's side of a run lives in, as the study's driver sees it.
+
+Ray ends a process whose gcs_server died, and blocks one whose raylet died: neither can be repaired
+in the same process. So Ray runs in a process of its own (schedule/ray_main.py), which can be ended
+with all that it started, and started again. schedule/ray_executor.py is the only caller.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+from harness import PROJECT
+from harness.schedule.private_folder import sweep
+from harness.study.config import ResourcesConfig
+
+Message = tuple[Any, ...]
+
+END_SECONDS = 20.0
+"""How long processes may take to end, by themselves or after SIGKILL."""
+
+
+class SessionEnded(Exception):
+    """The process that Ray runs in has ended."""
+
+
+class RaySession:
+    """One process with Ray in it, and the messages to and from it (see ray_main.py)."""
+
+    def __init__(self, resources: ResourcesConfig, folder: Path, log: Path) -> None:
+        self._link, theirs = Pipe()
+        self.folder = folder
+        with log.open("ab") as stream:
+            # A session of its own: Ctrl-C is this process's business, and everything that it
+            # starts can be found again.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "harness.schedule.ray_main", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                env=os.environ | {"PYTHONPATH": _python_path()},
+            )
+        theirs.close()
+        self.send("begin", resources, folder)
+
+    def receive(self, seconds: float) -> Message | None:
+        """The next message; None when there is none for so long, SessionEnded at the end."""
+        try:
+            if not self._link.poll(seconds):
+                return None
+            message: Message = self._link.recv()
+            return message
+        except (EOFError, OSError):
+            raise SessionEnded from None
+
+    def send(self, *message: Any) -> None:
+        """Tell the process something; one that has ended is noticed by ``receive``."""
+        with suppress(OSError):
+            self._link.send(message)
+
+    def wait(self) -> None:
+        """Let the process end by itself, for a while."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
+
+    def end(self) -> None:
+        """End the process and all that it started, and remove what they leave."""
+        end_session(self._process.pid)
+        self._process.kill()
+        self._process.wait()
+        self._link.close()
+        sweep()
+
+
+@contextmanager
+def ray_session(resources: ResourcesConfig, folder: Path, log: Path) -> Iterator[RaySession]:
+    """A new session; nothing of it is left behind the context."""
+    session = RaySession(resources, folder, log)
+    try:
+        yield session
+    finally:
+        session.end()
+
+
+def _python_path() -> str:
+    return os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def end_session(leader: int) -> None:
+    """SIGKILL for all processes of a session, and wait until none runs.
+
+    ``leader`` is the process that began it. Only the leader's group without /proc.
+    """
+    deadline = time.monotonic() + END_SECONDS
+    while (left := _members(leader)) and time.monotonic() < deadline:
+        for process in left:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.02)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def _members(leader: int) -> list[int]:
+    """The processes of a session that still run (zombies do not), but for this one."""
+    members = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name in brackets may hold anything; then: state, parent, group, session.
+            facts = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue
+        process = int(path.parent.name)
+        if int(facts[3]) == leader and facts[0] not in "ZX" and process != os.getpid():
+            members.append(process)
+    return members
