@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from harness.errors import BAD_CONFIGURATION, DONE, INTERRUPTED, UserError
+from harness.errors import BAD_CONFIGURATION, DONE, FULL, INTERRUPTED, UserError, unwritable
 
 
 def one_thread() -> None:
@@ -41,13 +42,24 @@ def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> i
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except OSError as error:
-        # A folder that cannot be written, a full disk: what a trial meets itself is recorded with
-        # the trial.
+    except SystemExit as error:
+        # No command of ours ends like this.
         print(
-            f"error: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr
+            "error: the code of a method, dataset or backbone ended the process (sys.exit,"
+            f" {error.code!r}); take that out of it",
+            file=sys.stderr,
         )
         return BAD_CONFIGURATION
+    except OSError as error:
+        # What the store writes has sentences of its own; this is anything else.
+        full = error.errno in FULL and error.filename is not None
+        sentence = unwritable(Path(os.fsdecode(error.filename)), error) if full else _said(error)
+        print(f"error: {sentence}", file=sys.stderr)
+        return BAD_CONFIGURATION
+
+
+def _said(error: OSError) -> str:
+    return f"{error.filename or 'file system'}: {error.strerror or error}"
 
 
 def settings_help() -> str:

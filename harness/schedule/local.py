@@ -7,6 +7,7 @@ from functools import partial
 import torch
 
 from harness.errors import UserError
+from harness.schedule.deaths import marked
 from harness.schedule.executor import Executor, Observer, TrialSource
 from harness.study.config import ResourcesConfig
 from harness.study.plan import PlannedTrial
@@ -40,7 +41,8 @@ def _check_device(resources: ResourcesConfig) -> None:
 
 def _run(trial: PlannedTrial, observer: Observer) -> Outcome:
     observer.started(trial)
-    outcome = run_trial(trial.job, partial(_epoch, trial, observer))
+    with marked(trial, observer) as given_up:
+        outcome = given_up or run_trial(trial.job, partial(_epoch, trial, observer))
     observer.finished(trial, outcome)
     return outcome
 

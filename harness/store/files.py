@@ -107,6 +107,13 @@ def exclusive(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterato
         yield
 
 
+@contextmanager
+def lock_at_once(path: Path) -> Iterator[IO[str] | None]:
+    """The lock file ``path``, held and open to be written; None when another process holds it."""
+    with _lock_file(path) as handle:
+        yield handle if _try_lock(handle) else None
+
+
 def _lock_file(path: Path) -> IO[str]:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

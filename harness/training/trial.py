@@ -21,7 +21,7 @@ from harness.errors import FULL, DiskError, TrialFailure, UserError, one_line, u
 from harness.method import Method
 from harness.protocol.metrics import metric
 from harness.protocol.seeds import Streams
-from harness.store import Store, TrialDirectory, write_json, writing
+from harness.store import SPEC_FILE, Store, TrialDirectory, read_json, write_json, writing
 from harness.store.checkpoint import CheckpointFile
 from harness.training.conclude import Run, conclude
 from harness.training.evaluation import NotSeparable
@@ -146,6 +146,16 @@ def _fit(run: Run, on_epoch: Callable[[EpochReport], None]) -> Fit:
         on_epoch=progressed,
     )
     return trainer.fit()
+
+
+def restore_spec(job: Job) -> bool:
+    """Write the ``spec.json`` of a finished trial again where it is damaged; whether it was."""
+    trial, spec = Store(Path(job.store)).trial(job.spec.id), asdict(job.spec)
+    held = read_json(trial / SPEC_FILE) or {}
+    if held == spec | {"label": held.get("label")}:
+        return False
+    trial.save_spec(spec, job.label)
+    return True
 
 
 def record_failure(trial: TrialDirectory, job: Job, reason: str, seconds: float = 0.0) -> Outcome:
