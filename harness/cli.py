@@ -7,14 +7,17 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 
 from harness.errors import (
     BAD_CONFIGURATION,
     DONE,
+    FULL,
     Terminated,
     UserError,
     interruption_code,
+    unwritable,
 )
 
 
@@ -51,13 +54,24 @@ def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> i
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except OSError as error:
-        # A folder that cannot be written, a full disk: what a trial meets itself is recorded with
-        # the trial.
+    except SystemExit as error:
+        # No command of ours ends like this.
         print(
-            f"error: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr
+            "error: the code of a method, dataset or backbone ended the process (sys.exit,"
+            f" {error.code!r}); take that out of it",
+            file=sys.stderr,
         )
         return BAD_CONFIGURATION
+    except OSError as error:
+        # What the store writes has sentences of its own; this is anything else.
+        full = error.errno in FULL and error.filename is not None
+        sentence = unwritable(Path(os.fsdecode(error.filename)), error) if full else _said(error)
+        print(f"error: {sentence}", file=sys.stderr)
+        return BAD_CONFIGURATION
+
+
+def _said(error: OSError) -> str:
+    return f"{error.filename or 'file system'}: {error.strerror or error}"
 
 
 def _end_like_ctrl_c() -> None:
