@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from typing import TextIO, cast
 
-from harness.errors import BAD_CONFIGURATION, DONE, INTERRUPTED, UserError
+from harness.credentials import MaskedStream
+from harness.errors import BAD_CONFIGURATION, DONE, INTERRUPTED, SOME_FAILED, UserError
 
 
 def one_thread() -> None:
@@ -29,7 +32,22 @@ def flags(arguments: Sequence[str], known: Sequence[str]) -> tuple[set[str], lis
 
 
 def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """Run a command; a user's mistake becomes one sentence on stderr and exit code 2."""
+    """Run a command; a user's mistake becomes one sentence on stderr and exit code 2.
+
+    Neither stream gets credentials, not even in the traceback of a mistake of ours.
+    """
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, MaskedStream(stream)) for stream in streams)
+    try:
+        return _guarded(main, arguments)
+    except Exception:
+        traceback.print_exc()
+        return SOME_FAILED
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def _guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     try:
         return main(arguments)
     except UserError as error:

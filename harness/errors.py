@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 DONE, SOME_FAILED, BAD_CONFIGURATION, INTERRUPTED = 0, 1, 2, 130
 
 MANY = 25
 SHOWN = 3
+
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that move a terminal's cursor, change its colours or turn text around, and halves of
+characters. Lines and tabs are none of them.
+"""
 
 
 class UserError(Exception):
@@ -22,6 +28,11 @@ class TrialFailure(Exception):
     """Training cannot go on (a loss that is not a number, say): the trial is failed with this
     reason, the study goes on.
     """
+
+
+def one_line(text: str) -> bool:
+    """Whether a text is one line that every terminal shows as it is."""
+    return CONTROL.search(text) is None and "\n" not in text
 
 
 def shown(items: Iterable[object], most: int = SHOWN) -> str:

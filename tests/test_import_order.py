@@ -16,6 +16,7 @@ from harness import PROJECT
 
 ORDER = (
     ("harness",),
+    ("harness.credentials",),
     ("harness.errors",),
     ("harness.store",),
     ("harness.protocol",),

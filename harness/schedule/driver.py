@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
+from harness.credentials import masked
 from harness.dataset import SPLITS, Dataset
 from harness.errors import UserError
 from harness.schedule.executor import Observer, TrialSource
@@ -122,7 +123,7 @@ class Driver:
         print(_overhead(wall, outcomes), flush=True)
 
     def _how_to_go_on(self) -> str:
-        command = shlex.join(["python", "-m", "harness.run", *self.arguments])
+        command = masked(shlex.join(["python", "-m", "harness.run", *self.arguments]))
         return (
             "interrupted; finished trials and the last epoch of running ones are kept. "
             f"To go on: {command}"
