@@ -8,8 +8,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TextIO, cast
 
-from harness.credentials import MaskedStream
 from harness.errors import BAD_CONFIGURATION, DONE, INTERRUPTED, SOME_FAILED, UserError
+from harness.errors.credentials import MaskedStream
 
 
 def one_thread() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from harness.analysis.results import read
 from harness.cli import flags, guarded
-from harness.credentials import masked
 from harness.errors import DONE, SOME_FAILED, UserError
+from harness.errors.credentials import masked
 from harness.reporting.publish import RELOAD_SECONDS, follow, make_report, show_report
 from harness.reporting.write import Report
 from harness.search.stored_plan import plan_of

@@ -16,7 +16,6 @@ from harness import PROJECT
 
 ORDER = (
     ("harness",),
-    ("harness.credentials",),
     ("harness.errors",),
     ("harness.store",),
     ("harness.protocol",),

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from harness.credentials import masked
+from harness.errors.credentials import masked
 
 FOLDERS = re.compile(r"(?<![\w./~…#])/(?:[^\s/:'\"]+/)+")
 """The folders of an absolute path, as they may stand in the reason of a failed trial or in an

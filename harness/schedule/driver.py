@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
-from harness.credentials import masked
 from harness.dataset import SPLITS, Dataset
 from harness.errors import UserError
+from harness.errors.credentials import masked
 from harness.schedule.executor import Observer, TrialSource
 from harness.schedule.progress import preparation_view, progress_view
 from harness.schedule.registry import executor_of

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.credentials import holds_credentials
 from harness.errors import CONTROL, UserError, one_line
+from harness.errors.credentials import holds_credentials
 
 LONGEST_NAME = 100
 

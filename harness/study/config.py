@@ -18,8 +18,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from harness import PROJECT
-from harness.credentials import remember
 from harness.errors import UserError, nearest, unknown
+from harness.errors.credentials import remember
 from harness.registry import METHODS
 from harness.study.checks import checked_folder, checked_name, checked_texts
 from harness.study.search_space import SearchConfig, check_search, check_seeds

@@ -16,8 +16,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from harness.credentials import encoded
 from harness.errors import UserError
+from harness.errors.credentials import encoded
 from harness.store import exclusive
 
 SETTINGS = {

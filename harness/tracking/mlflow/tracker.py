@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.analysis.findings import Findings
-from harness.credentials import masked, without_credentials
+from harness.errors.credentials import masked, without_credentials
 from harness.reporting.document import Document
 from harness.reporting.sections.runs import TrackedRuns
 from harness.store import exclusive, read_json, write_json

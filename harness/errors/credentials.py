@@ -27,11 +27,17 @@ _SECRET_NAME = (
     r"(?:[\w.-]*[_.-])?(?:token|api_?key|key|secret|password|passwd|pwd|pass|auth|sig|signature"
     r"|credentials?)"
 )
-_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*:/{2,3})(?P<user>[^/\s\"'<>`][^\s\"'<>`]*)@")
-"""Up to the last @ of a word: a password may hold / and @ and ?, which nobody has encoded."""
+_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*:/{2,3})(?P<user>[^/\s<>`][^\s<>`]*)@")
+"""Up to the last @ of a word: a password may hold / @ ? and quotes, which nobody has encoded."""
+
+_WHOLE = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*:/{2,3})(?P<user>[^/].*)@", re.DOTALL)
+"""The same of a text that is an address and nothing else."""
+
+_HOST = re.compile(r"[\w.-]+(?::\d*)?/")
+"""What an address begins with that has its @ in a path."""
 
 _ENCODED_ADDRESS = re.compile(
-    r"(?P<scheme>[A-Za-z][\w+.-]*%3A%2F%2F)(?P<user>[^\s\"'<>`]+?)%40", re.IGNORECASE
+    r"(?P<scheme>[A-Za-z][\w+.-]*%3A%2F%2F)(?P<user>[^\s<>`]+?)%40", re.IGNORECASE
 )
 _QUERY = re.compile(
     rf"(?P<name>(?:[?&;]|%3F|%26){_SECRET_NAME}(?:=|%3D))[^\s&;\"'<>`#]+", re.IGNORECASE
@@ -87,7 +93,7 @@ def without_credentials(address: str) -> str:
     >>> without_credentials("https://me:pa/ss@host:5000/ml?token=abc")
     'https://host:5000/ml'
     """
-    bare = _ADDRESS.sub(r"\g<scheme>", address)
+    bare = _WHOLE.sub(r"\g<scheme>", address) if _has_user(address) else address
     found = _QUERY.search(bare)
     return bare if found is None else bare.partition("?")[0]
 
@@ -100,17 +106,23 @@ def encoded(address: str) -> str:
     >>> encoded("http://me:pa/ss@host:5000"), encoded("http://me:pa%2Fss@host:5000")
     ('http://me:pa%2Fss@host:5000', 'http://me:pa%2Fss@host:5000')
     """
-    found = _ADDRESS.match(address)
-    if found is None:
+    found = _WHOLE.match(address)
+    if found is None or not _has_user(address):
         return address
     user, colon, password = found["user"].partition(":")
     both = quote(unquote(user), safe="") + colon + quote(unquote(password), safe="")
     return f"{found['scheme']}{both}@{address[found.end() :]}"
 
 
+def _has_user(address: str) -> bool:
+    """Whether what stands before the last @ is a user, and not a host and a part of a path."""
+    found = _WHOLE.match(address)
+    return found is not None and _HOST.match(found["user"]) is None
+
+
 def _parts(address: str) -> Iterator[str]:
     """What of an address is secret: its password, else its user name, and secret parameters."""
-    found = _ADDRESS.match(address)
+    found = _WHOLE.match(address)
     if found is not None:
         yield found["user"]
         user, colon, password = found["user"].partition(":")
