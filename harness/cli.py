@@ -6,19 +6,23 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TextIO, cast
 
 from harness.errors import (
     BAD_CONFIGURATION,
     DONE,
     FULL,
+    SOME_FAILED,
     Terminated,
     UserError,
     interruption_code,
     unwritable,
 )
+from harness.errors.credentials import MaskedStream
 
 
 def one_thread() -> None:
@@ -41,8 +45,23 @@ def flags(arguments: Sequence[str], known: Sequence[str]) -> tuple[set[str], lis
 
 
 def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """Run a command; a user's mistake becomes one sentence on stderr and exit code 2."""
+    """Run a command; a user's mistake becomes one sentence on stderr and exit code 2.
+
+    Neither stream gets credentials, not even in the traceback of a mistake of ours.
+    """
     _end_like_ctrl_c()
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, MaskedStream(stream)) for stream in streams)
+    try:
+        return _guarded(main, arguments)
+    except Exception:
+        traceback.print_exc()
+        return SOME_FAILED
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def _guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     try:
         return main(arguments)
     except UserError as error:

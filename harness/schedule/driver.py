@@ -15,6 +15,7 @@ from functools import partial
 
 from harness.dataset import SPLITS, Dataset
 from harness.errors import SOME_FAILED, DiskError, UserError, interruption_code
+from harness.errors.credentials import masked
 from harness.schedule.executor import ExecutorLost, Observer, TrialSource
 from harness.schedule.progress import preparation_view, progress_view
 from harness.schedule.registry import executor_of
@@ -137,7 +138,7 @@ class Driver:
         self, say: Callable[[str], None], why: str, interrupt: KeyboardInterrupt | None = None
     ) -> Stopped:
         """Say why the work ended and how to go on; what to raise."""
-        command = shlex.join(["python", "-m", "harness.run", *self.arguments])
+        command = masked(shlex.join(["python", "-m", "harness.run", *self.arguments]))
         # A terminal that was closed takes no sentence.
         with suppress(OSError):
             say(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,11 @@ DONE, SOME_FAILED, BAD_CONFIGURATION, INTERRUPTED = 0, 1, 2, 130
 
 MANY = 25
 SHOWN = 3
+
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that move a terminal's cursor, change its colours or turn text around, and halves of
+characters. Lines and tabs are none of them.
+"""
 
 
 class Terminated(KeyboardInterrupt):
@@ -85,6 +91,11 @@ def one_line(error: BaseException) -> str:
     first = next((line for line in text.splitlines() if line.strip()), "")
     line = "".join(sign if sign.isprintable() else " " for sign in first).strip()
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a text is one line that every terminal shows as it is."""
+    return CONTROL.search(text) is None and "\n" not in text
 
 
 def shown(items: Iterable[object], most: int = SHOWN) -> str:
