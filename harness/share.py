@@ -95,6 +95,7 @@ def _import(path: Path, settings: Sequence[str], _: bool) -> int:
     from harness.sharing.import_archive import OURS, THEIRS, import_trials
     from harness.store import Store
     from harness.study.config import Study
+    from harness.study.places import check_places
 
     keep, settings = _taken(settings, "keep")
     output, others = _taken(settings, "output")
@@ -105,6 +106,7 @@ def _import(path: Path, settings: Sequence[str], _: bool) -> int:
     if keep not in (None, OURS, THEIRS):
         raise UserError(f"keep={keep} must be {OURS} or {THEIRS}")
     output = output or Study().output
+    check_places({"output": output})
     found = import_trials(path, Store.below(output), Path(output) / "imported", keep)
     giver = f", by {found.by}" if found.by else ""
     print(f"{path.name}{giver}, into {output}/store; sha256 {found.sha256}")

@@ -21,6 +21,7 @@ from yaml import YAMLError
 
 from harness import PROJECT
 from harness.errors import UserError, nearest, unknown
+from harness.study.places import check_places
 from harness.study.search_space import SearchConfig, check_search
 from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig, setting
 
@@ -179,6 +180,11 @@ def load_study(arguments: Sequence[str]) -> Study:
     _check_settings(study, "")
     _check_lists(study)
     _check_stall_minutes(study.resources.stall_minutes)
+    data = study.dataset
+    check_places(
+        {"output": study.output, "dataset.root": data.root}
+        | {"dataset.manifest": data.manifest, "dataset.cache": data.cache}
+    )
     return study
 
 
