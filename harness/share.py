@@ -96,6 +96,7 @@ def _import(path: Path, settings: Sequence[str], _: bool) -> int:
     from harness.store import Store
     from harness.study.checks import checked_folder
     from harness.study.config import Study
+    from harness.study.places import check_places
     from harness.study.study_file import IMPORTED
 
     keep, settings = _taken(settings, "keep")
@@ -107,6 +108,7 @@ def _import(path: Path, settings: Sequence[str], _: bool) -> int:
     if keep not in (None, OURS, THEIRS):
         raise UserError(f"keep={keep} must be {OURS} or {THEIRS}")
     output = checked_folder("output", output or Study().output)
+    check_places({"output": output})
     found = import_trials(path, Store.below(output), Path(output) / IMPORTED, keep)
     giver = f", by {found.by}" if found.by else ""
     print(f"{path.name}{giver}, into {output}/store; sha256 {found.sha256}")

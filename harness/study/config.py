@@ -22,6 +22,7 @@ from harness.errors import UserError, nearest, unknown
 from harness.errors.credentials import remember
 from harness.registry import METHODS
 from harness.study.checks import checked_folder, checked_name, checked_texts
+from harness.study.places import check_places
 from harness.study.search_space import SearchConfig, check_search, check_seeds
 from harness.study.study_file import (
     ARCHIVE,
@@ -212,6 +213,11 @@ def load_study(arguments: Sequence[str]) -> Study:
     _check_lists(study)
     _check_stall_minutes(study.resources.stall_minutes)
     checked_texts(study.description, plain(study))
+    data = study.dataset
+    check_places(
+        {"output": study.output, "dataset.root": data.root}
+        | {"dataset.manifest": data.manifest, "dataset.cache": data.cache}
+    )
     return study
 
 
