@@ -6,8 +6,6 @@ own experiment state is thrown away. All of it runs in a process of its own (sch
 
 from __future__ import annotations
 
-import faulthandler
-import json
 import os
 import secrets
 import shutil
@@ -16,18 +14,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.schedule.nodes.admission import refusal
+from harness.schedule.nodes.placement import placement
+from harness.schedule.nodes.worker import STACK
 from harness.schedule.private_folder import private_folder
-from harness.store import Store, TrialDirectory
 from harness.study.config import ResourcesConfig
-from harness.training.heartbeat import heard_by
-from harness.training.loop import EpochReport
-from harness.training.spec import Job, TrialSpec
-from harness.training.trial import run_trial
 
 # Read by Ray when it is imported: silent, without telemetry, without its own log files per trial;
 # and so many trials that wait for a worker at once (Tune's default for our kind of source is one).
@@ -43,48 +38,8 @@ QUIET = {
 OBJECT_STORE_BYTES = 128 * 1024**2
 KNOCK_SECONDS = 10.0
 
-BEAT_SECONDS = 5.0
-"""A worker says at most so often that it is at work."""
-
-STACK = signal.SIGUSR1
 STACK_SECONDS = 0.5
 END_SECONDS = 30.0
-
-
-def _trainable(config: dict[str, Any]) -> None:
-    """What a worker executes: one trial, reporting each epoch, and that it is at work."""
-    import ray
-    from ray import tune
-
-    facts = json.loads(config["trial"]["job"])
-    job = Job(**facts | {"spec": TrialSpec(**facts["spec"])})
-    said = time.monotonic()
-
-    def report(epoch: EpochReport) -> None:
-        tune.report({"epoch": epoch.epoch, "epochs": epoch.epochs, "value": epoch.value})
-
-    def at_work() -> None:
-        nonlocal said
-        if time.monotonic() - said >= BEAT_SECONDS:
-            said = time.monotonic()
-            tune.report({"beat": True})
-
-    tune.report({"worker": [os.getpid(), ray.get_runtime_context().get_node_id()]})
-    with heard_by(at_work), _stack_on_request(Store(Path(job.store)).trial(job.spec.id)):
-        outcome = run_trial(job, report)
-    tune.report({"outcome": asdict(outcome)})
-
-
-@contextmanager
-def _stack_on_request(trial: TrialDirectory) -> Iterator[None]:
-    """Let the signal STACK write into the trial's log where each thread is, whatever it does."""
-    trial.path.mkdir(parents=True, exist_ok=True)
-    with (trial / "log.txt").open("a", encoding="utf-8") as log:
-        faulthandler.register(STACK, log, all_threads=True)
-        try:
-            yield
-        finally:
-            faulthandler.unregister(STACK)
 
 
 def end_worker(process: int, node: str) -> None:
@@ -108,14 +63,14 @@ def _end_process(process: int) -> None:
         os.kill(process, signal.SIGKILL)
 
 
-def tuner(resources: ResourcesConfig, storage: Path, callback: Any, algorithm: Any) -> Any:
-    """A Tune run of ``_trainable`` over what a search algorithm suggests."""
+def tuner(
+    trainable: Any, resources: ResourcesConfig, storage: Path, callback: Any, algorithm: Any
+) -> Any:
+    """A Tune run of ``trainable`` over what a search algorithm suggests."""
     from ray import tune
 
     return tune.Tuner(
-        tune.with_resources(
-            _trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
-        ),
+        tune.with_resources(trainable, placement(resources)),
         tune_config=tune.TuneConfig(
             reuse_actors=True,
             max_concurrent_trials=resources.max_concurrent,
@@ -140,7 +95,7 @@ def _trial_name(trial: Any) -> str:
     return str(trial.config["trial"]["id"])
 
 
-def listener(say: Callable[..., None]) -> Any:
+def listener(say: Callable[..., None], resources: ResourcesConfig) -> Any:
     """A Tune callback that passes on what happens to trials; see schedule/ray_main.py.
 
     Built here, so that importing this module does not import Ray.
@@ -170,6 +125,9 @@ def listener(say: Callable[..., None]) -> Any:
                 say("epoch", trial_id, result["epoch"], result["epochs"], result["value"])
             elif "beat" in result:
                 say("beat", trial_id)
+            elif "unfit" in result:
+                node, problem = result["unfit"]
+                say(*refusal(trial_id, node, problem, resources))
 
         def on_trial_error(
             self, iteration: int, trials: list[Any], trial: Any, **info: Any

@@ -94,6 +94,8 @@ class _Run:
         self._workers: dict[str, tuple[int, str]] = {}
         self._ending: dict[str, str] = {}
         """Trials whose worker is being ended because they stalled, and the sentence on it."""
+        self._unfit: dict[str, str] = {}
+        """Trials that a node must not train, and the sentence on it, empty where it was said."""
         self._connected = False
         self._heard = 0.0
 
@@ -132,6 +134,7 @@ class _Run:
         self.watch.clear()
         self._workers.clear()
         self._ending.clear()
+        self._unfit.clear()
 
     def _hear(self, session: RaySession, message: Message) -> None:
         word, *facts = message
@@ -139,6 +142,8 @@ class _Run:
             self._answer(session)
         elif word == "refused":
             raise UserError(facts[0])
+        elif word == "warned":
+            self.observer.warned(facts[0])
         elif word == "connected":
             self._connected = True
         elif word != "alive" and facts[0] in self.rounds.out:
@@ -156,6 +161,8 @@ class _Run:
         if word == "started":
             self.watch.started(trial.id)
             self.observer.started(trial)
+        elif word == "unfit":
+            self._unfit[trial.id] = str(facts[0])
         elif word == "lost":
             self._lost(trial)
         elif word == "finished":
@@ -171,6 +178,12 @@ class _Run:
         """A worker died: by itself, or because it was ended."""
         self.watch.ended(trial.id)
         self._workers.pop(trial.id, None)
+        unfit = self._unfit.pop(trial.id, None)
+        if unfit is not None:
+            self.rounds.elsewhere(trial)
+            if unfit:
+                self.observer.interrupted(trial, unfit)
+            return
         stalled = self._ending.pop(trial.id, None)
         if stalled is not None:
             if self.rounds.stalled(trial):

@@ -10,7 +10,9 @@ to the study's driver. It says ``begin``; this process answers, in any order::
     epoch ID EPOCH EPOCHS VALUE      and so on: what the trial does
     beat ID
     finished ID OUTCOME
+    unfit ID SENTENCE                its worker is on a node that must not train: it is lost next
     lost ID                          its worker died
+    warned SENTENCE                  on a node that joined and is left out
     refused SENTENCE                 a user's mistake
     died SENTENCE                    a part of Ray died, or does not answer
     over                             no trial is left
@@ -30,11 +32,14 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.schedule.nodes.admission import examined
+from harness.schedule.nodes.checks import trainable
 from harness.schedule.ray import cluster, end_worker, listener, tuner
 from harness.schedule.ray_session import end_session
 from harness.schedule.ray_source import searcher
@@ -165,8 +170,23 @@ def _run(link: Link) -> None:
     with cluster(resources, folder) as storage:
         link.say("connected")
         threading.Thread(target=link.question, daemon=True).start()
-        tuner(resources, storage, listener(link.tell), searcher(link.ask)).fit()
+        while (first := link.ask())[0] == "wait":
+            time.sleep(TICK_SECONDS)
+        if first[0] == "trial":
+            _train(link, resources, storage, first)
         link.say("over")
+
+
+def _train(link: Link, resources: ResourcesConfig, storage: Path, first: tuple[Any, ...]) -> None:
+    """Run what the driver hands out, which has begun with ``first``."""
+    answers = iter([first])
+
+    def ask() -> tuple[Any, ...]:
+        return next(answers, None) or link.ask()
+
+    with examined(resources, first[1], partial(link.say, "warned")) as token:
+        work, heard = trainable(token), listener(link.tell, resources)
+        tuner(work, resources, storage, heard, searcher(ask)).fit()
 
 
 def main(descriptor: int) -> None:

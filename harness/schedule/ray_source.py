@@ -6,18 +6,25 @@ schedule/ray_main.py uses it; Ray is imported when the algorithm is built.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness.study.plan import PlannedTrial
+from harness.training.spec import Job, TrialSpec
 
 
 def payload(trial: PlannedTrial) -> dict[str, str]:
-    """A trial as a worker gets it."""
+    """A trial as a worker gets it, with the hash of the code that the driver would execute."""
     # As text, so that Tune finds nothing in it to resolve as a search space.
-    return {"id": trial.id, "job": json.dumps(asdict(trial.job))}
+    return {"id": trial.id, "job": json.dumps(asdict(trial.job)), "code": trial.job.code()}
+
+
+def job_of(payload: Mapping[str, str]) -> Job:
+    """The job in a trial's payload."""
+    facts = json.loads(payload["job"])
+    return Job(**facts | {"spec": TrialSpec(**facts["spec"])})
 
 
 def searcher(ask: Callable[[], tuple[Any, ...]]) -> Any:

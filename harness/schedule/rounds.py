@@ -74,6 +74,10 @@ class Rounds:
         self._take_back(trial)
         return True
 
+    def elsewhere(self, trial: PlannedTrial) -> None:
+        """The trial was not begun, because its node must not train it."""
+        self._take_back(trial)
+
     def interrupted(self) -> None:
         """Nothing runs any more: what did is tried again, without a word on the trials."""
         for trial in list(self.out.values()):

@@ -33,7 +33,7 @@ STUDY = (
     *("dataset.limit=40", "train.epochs=1", "train.batch_size=20", "backbone.width=2"),
     "resources.retries=20",
 )
-HANG_SECONDS = 180
+HANG_SECONDS = 600
 """Nothing at all must happen for less than this, whatever was killed."""
 
 

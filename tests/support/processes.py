@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,21 @@ from harness.study.plan import Plan
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    """``python -m harness.run`` in a process of its own, output piped together."""
+def start(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """``python -m harness.run`` in a process of its own, output piped together.
+
+    ``environment``: variables beside those of this process.
+    """
     command = [sys.executable, "-m", "harness.run", *arguments]
     # A test run in the background of a script ignores Ctrl-C, and so would its children.
     listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=listen
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=listen,
+        env=os.environ | dict(environment or {}),
     )
 
 

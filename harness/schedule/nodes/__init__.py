@@ -1,0 +1,1 @@
+"""What nodes of a cluster do: they show that they are fit, are chosen for trials, and train."""
