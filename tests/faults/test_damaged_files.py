@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,10 +18,9 @@ from harness.cli import guarded
 from harness.store import Store, TrialDirectory, read_json
 from harness.study.config import load_study
 from harness.study.plan import Plan
-from harness.training.loop import EpochReport
 from harness.training.trial import run_trial
-from tests.support.faults import TINY, command, cut, flip, trials
-from tests.training.test_trial import Killed, directory, planned, results
+from tests.support.faults import TINY, command, cut, flip, stopped_after, trials
+from tests.training.test_trial import directory, planned, results
 
 Damage = Callable[[Path], object]
 
@@ -33,15 +31,6 @@ def emptied(path: Path) -> None:
 
 def foreign(path: Path) -> None:
     path.write_bytes(b"PK\x03\x04 something else altogether" * 40)
-
-
-def stopped_after(trial: Any, epoch: int) -> None:
-    def stop(told: EpochReport) -> None:
-        if told.epoch == epoch:
-            raise Killed
-
-    with pytest.raises(Killed):
-        run_trial(trial.job, stop)
 
 
 FLIPS = [lambda path, at=at / 16: flip(path, at) for at in range(17)]
