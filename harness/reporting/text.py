@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from rich.cells import cell_len
 
 from harness.analysis.results import Comparison, Hole, Results, Summary, dataset_name
@@ -241,7 +242,7 @@ def harmless_cells(table: pd.DataFrame) -> pd.DataFrame:
 
     Such a text gets an apostrophe in front, which spreadsheets hide; numbers stay as they are.
     """
-    return table.apply(lambda column: column.map(_harmless) if column.dtype == object else column)
+    return table.apply(lambda column: column if is_numeric_dtype(column) else column.map(_harmless))
 
 
 def _harmless(cell: object) -> object:

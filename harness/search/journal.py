@@ -198,9 +198,13 @@ def _check_point(search: SearchPlan, subject: Subject, trial: FrozenTrial) -> No
 
     Its value is the mean of its seeds, and its hyperparameters give the ids of its trials.
     """
+    if trial.value is None:
+        return
     seeds, told = trial.user_attrs.get(SEEDS), trial.user_attrs.get(TRIALS)
-    right = trial.value is None or seeds is None or trial.value == sum(seeds) / len(seeds)
-    if right and told is not None and trial.value is not None:
+    right = list(trial.params) == [axis.name for axis in subject.space.axes]
+    if right and seeds:
+        right = trial.value == sum(seeds) / len(seeds)
+    if right and told:
         right = told == [planned.id for planned in search.trials_of(subject, dict(trial.params))]
     if not right:
         raise _damaged(search.journal, f"contradicts itself in point {trial.number}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.store import read_json
+from tests.faults.test_at_once import UNTIL, WAITED_FOR
 from tests.support.faults import command, forked, method_file, study_file, trials
 from tests.support.processes import run
 
@@ -127,8 +128,8 @@ def test_deaths_with_an_epoch_between_them_do_not_add_up(tmp_path: Path) -> None
 def test_a_trial_in_work_elsewhere_is_not_taken_for_one_that_died(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pause = "import time; time.sleep(1.0 if self.steps < 3 else 0)"
-    file = method_file(tmp_path, "Slow", loss=pause)
+    logs = str(tmp_path / "runs/store/*/log.txt")
+    file = method_file(tmp_path, "Slow", UNTIL.format(WAITED_FOR.format(logs)))
     first, second = (study_file(tmp_path, name, f"[{file}]") for name in ("first", "second"))
     child = os.fork()
     if child == 0:

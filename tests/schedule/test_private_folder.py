@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -71,13 +72,72 @@ def test_without_a_short_folder_the_way_out_is_said(
         pass
 
 
+HOLD = """
+import sys, tempfile
+from pathlib import Path
+from harness.schedule.private_folder import private_folder
+tempfile.tempdir = sys.argv[1]
+with private_folder() as folder:
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(parent: Path, *before: str) -> tuple[subprocess.Popen[str], Path]:
+    """A process with a folder of its own below ``parent``, and that folder."""
+    process = subprocess.Popen(
+        [*before, sys.executable, "-c", HOLD, str(parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"},
+    )
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
+
+
 def test_folders_of_killed_drivers_go_and_those_of_living_ones_stay(tmpdir_is) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="t") as short:
         tmpdir_is(Path(short))
-        dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
-        left = Path(short) / f"harness-ray-{int(dead.stdout)}-abcdefgh"
-        kept = [Path(short) / f"harness-ray-{os.getpid()}-abcdefgh", Path(short) / "harness-ray-me"]
-        for folder in (left, *kept):
-            folder.mkdir()
+        (killed, left), (living, kept) = holder(Path(short)), holder(Path(short))
+        killed.kill()
+        killed.communicate()
+        theirs = Path(short) / "harness-ray-me"
+        theirs.mkdir()
+        # Whoever had the number before: no process is known by its number alone.
+        abandoned = Path(short) / f"harness-ray-{os.getpid()}-abcdefgh"
+        abandoned.mkdir()
+        assert left.is_dir()
+        with private_folder() as own:
+            assert not left.exists() and not abandoned.exists()
+            assert kept.is_dir() and theirs.is_dir() and own.is_dir()
+        living.communicate("", timeout=60)
+        assert not kept.exists()
+
+
+def test_the_folder_of_a_driver_in_another_pid_namespace_stays(tmpdir_is) -> None:
+    """Its process number means nothing here: 1 or 2 there is somebody else, or nobody, here."""
+    inside = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    try:
+        subprocess.run([*inside, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no other PID namespace may be made here")
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="t") as short:
+        tmpdir_is(Path(short))
+        # Number 1 runs everywhere, so a second process is needed: 2 or 3 may not run here.
+        other, kept = holder(Path(short), *inside, "sh", "-c", 'true; "$0" "$@"')
+        assert kept.is_dir()
+        alias = kept.with_name(re.sub(r"-\d+-", f"-{nobody()}-", kept.name))
+        kept.rename(alias)
         with private_folder():
-            assert not left.exists() and all(folder.is_dir() for folder in kept)
+            assert alias.is_dir()
+        other.kill()
+        other.communicate()
+        with private_folder():
+            assert not alias.exists()
+
+
+def nobody() -> int:
+    """The number of a process that has ended."""
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
+    return int(ended.stdout)

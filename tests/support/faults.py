@@ -17,7 +17,9 @@ from harness import run
 from harness.cli import guarded
 from harness.store import Store, TrialDirectory
 from harness.study.config import load_study
-from harness.study.plan import Plan
+from harness.study.plan import Plan, PlannedTrial
+from harness.training.loop import EpochReport
+from harness.training.trial import run_trial
 
 TINY = (
     *("dataset.limit=40", "train.epochs=3", "train.batch_size=20", "backbone.width=2"),
@@ -95,6 +97,21 @@ def trials(output: Path, *arguments: str) -> dict[str, TrialDirectory]:
     plan = Plan(load_study([*TINY, f"output={output}", *arguments]))
     store = Store.below(output)
     return {trial.row.label: store.trial(trial.id) for trial in plan.trials}
+
+
+class Killed(BaseException):
+    """Stands for a process that ends here: nothing may catch it."""
+
+
+def stopped_after(trial: PlannedTrial, epoch: int) -> None:
+    """Run a trial, and let its process end after this epoch."""
+
+    def stop(told: EpochReport) -> None:
+        if told.epoch == epoch:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_trial(trial.job, stop)
 
 
 @contextmanager
