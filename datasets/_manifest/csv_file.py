@@ -18,7 +18,8 @@ from datasets._manifest.cells import check_cells, without_duplicates
 from datasets._manifest.formats import kind_of
 from datasets._manifest.sheet import Row, Sheet, rows_named
 from harness.dataset import SPLITS
-from harness.errors import UserError, nearest, unknown
+from harness.errors import UserError, nearest, shown, unknown
+from harness.protocol.combinations import MOST_MODALITIES
 
 LABELS = ("label", "label_path")
 GROUP = "group"
@@ -186,6 +187,12 @@ def _modalities(
             f"{path.name} has {len(set(names))} modality column{'' if names else 's'}"
             f" ({', '.join(names) or 'none'}); a comparison under missing modalities needs at least"
             f" two columns beside split and label{others}"
+        )
+    if len(names) > MOST_MODALITIES:
+        raise UserError(
+            f"{path.name} has {len(names)} modality columns ({shown(names)}), and at most"
+            f" {MOST_MODALITIES} can be compared ({2**MOST_MODALITIES - 1:,} combinations);"
+            " name those that you mean by dataset.options.modalities=A,B"
         )
     bad = [name for name in names if set(name) & set("+.,/\\")]
     if bad:
