@@ -46,11 +46,13 @@ def packed_scores(files: Files) -> None:
     shape = {"descr": "<f4", "fortran_order": False, "shape": (7, 60, 3_000_000)}
     np.lib.format.write_array_header_1_0(header, shape)
     stream, chunk = io.BytesIO(), bytes(2**24)
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as arrays:
-        with arrays.open("test.npy", "w", force_zip64=True) as member:
-            member.write(header.getvalue())
-            for _ in range(75):
-                member.write(chunk)
+    with (
+        zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as arrays,
+        arrays.open("test.npy", "w", force_zip64=True) as member,
+    ):
+        member.write(header.getvalue())
+        for _ in range(75):
+            member.write(chunk)
     files[f"{trial_in(files)}/scores.npz"] = stream.getvalue()
     recorded(files, "scores.npz")
 
