@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from datasets._files import exists
+from datasets._files import LARGEST_TEXT, exists
 from datasets._manifest.cells import check_cells, without_duplicates
 from datasets._manifest.formats import kind_of
 from datasets._manifest.sheet import Row, Sheet, rows_named
@@ -91,6 +91,8 @@ def read_sheet(path: Path, folder: Path, modalities: Sequence[str], task: str) -
 def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Header and (row number, cells); rows without any content are left out."""
     try:
+        if path.stat().st_size > LARGEST_TEXT:
+            raise UserError(f"{path} has more than {LARGEST_TEXT:,} bytes; split it")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(
