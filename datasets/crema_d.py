@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from datasets._files import visible
+from datasets._files import text_of, visible
 from datasets._media.clips import Clip, ClipDataset, Listing, place
 from datasets._media.frames import numbered, require_video
 from harness.dataset import DataSpec, Modality, Progress
@@ -168,7 +168,7 @@ def read_list(path: Path) -> list[str]:
     No header; any line ends, byte order mark, final newline or not.
     """
     ids: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(text_of(path, "restore the list").splitlines(), start=1):
         if not line.strip():
             continue
         name, *rest = (field.strip() for field in line.split(","))

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from datasets._files import visible
+from datasets._files import is_number, text_of, visible
 from datasets._media.clips import OPTIONS, Clip, ClipDataset, Listing, place
 from datasets._media.frames import numbered
 from datasets._media.kinetics_classes import CLASSES, OWN, class_names, class_of
@@ -132,7 +132,7 @@ def youtube_id(video: str) -> str:
 def start_second(video: str) -> int | None:
     """The start in a name ``YTID_START_END`` or ``YTID_START``, None when there is none."""
     parts = video[YOUTUBE:].split("_")
-    return int(parts[1]) if len(parts) > 1 and not parts[0] and parts[1].isdecimal() else None
+    return int(parts[1]) if len(parts) > 1 and not parts[0] and is_number(parts[1]) else None
 
 
 def truncated(what: str, videos: Sequence[str]) -> list[str]:
@@ -154,11 +154,11 @@ def read_list(path: Path) -> dict[tuple[str, int | None], int]:
     UserError for a line that is none.
     """
     found: dict[tuple[str, int | None], int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(text_of(path, "restore the list").splitlines(), start=1):
         if not line.strip():
             continue
         fields = [field.strip() for field in line.rsplit(",", 2)]
-        if len(fields) != 3 or not fields[2].isdecimal() or len(fields[0]) < YOUTUBE:
+        if len(fields) != 3 or not is_number(fields[2]) or len(fields[0]) < YOUTUBE:
             raise UserError(
                 f"{path}, line {number}: '{line.strip()}' is not YTID_START_END,SECONDS,LABEL;"
                 " restore the list"

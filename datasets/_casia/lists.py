@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from datasets._files import text_of
 from harness.errors import UserError, shown
 
 WORDS = {"color": "rgb", "depth": "depth", "ir": "ir"}
@@ -151,10 +152,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
     LF or CRLF, with or without a byte-order mark or a final newline.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file; take the list as it is distributed") from error
+    text = text_of(path, "take the list as it is distributed")
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             yield number, line

@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from datasets._files import exists
+from datasets._files import LARGEST_TEXT, exists
 from datasets._manifest.cells import check_cells, without_duplicates
 from datasets._manifest.formats import kind_of
 from datasets._manifest.sheet import Row, Sheet, rows_named
 from harness.dataset import SPLITS
-from harness.errors import UserError, nearest, unknown
+from harness.errors import UserError, nearest, shown, unknown
+from harness.protocol.combinations import MOST_MODALITIES
 
 LABELS = ("label", "label_path")
 GROUP = "group"
@@ -90,6 +91,8 @@ def read_sheet(path: Path, folder: Path, modalities: Sequence[str], task: str) -
 def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Header and (row number, cells); rows without any content are left out."""
     try:
+        if path.stat().st_size > LARGEST_TEXT:
+            raise UserError(f"{path} has more than {LARGEST_TEXT:,} bytes; split it")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(
@@ -186,6 +189,12 @@ def _modalities(
             f"{path.name} has {len(set(names))} modality column{'' if names else 's'}"
             f" ({', '.join(names) or 'none'}); a comparison under missing modalities needs at least"
             f" two columns beside split and label{others}"
+        )
+    if len(names) > MOST_MODALITIES:
+        raise UserError(
+            f"{path.name} has {len(names)} modality columns ({shown(names)}), and at most"
+            f" {MOST_MODALITIES} can be compared ({2**MOST_MODALITIES - 1:,} combinations);"
+            " name those that you mean by dataset.options.modalities=A,B"
         )
     bad = [name for name in names if set(name) & set("+.,/\\")]
     if bad:

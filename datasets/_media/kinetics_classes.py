@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from datasets._files import text_of
 from harness.errors import UserError
 
 INSTRUMENTS = (
@@ -93,7 +94,9 @@ def class_names(version: str, root: Path | None) -> tuple[str, ...]:
             f"dataset.options.classes={OWN} needs classes.txt in dataset.root={root}: names by"
             f" commas or lines; or take one of the lists {', '.join(CLASSES)}"
         )
-    parts = path.read_text(encoding="utf-8-sig").replace("\n", ",").split(",")
+    parts = (
+        text_of(path, "write the names of the classes, one a line").replace("\n", ",").split(",")
+    )
     names = tuple(spoken(part) for part in parts if part.strip())
     if len(set(names)) != len(names) or len(names) < 2:
         raise UserError(

@@ -5,10 +5,12 @@ The published lists if they are there, else a rule that keeps scenes whole.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets._files import is_number, text_of
 from harness.errors import UserError, shown
 
 LISTS = "nyud"
@@ -122,15 +124,15 @@ def read_ids(path: Path) -> tuple[int, ...]:
     """
     if not path.is_file():
         raise UserError(f"the list {path} is not there; restore it")
-    lines = path.read_text(encoding="utf-8-sig").split()
-    odd = [line for line in lines if not line.isdecimal()]
+    lines = text_of(path, "restore the list").split()
+    odd = [line for line in lines if not is_number(line)]
     if odd or not lines:
         raise UserError(
             f"{path} has {len(odd)} of {len(lines)} lines that are not a number: {shown(odd)}; one"
             " number per line"
         )
     ids = tuple(int(line) for line in lines)
-    twice = sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) < len(ids) else []
+    twice = sorted(i for i, times in Counter(ids).items() if times > 1)
     if twice:
         raise UserError(
             f"{path} names {len(twice)} images twice: {shown(twice)}; take the doubles out"

@@ -19,6 +19,10 @@ characters. Lines and tabs are none of them.
 """
 
 
+UNPRINTED = re.compile(f"{CONTROL.pattern}|\n")
+"""What a sentence has none of."""
+
+
 class Terminated(KeyboardInterrupt):
     """A signal other than Ctrl-C asked this process to end: SLURM, docker and systemd send SIGTERM,
     a closed terminal SIGHUP. Whatever ends cleanly at Ctrl-C does so here.
@@ -37,8 +41,12 @@ def interruption_code(interrupt: KeyboardInterrupt) -> int:
 class UserError(Exception):
     """A mistake in a study, a key, a value or a path: one sentence with the way out.
 
-    The command line exits with 2.
+    The command line exits with 2. What it quotes of a user's text is shown in one line, whatever
+    characters it has.
     """
+
+    def __str__(self) -> str:
+        return UNPRINTED.sub(lambda found: ascii(found[0])[1:-1], super().__str__())
 
 
 class DiskError(UserError):

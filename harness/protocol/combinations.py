@@ -11,7 +11,10 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.errors import UserError, unknown
+from harness.errors import UserError, shown, unknown
+
+MOST_MODALITIES = 10
+"""Of a dataset: each of its 2^V - 1 combinations is evaluated and has a column."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,17 @@ class Combination:
 def lattice(modalities: Sequence[str]) -> tuple[Combination, ...]:
     """All 2^V - 1 combinations, ordered by size, then by the dataset's order.
 
+    UserError for more than MOST_MODALITIES.
+
     >>> [c.name for c in lattice(["a", "b", "c"])]
     ['a', 'b', 'c', 'a+b', 'a+c', 'b+c', 'a+b+c']
     """
+    if len(modalities) > MOST_MODALITIES:
+        raise UserError(
+            f"there are {len(modalities)} modalities ({shown(modalities)}), and a model is"
+            " evaluated on all 2^V - 1 combinations of V: at most"
+            f" {MOST_MODALITIES} can be compared ({2**MOST_MODALITIES - 1:,} combinations)"
+        )
     return tuple(
         _combination(modalities, chosen)
         for size in range(1, len(modalities) + 1)

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import stat
+import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -24,14 +25,29 @@ from typing import IO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from harness.errors import UserError
+from harness.sharing.file_checks import plain_json
 from harness.store import Json, write_atomically
 
 FORMAT, KIND = 1, "trials of the harness"
+END_SEARCHED = 2**16 + 200
+"""Bytes from the end of a zip in which its end record stands."""
+
 MANIFEST = "manifest.json"
-LARGEST_MANIFEST = 2**28
+LARGEST_MANIFEST = 2**24
+LARGEST_DIRECTORY = 2**24
+"""Bytes of the zip's own list of its files, which is read as a whole."""
+
+LARGEST = {".yaml": 2**20, ".json": 2**24, ".jsonl": 2**26}
+"""Bytes of the files that are read as a whole, by their ending."""
+
+LIKELY, STEEPEST = 2**24, 100
+"""From so many bytes on, what unpacks to more than so many times its size is no evidence: a few
+bytes can unpack to any number.
+"""
+
 CHUNK = 2**20
 ENTRY = re.compile(
-    r"studies/[^/\\.\x00][^/\\\x00]*\.yaml|data/[0-9a-f]{16}\.json|trials/[0-9a-f]{16}/[a-z_]+\.(json|jsonl|npz|pt)",
+    r"studies/[^/\\.\x00-\x1f\x7f-\x9f][^/\\\x00-\x1f\x7f-\x9f]*\.yaml|data/[0-9a-f]{16}\.json|trials/[0-9a-f]{16}/[a-z_]+\.(json|jsonl|npz|pt)",
     re.ASCII,
 )
 """The names that an archive may hold beside its manifest."""
@@ -113,10 +129,30 @@ def _opened(path: Path) -> Iterator[ZipFile]:
             f"{path} is not a file; give an archive that `python -m harness.share export` made"
         )
     try:
+        if _directory_bytes(path) > LARGEST_DIRECTORY:
+            raise refused(path, "it lists more files than any archive has")
         with ZipFile(path) as archive:
             yield archive
     except UNREADABLE as error:
         raise refused(path, f"it is not an archive, or was cut off or changed ({error})") from error
+
+
+def _directory_bytes(path: Path) -> int:
+    """How long the zip's list of files says it is; 0 where there is none.
+
+    The standard library reads all of it before anything can be asked.
+    """
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - END_SEARCHED))
+        end = stream.read()
+    found = 0
+    for mark, layout, offset in ((b"PK\x05\x06", "<I", 12), (b"PK\x06\x06", "<Q", 40)):
+        place = end.rfind(mark)
+        if 0 <= place <= len(end) - offset - struct.calcsize(layout):
+            (size,) = struct.unpack_from(layout, end, place + offset)
+            # All ones: the longer form says it.
+            found = max(found, 0 if size == 0xFFFFFFFF else size)
+    return found
 
 
 def refused(path: Path, why: str) -> UserError:
@@ -133,7 +169,7 @@ def _manifest(path: Path, archive: ZipFile) -> Json:
             " export` made",
         )
     with archive.open(infos[0]) as stream:
-        manifest = json.loads(stream.read(LARGEST_MANIFEST))
+        manifest = plain_json(stream.read(LARGEST_MANIFEST))
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
         raise refused(path, f"its {MANIFEST} is not one of {KIND}")
     if manifest.get("format") != FORMAT:
@@ -152,7 +188,8 @@ def _listing(files: object) -> bool:
         return False
     return all(
         isinstance(facts, dict)
-        and isinstance(facts.get("bytes"), int)
+        and type(facts.get("bytes")) is int
+        and facts["bytes"] >= 0
         and isinstance(facts.get("sha256"), str)
         for facts in files.values()
     )
@@ -175,8 +212,22 @@ def _allowed(path: Path, archive: ZipFile, listed: Json) -> dict[str, ZipInfo]:
     }
     for what, found in wrong.items():
         if found:
-            raise refused(path, f"it has {what}: {', '.join(map(repr, sorted(found)[:3]))}")
+            raise refused(path, f"it has {what}: {', '.join(map(ascii, sorted(found)[:3]))}")
+    for info in infos:
+        if (why := _out_of_bounds(info)) is not None:
+            raise refused(path, f"{info.filename} {why}")
     return {info.filename: info for info in infos}
+
+
+def _out_of_bounds(info: ZipInfo) -> str | None:
+    """Why a file is larger than one of its kind can be; None where it may be unpacked."""
+    size, packed = info.file_size, max(1, info.compress_size)
+    largest = LARGEST.get(Path(info.filename).suffix)
+    if largest is not None and size > largest:
+        return f"has {size:,} bytes, and none of its kind has more than {largest:,}"
+    if size > LIKELY and size > STEEPEST * packed:
+        return f"unpacks {packed:,} bytes to {size:,}, which no results do"
+    return None
 
 
 def _regular(info: ZipInfo) -> bool:

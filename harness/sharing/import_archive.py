@@ -31,6 +31,7 @@ from harness.store import (
     write_json,
 )
 from harness.study.recorded_data import FOLDER
+from harness.study.study_file import ARCHIVE
 
 INCOMING = "incoming"
 OURS, THEIRS = "ours", "theirs"
@@ -213,7 +214,7 @@ def _write_study(folder: Path, path: Path, sha256: str, name: str, body: Json, a
 
     Another archive's of that name is left as it is.
     """
-    text = as_yaml(body)
+    text = as_yaml({ARCHIVE: True, **body})
     stem = (path.stem if alone else f"{path.stem}-{name}").replace(",", "_")
     target = folder / f"{stem}.yaml"
     if target.is_file() and target.read_bytes() != text:

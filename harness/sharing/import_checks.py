@@ -5,20 +5,21 @@ The data's descriptions, the studies, and each trial are checked against themsel
 
 from __future__ import annotations
 
+import json
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
-import yaml
-
 from harness.analysis.evidence import EVIDENCE_SPLITS, different_cells
-from harness.errors import TrialFailure
+from harness.errors import TrialFailure, UserError
 from harness.paper.representations import FILE as REPRESENTATIONS
 from harness.paper.representations import stored_statistics
 from harness.protocol.combinations import lattice
 from harness.sharing.archive import refused
 from harness.sharing.export import DATASET_KEYS, RECORDS, STUDY_KEYS, finished
+from harness.sharing.file_checks import check_arrays, check_json_lines, check_tensors, plain_json
 from harness.store import (
     CURVE_FILE,
     ORIGIN,
@@ -29,7 +30,9 @@ from harness.store import (
     write_json,
 )
 from harness.store.record import RECORD_FORMAT, fault, shapeless
+from harness.study.checks import checked_name
 from harness.study.recorded_data import FOLDER, description_name, spec_of
+from harness.study.study_file import ARCHIVE, read_study_file
 from harness.training.spec import spec_id
 
 UNREADABLE = (
@@ -38,18 +41,23 @@ UNREADABLE = (
 )
 """What code that expects a record, a curve or an array meets in something else."""
 
+NAME = re.compile(r"\w[\w-]*")
+"""A name of a registry; those of user's files are their stems."""
+
 
 def descriptions(path: Path, folder: Path) -> dict[str, Json]:
     """The descriptions of the data by their file names, each readable and named by its facts."""
     found = {}
     for file in sorted((folder / FOLDER).glob("*.json")):
         try:
-            description = read_json(file) or {}
-            spec_of(description["spec"])
+            description = plain_json(file.read_bytes())
+            spec = spec_of(description["spec"])
+            lattice(spec.names)
+            _check_names(description["facts"]["name"])
             counted = all(int(n) >= 0 for n in description["counts"].values())
             said = all(isinstance(text, str) for text in description.get("remarks", []))
             named = description_name(description) == file.name and counted and said
-        except UNREADABLE as error:
+        except (*UNREADABLE, UserError) as error:
             raise refused(path, f"data/{file.name} does not describe data ({error})") from error
         if not named:
             raise refused(path, f"data/{file.name} is not named by the facts that it holds")
@@ -63,9 +71,16 @@ def study(path: Path, file: Path) -> Json:
     Only what decides trials may be in it: no folder of another machine, nothing to write to.
     """
     try:
-        body = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        raise refused(path, f"studies/{file.name} is not a readable study") from error
+        checked_name(file.stem)
+        # The loader of studies bounds what aliases stand for, and refuses what reaches further.
+        body = read_study_file(file, as_data=True)
+        plain_json(json.dumps(body, allow_nan=False).encode())
+    except UserError as error:
+        why = str(error).removeprefix(str(file)).lstrip(": ")
+        raise refused(path, f"studies/{file.name} is not a readable study ({why})") from error
+    except UNREADABLE as error:
+        raise refused(path, f"studies/{file.name} is not a readable study ({error})") from error
+    body.pop(ARCHIVE, None)
     own = body.get("dataset") if isinstance(body, dict) else None
     if (
         not isinstance(own, dict)
@@ -73,7 +88,7 @@ def study(path: Path, file: Path) -> Json:
         or not set(own) <= set(DATASET_KEYS)
     ):
         raise refused(path, f"studies/{file.name} has keys that no exported study has")
-    return body  # type: ignore[no-any-return]
+    return body
 
 
 def checked(
@@ -84,6 +99,7 @@ def checked(
     UserError when it contradicts itself.
     """
     name = trial.path.name
+    _check_files(path, trial)
     try:
         bodies = [read_json(trial / file) for file in RECORDS]
         record = next(body for body in bodies if body is not None)
@@ -102,11 +118,43 @@ def checked(
     return trial
 
 
+def _check_files(path: Path, trial: TrialDirectory) -> None:
+    """UserError for a file of a trial that is damaged, or that no trial has."""
+    record: Json = {}
+    # Text first: it says how long arrays may be.
+    for file in sorted(
+        trial.path.iterdir(), key=lambda f: (not f.suffix.startswith(".js"), f.name)
+    ):
+        try:
+            if file.suffix == ".json":
+                body = plain_json(file.read_bytes())
+                record = body if file.name in RECORDS else record
+            elif file.suffix == ".jsonl":
+                check_json_lines(file.read_bytes())
+            elif file.suffix == ".npz":
+                check_arrays(file, record)
+            else:
+                check_tensors(file)
+        except UNREADABLE as error:
+            reason = str(error) or type(error).__name__
+            where = f"trials/{trial.path.name}/{file.name}"
+            raise refused(path, f"{where} cannot be read ({reason})") from error
+
+
+def _check_names(*names: object) -> None:
+    """ValueError unless names are those of registries: a path would be a file to run."""
+    for name in names:
+        if not isinstance(name, str) or NAME.fullmatch(name) is None:
+            raise ValueError(f"{name!a} is no name of a method, a dataset or a network")
+
+
 def _shapeless(trial: TrialDirectory, record: Json) -> str:
     """What in a record, its curve or its views is not of the kind that a report expects.
 
     Empty when all is.
     """
+    spec = record["spec"]
+    _check_names(spec["method"], spec["backbone"]["name"], spec["dataset"]["name"])
     if wrong := shapeless(record):
         return f"has no usable {', '.join(wrong)}"
     if CURVE_FILE in trial.damaged_notes(record):

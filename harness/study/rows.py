@@ -14,6 +14,7 @@ from harness.backbones import Backbone
 from harness.dataset import DataSpec
 from harness.errors import UserError, is_one_line, unknown
 from harness.method import Method
+from harness.protocol.combinations import lattice
 from harness.protocol.hyperparameters import Value, resolve
 from harness.registry import METHODS
 from harness.study.config import Study
@@ -244,7 +245,10 @@ def resolve_defaults(method: str) -> dict[str, Value]:
 
 
 def check_names(spec: DataSpec) -> None:
-    """UserError where a modality is called like what reports call a summary of combinations."""
+    """UserError where a modality is called like what reports call a summary of combinations, or
+    where there are more modalities than combinations can be evaluated for.
+    """
+    lattice(spec.names)
     for name in spec.names:
         if name.casefold() in SUMMARY_NAMES:
             raise UserError(

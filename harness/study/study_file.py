@@ -53,10 +53,11 @@ OSError for a number alone.
 """
 
 
-def read_study_file(path: Path) -> Layer:
+def read_study_file(path: Path, as_data: bool = False) -> Layer:
     """The keys and values of a study file.
 
-    A file that came in an archive is data: nothing in it is resolved, and it names no other file.
+    A file that came in an archive, or that is read ``as_data``, is data: nothing in it is
+    resolved, and it names no other file. Its key ARCHIVE is there then.
     """
     text = _text(path)
     try:
@@ -67,7 +68,7 @@ def read_study_file(path: Path) -> Layer:
         raise UserError(f"{path}: not a readable study: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: a study file must hold keys and values")
-    if ARCHIVE in content or path.resolve().parent.name == IMPORTED:
+    if as_data or ARCHIVE in content or path.resolve().parent.name == IMPORTED:
         return _as_data(path, content)
     return _resolved(content, str(path))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from harness import PROJECT, report
 from harness.analysis.results import verify
@@ -136,7 +137,7 @@ def test_a_trial_that_test_was_not_asked_of_travels_as_it_is(
     write_json(trial / "selection.json", record | part)
     (trial / "record.json").unlink()
     (trial / "scores.npz").unlink()
-    write_atomically(trial / "checkpoint.pt", lambda stream: stream.write(b"state"))
+    write_atomically(trial / "checkpoint.pt", lambda stream: torch.save({"epoch": 1}, stream))
     archive = tmp_path / "part.zip"
     export([plan], store, archive)
     assert import_trials(archive, elsewhere, tmp_path).added == [trial.path.name]
