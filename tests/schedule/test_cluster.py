@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import sysconfig
 from pathlib import Path
 
 import pytest
 
-from tests.support.clusters import cluster
+from harness import PROJECT
+from tests.support.clusters import Node, can_mount, cluster
+from tests.support.media import classification
 from tests.support.processes import epochs, results, run, start, wait_until
+
+pytestmark = pytest.mark.slow
+
+HIDE_INSTALLED = tuple(
+    f"mount --bind /dev/null {path}"
+    for path in sorted(Path(sysconfig.get_path("purelib")).glob("__editable__*multimodal_harness*"))
+)
+"""Commands that hide this repository's own installation from a node."""
 
 STUDY = (
     *("methods=[sf_md,dmrnet]", "seeds=[0,1]", "dataset.limit=200", "train.epochs=30"),
@@ -15,7 +28,6 @@ STUDY = (
 )
 
 
-@pytest.mark.slow
 def test_a_node_is_killed_and_another_joins(tmp_path: Path) -> None:
     """Every trial ends once, and the report is that of an undisturbed run, byte for byte."""
     output = tmp_path / "cluster"
@@ -46,3 +58,84 @@ def test_a_node_is_killed_and_another_joins(tmp_path: Path) -> None:
         for name in ("cluster", "quiet")
     ]
     assert tables[0] == tables[1]
+
+
+own_files = pytest.mark.skipif(not can_mount(), reason="no mounts of one's own here")
+
+
+def copied_project(folder: Path) -> Path:
+    """A copy of the code, in which the training loop is another one."""
+    for package in ("harness", "methods", "datasets", "studies"):
+        shutil.copytree(PROJECT / package, folder / package)
+    loop = folder / "harness" / "training" / "loop.py"
+    loop.write_text(loop.read_text(encoding="utf-8") + "\nANOTHER = 1\n", encoding="utf-8")
+    return folder
+
+
+def store_seen_by(node: Node, output: Path) -> tuple[str, ...]:
+    """What a node has of trials in its output, wherever that lies."""
+    store = Path(f"/proc/{node.process.pid}/root{output}/store")
+    return tuple(sorted(path.name for path in store.glob("*/spec.json")))
+
+
+@own_files
+def test_unfit_nodes_are_named_before_anything_is_trained(tmp_path: Path) -> None:
+    """Each lacks something else, in a mount namespace of its own, and is one line."""
+    output, other, cache = tmp_path / "runs", tmp_path / "other", tmp_path / "cache"
+    output.mkdir()
+    cache.mkdir()
+    manifest = classification(tmp_path / "data")
+    changed = copied_project(other)
+    with cluster() as nodes:
+        nodes.start("head", cpus=0)
+        nodes.start("output", 1, [f"mount -t tmpfs none {output}"])
+        nodes.start("code", 1, [f"mount --bind {changed} {PROJECT}"])
+        nodes.start("package", 1, [*HIDE_INSTALLED, f"mount -t tmpfs none {PROJECT}"])
+        nodes.start("data", 1, [f"mount -t tmpfs none {manifest.parent}"])
+        nodes.start("cache", 1, [f"mount -t tmpfs none {cache}"])
+        answer = run(
+            *("study=own_data", f"dataset.manifest={manifest}", f"dataset.cache={cache}"),
+            *("methods=[sf_md]", "seeds=[0]", "train.epochs=1", "tracking.enabled=false"),
+            *(f"output={output}", *nodes.arguments),
+            environment=nodes.environment,
+        )
+        there = {node.name: store_seen_by(node, output) for node in nodes.nodes}
+    assert answer.returncode == 2, answer.stdout + answer.stderr
+    lines = dict(
+        re.fullmatch(r"(?:error: )?node (\w+) \(\S+\) (.+)", line).groups()  # type: ignore[union-attr]
+        for line in answer.stderr.splitlines()
+    )
+    assert sorted(lines) == ["cache", "code", "data", "output", "package"]
+    assert lines["output"].startswith(f"does not see the driver's store {output}/store: there is")
+    assert "put output on a file system that the driver and all nodes mount" in lines["output"]
+    assert lines["code"].startswith(f"has other code for sf_md in {PROJECT} than the driver (")
+    assert lines["package"].startswith("cannot import the harness (No module named 'harness'")
+    assert "install this repository there" in lines["package"]
+    assert lines["data"].startswith(f"has no data: dataset.manifest={manifest} is not a file")
+    assert lines["cache"].startswith(f"does not see the driver's prepared data in {cache}; name")
+    assert set(there.values()) == {()}
+
+
+@own_files
+def test_a_node_that_joins_without_the_output_trains_nothing(tmp_path: Path) -> None:
+    """Its trials run elsewhere, it is named once, and no record lies where nobody looks."""
+    output = tmp_path / "runs"
+    output.mkdir()
+    with cluster() as nodes:
+        nodes.start("head", cpus=0)
+        nodes.start("good", cpus=1)
+        driver = start(
+            *(*STUDY, f"output={output}", *nodes.arguments), environment=nodes.environment
+        )
+        wait_until(lambda: sum(epochs(output).values()) >= 1, driver)
+        late = nodes.start("late", 2, [f"mount -t tmpfs none {output}"])
+        joined = sum(epochs(output).values())
+        text = driver.communicate(timeout=300)[0]
+        there = store_seen_by(late, output)
+    assert driver.returncode == 0, text
+    assert joined < 4 * 30, "the node joined too late to show anything"
+    (line,) = (line for line in text.splitlines() if line.startswith("node late ("))
+    assert "does not see the driver's store" in line and line.endswith("the other nodes go on")
+    assert there == () and "its worker died" not in text
+    assert len(list(output.glob("store/*/record.json"))) == 4
+    assert not (output / "store" / "nodes").exists()
