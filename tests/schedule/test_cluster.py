@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
+import subprocess
 import sysconfig
+import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness import PROJECT
 from tests.support.clusters import Node, can_mount, cluster
 from tests.support.media import classification
-from tests.support.processes import epochs, results, run, start, wait_until
+from tests.support.processes import alive, epochs, results, run, start, wait_until, workers
 
 pytestmark = pytest.mark.slow
 
@@ -23,9 +28,20 @@ HIDE_INSTALLED = tuple(
 """Commands that hide this repository's own installation from a node."""
 
 STUDY = (
-    *("methods=[sf_md,dmrnet]", "seeds=[0,1]", "dataset.limit=200", "train.epochs=30"),
-    *("backbone.width=8", "tracking.enabled=false"),
+    *("methods=[sf_md,dmrnet]", "seeds=[0,1]", "dataset.limit=100", "train.epochs=8"),
+    *("backbone.width=4", "tracking.enabled=false"),
 )
+
+
+def stop(node: Node, output: Path) -> int:
+    """Stop the process that trains on a node; its number."""
+    (pid,) = (
+        pid
+        for pid in workers(output).values()
+        if alive(pid) and node.process.pid in {one.pid for one in psutil.Process(pid).parents()}
+    )
+    os.kill(pid, signal.SIGSTOP)
+    return pid
 
 
 def test_a_node_is_killed_and_another_joins(tmp_path: Path) -> None:
@@ -34,22 +50,23 @@ def test_a_node_is_killed_and_another_joins(tmp_path: Path) -> None:
     arguments = (*STUDY, f"output={output}")
     with cluster() as nodes:
         nodes.start("head", cpus=0)
-        nodes.start("left", cpus=1)
-        lost = nodes.start("right", cpus=1)
+        kept, lost = nodes.start("kept", cpus=1), nodes.start("lost", cpus=1)
         driver = start(*arguments, *nodes.arguments, environment=nodes.environment)
-        wait_until(lambda: sum(n >= 5 for n in epochs(output).values()) >= 2, driver)
+        wait_until(lambda: sum(n >= 2 for n in epochs(output).values()) >= 2, driver)
         before = epochs(output)
+        # So that what is left can only be trained by the node that joins.
+        stopped = stop(kept, output)
         lost.kill()
         nodes.start("third", cpus=1)
+        wait_until(lambda: len(epochs(output)) > len(before), driver)
+        os.kill(stopped, signal.SIGCONT)
         text = driver.communicate(timeout=300)[0]
     assert driver.returncode == 0, text
-    assert text.count("its worker died; it goes on from its last epoch") == 1
-    logs = {trial: (output / "store" / trial / "log.txt").read_text() for trial in before}
-    started = {trial: log.count("process ") for trial, log in logs.items()}
-    assert sorted(started.values()) == [1, 2], text
+    assert text.count("its worker died; it goes on from its last epoch") == 1, text
+    logs = [path.read_text() for path in output.glob("store/*/log.txt")]
+    assert sorted(log.count("process ") for log in logs) == [1, 1, 1, 2]
     # The trial that was cut off repeats at most the epoch whose checkpoint was being written.
-    for log in logs.values():
-        assert 30 <= log.count(", val accuracy") <= 31
+    assert all(8 <= log.count(", val accuracy") <= 9 for log in logs)
     quiet = (*STUDY, f"output={tmp_path / 'quiet'}", "executor=local")
     assert run(*quiet).returncode == 0
     assert results(*arguments) == results(*quiet)
@@ -123,19 +140,35 @@ def test_a_node_that_joins_without_the_output_trains_nothing(tmp_path: Path) -> 
     output.mkdir()
     with cluster() as nodes:
         nodes.start("head", cpus=0)
-        nodes.start("good", cpus=1)
+        good = nodes.start("good", cpus=1)
         driver = start(
             *(*STUDY, f"output={output}", *nodes.arguments), environment=nodes.environment
         )
         wait_until(lambda: sum(epochs(output).values()) >= 1, driver)
+        # So that Ray has nothing but the node that joins for the trials that wait.
+        stopped = stop(good, output)
         late = nodes.start("late", 2, [f"mount -t tmpfs none {output}"])
-        joined = sum(epochs(output).values())
+        said = heard(driver, "node late (")
+        os.kill(stopped, signal.SIGCONT)
         text = driver.communicate(timeout=300)[0]
         there = store_seen_by(late, output)
     assert driver.returncode == 0, text
-    assert joined < 4 * 30, "the node joined too late to show anything"
-    (line,) = (line for line in text.splitlines() if line.startswith("node late ("))
-    assert "does not see the driver's store" in line and line.endswith("the other nodes go on")
-    assert there == () and "its worker died" not in text
-    assert len(list(output.glob("store/*/record.json"))) == 4
+    assert "does not see the driver's store" in said
+    assert said.rstrip().endswith("it is left out, the other nodes go on")
+    assert "node late (" not in text and "its worker died" not in text
+    assert there == () and len(list(output.glob("store/*/record.json"))) == 4
     assert not (output / "store" / "nodes").exists()
+
+
+def heard(driver: subprocess.Popen[str], beginning: str) -> str:
+    """The next line of a driver that begins so."""
+    assert driver.stdout is not None
+    limit = threading.Timer(300, driver.kill)
+    limit.start()
+    before = ""
+    for line in driver.stdout:
+        before += line
+        if line.startswith(beginning):
+            limit.cancel()
+            return line
+    raise AssertionError(before)
