@@ -35,6 +35,12 @@ QUIET = {
     "TUNE_MAX_PENDING_TRIALS_PG": "8",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Lets Ray know this machine as 127.0.0.1, and all its servers listen there alone.
+
+The one switch that Ray has for it, named after the systems where it is the default.
+"""
+
 OBJECT_STORE_BYTES = 128 * 1024**2
 KNOCK_SECONDS = 10.0
 
@@ -163,6 +169,7 @@ def _connected(resources: ResourcesConfig, folder: Path) -> Iterator[Path]:
     # which may be read-only.
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ.update({key: value for key, value in LOOPBACK.items() if key not in os.environ})
     with private_folder() as temporary:
         import ray
 

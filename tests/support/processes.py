@@ -42,7 +42,9 @@ def start(*arguments: str, environment: Mapping[str, str] | None = None) -> subp
     )
 
 
-def run(*arguments: str, module: str = "harness.run") -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, module: str = "harness.run", environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """A command to its end."""
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
@@ -50,6 +52,7 @@ def run(*arguments: str, module: str = "harness.run") -> subprocess.CompletedPro
         text=True,
         timeout=600,
         check=False,
+        env=os.environ | dict(environment or {}),
     )
 
 
