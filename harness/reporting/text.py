@@ -242,7 +242,10 @@ def harmless_cells(table: pd.DataFrame) -> pd.DataFrame:
 
     Such a text gets an apostrophe in front, which spreadsheets hide; numbers stay as they are.
     """
-    return table.apply(lambda column: column if is_numeric_dtype(column) else column.map(_harmless))
+    harmless: pd.DataFrame = table.apply(
+        lambda column: column if is_numeric_dtype(column) else column.map(_harmless)
+    )
+    return harmless
 
 
 def _harmless(cell: object) -> object:
