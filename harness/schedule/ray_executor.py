@@ -96,6 +96,7 @@ class _Run:
         """Trials whose worker is being ended because they stalled, and the sentence on it."""
         self._unfit: dict[str, str] = {}
         """Trials that a node must not train, and the sentence on it, empty where it was said."""
+        self._codes: dict[tuple[str | None, str, str], str] = {}
         self._connected = False
         self._heard = 0.0
 
@@ -154,9 +155,19 @@ class _Run:
         """Tell Tune the next trial."""
         trial = self.rounds.next(self.observer)
         if trial is not None:
-            session.send("trial", payload(trial))
+            session.send("trial", payload(trial, self._code(trial)))
         else:
             session.send("over" if self.rounds.over else "wait")
+
+    def _code(self, trial: PlannedTrial) -> str:
+        """The hash of what a trial executes, as it was for the first trial of its kind: files may
+        be changed while a study runs.
+        """
+        job = trial.job
+        kind = (job.method_file, job.spec.method, job.spec.backbone["name"])
+        if kind not in self._codes:
+            self._codes[kind] = job.code()
+        return self._codes[kind]
 
     def _hear_of_trial(self, word: str, trial: PlannedTrial, facts: Sequence[object]) -> None:
         if word == "started":
