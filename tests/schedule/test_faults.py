@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def kill_gcs(leader: int) -> None:
 
 def kill_all(leader: int) -> None:
     for process in members(leader):
-        os.kill(process, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 @pytest.mark.slow
@@ -104,6 +106,21 @@ def test_ray_that_dies_again_and_again_ends_the_command_with_the_way_on(tmp_path
     assert "4 times without a finished trial between" in text
     assert "To go on: python -m harness.run methods" in text.splitlines()[-1]
     assert "Traceback" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped", [False, True])
+def test_nothing_of_ray_outlives_a_killed_driver(tmp_path: Path, stopped: bool) -> None:
+    driver = started(tmp_path, "train.epochs=4000")
+    leader, pids = ray_leader(driver.pid), list(workers(tmp_path).values())
+    if stopped:
+        os.kill(leader, signal.SIGSTOP)
+    driver.kill()
+    driver.communicate()
+    deadline = time.monotonic() + 30
+    while members(leader) or any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, "Ray outlived its driver by 30 s"
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
