@@ -34,6 +34,9 @@ RESTARTS = 3
 """How often Ray is started again while no trial ends."""
 
 CONNECT_SECONDS = 180.0
+START_SECONDS = 120.0
+"""How long a worker may take to say that it begins, beside what any step may take; and to end."""
+
 SILENT_SECONDS = 50.0
 """How long the process that Ray runs in, which speaks every second, may be silent."""
 
@@ -159,7 +162,7 @@ class _Run:
 
     def _hear_of_trial(self, word: str, trial: PlannedTrial, facts: Sequence[object]) -> None:
         if word == "started":
-            self.watch.started(trial.id)
+            self.watch.started(trial.id, START_SECONDS)
             self.observer.started(trial)
         elif word == "unfit":
             self._unfit[trial.id] = str(facts[0])
@@ -218,6 +221,6 @@ class _Run:
             if trial_id in self._ending or trial_id not in self._workers:
                 return f"Ray does not end the worker of a trial with {self.watch.sentence}"
             self._ending[trial_id] = self.watch.sentence
-            self.watch.started(trial_id)
+            self.watch.started(trial_id, START_SECONDS)
             session.send("end", *self._workers[trial_id])
         return None
