@@ -24,6 +24,7 @@ class Digits(Dataset):
     """
 
     summary = "1,797 real handwritten digits as three constructed views; embedded, no download"
+    embedded = True
 
     @property
     def spec(self) -> DataSpec:

@@ -40,6 +40,7 @@ class HTAD(Dataset):
     grouping = "recordings"
     protocols: ClassVar[tuple[str, ...]] = ("random", "block")
     summary = "1,386 real windows of sound and wrist acceleration, 7 home activities (extra `real`)"
+    embedded = True
 
     @property
     def spec(self) -> DataSpec:

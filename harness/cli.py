@@ -6,16 +6,23 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
+from typing import TextIO, cast
 
 from harness.errors import (
     BAD_CONFIGURATION,
     DONE,
+    FULL,
+    SOME_FAILED,
     Terminated,
     UserError,
     interruption_code,
+    unwritable,
 )
+from harness.errors.credentials import MaskedStream
 
 
 def one_thread() -> None:
@@ -38,8 +45,23 @@ def flags(arguments: Sequence[str], known: Sequence[str]) -> tuple[set[str], lis
 
 
 def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """Run a command; a user's mistake becomes one sentence on stderr and exit code 2."""
+    """Run a command; a user's mistake becomes one sentence on stderr and exit code 2.
+
+    Neither stream gets credentials, not even in the traceback of a mistake of ours.
+    """
     _end_like_ctrl_c()
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, MaskedStream(stream)) for stream in streams)
+    try:
+        return _guarded(main, arguments)
+    except Exception:
+        traceback.print_exc()
+        return SOME_FAILED
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def _guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     try:
         return main(arguments)
     except UserError as error:
@@ -51,13 +73,24 @@ def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> i
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except OSError as error:
-        # A folder that cannot be written, a full disk: what a trial meets itself is recorded with
-        # the trial.
+    except SystemExit as error:
+        # No command of ours ends like this.
         print(
-            f"error: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr
+            "error: the code of a method, dataset or backbone ended the process (sys.exit,"
+            f" {error.code!r}); take that out of it",
+            file=sys.stderr,
         )
         return BAD_CONFIGURATION
+    except OSError as error:
+        # What the store writes has sentences of its own; this is anything else.
+        full = error.errno in FULL and error.filename is not None
+        sentence = unwritable(Path(os.fsdecode(error.filename)), error) if full else _said(error)
+        print(f"error: {sentence}", file=sys.stderr)
+        return BAD_CONFIGURATION
+
+
+def _said(error: OSError) -> str:
+    return f"{error.filename or 'file system'}: {error.strerror or error}"
 
 
 def _end_like_ctrl_c() -> None:

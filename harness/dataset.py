@@ -292,7 +292,8 @@ class Dataset(ABC):
     ``dataset.options.NAME`` in a study), ``grouping`` (what ``Split.groups`` are, in the plural:
     "subjects", "scenes"), and where the data are the user's, ``root_variable`` (the
     environment variable that names the root when the study does not), ``layout`` (what the root
-    holds, in words) and ``sampled`` (``python -m datasets.sample`` writes a synthetic copy).
+    holds, in words) and ``sampled`` (``python -m datasets.sample`` writes a synthetic copy);
+    ``embedded`` data come with a package and have no root.
 
     Args:
         root: folder of the user's copy; None for embedded data.
@@ -308,6 +309,7 @@ class Dataset(ABC):
     options: ClassVar[Mapping[str, Range]] = {}
     grouping: ClassVar[str] = ""
     root_variable: ClassVar[str | None] = None
+    embedded: ClassVar[bool] = False
     layout: ClassVar[str] = ""
     sampled: ClassVar[bool] = False
 

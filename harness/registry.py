@@ -8,6 +8,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -18,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from harness import PROJECT
 from harness.backbones import Backbone
 from harness.dataset import Dataset
-from harness.errors import UserError, unknown
+from harness.errors import UserError, one_line, unknown
 from harness.method import Method
 
 T = TypeVar("T")
@@ -56,7 +58,9 @@ class Registry(Generic[T]):
         points = self._entry_points()
         if name in points:
             return self._from_entry_point(points[name])
-        return self._only_class(importlib.import_module(f"{self.package}.{name}"), name)
+        with _loading(f"{self.kind} '{name}'"):
+            module = importlib.import_module(f"{self.package}.{name}")
+        return self._only_class(module, name)
 
     def listing(self) -> dict[str, type[T] | str]:
         """Every name with its class, or with the reason why it is unavailable."""
@@ -64,20 +68,18 @@ class Registry(Generic[T]):
         for name in self.names():
             try:
                 found[name] = self.get(name)
-            except Exception as error:  # a broken plug-in must not break the others
-                found[name] = f"unavailable: {type(error).__name__}: {error}"
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a broken plug-in must not break the others
+                found[name] = f"unavailable: {type(error).__name__}: {one_line(error)}"
         return found
 
     def _entry_points(self) -> dict[str, EntryPoint]:
         return _installed(self.group, tuple(sys.path))
 
     def _from_entry_point(self, point: EntryPoint) -> type[T]:
-        try:
+        with _loading(f"{self.kind} '{point.name}' ({point.value})"):
             loaded: Any = point.load()
-        except Exception as error:
-            raise UserError(
-                f"{self.kind} '{point.name}' ({point.value}) does not load: {error}"
-            ) from error
         if not (isinstance(loaded, type) and issubclass(loaded, self.base)):
             raise UserError(
                 f"{self.kind} '{point.name}' ({point.value}) is not a subclass of"
@@ -122,13 +124,25 @@ def _load_file(path: Path, kind: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        with _loading(f"the {kind} file {path}"):
+            spec.loader.exec_module(module)
+    except BaseException:
         del sys.modules[name]
-        raise UserError(
-            f"the {kind} file {path} does not load: {type(error).__name__}: {error}"
-        ) from error
+        raise
     return module
+
+
+@contextmanager
+def _loading(what: str) -> Iterator[None]:
+    """UserError for whatever code raises while it is imported, ``sys.exit`` included."""
+    try:
+        yield
+    except (KeyboardInterrupt, UserError):
+        raise
+    except BaseException as error:
+        raise UserError(
+            f"{what} does not load: {type(error).__name__}: {one_line(error)}"
+        ) from error
 
 
 METHODS: Registry[Method] = Registry("method", "methods", Method, "harness.methods")

@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.analysis.results import read
 from harness.cli import flags, guarded
 from harness.errors import DONE, SOME_FAILED, UserError
+from harness.errors.credentials import masked
 from harness.reporting.publish import RELOAD_SECONDS, follow, make_report, show_report
 from harness.reporting.write import Report
 from harness.search.stored_plan import plan_of
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     if "--watch" in options:
         follow(plans, store, write)
     if alone is not None and not read(alone, store).finished:
-        command = shlex.join(["python", "-m", "harness.run", *settings])
+        command = masked(shlex.join(["python", "-m", "harness.run", *settings]))
         where = f"below {alone.study.output}"
         raise UserError(
             f"study '{alone.study.name}' has no finished trial {where}; run it first: {command}"

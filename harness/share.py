@@ -94,8 +94,10 @@ def _export(path: Path, settings: Sequence[str], bare: bool) -> int:
 def _import(path: Path, settings: Sequence[str], _: bool) -> int:
     from harness.sharing.import_archive import OURS, THEIRS, import_trials
     from harness.store import Store
+    from harness.study.checks import checked_folder
     from harness.study.config import Study
     from harness.study.places import check_places
+    from harness.study.study_file import IMPORTED
 
     keep, settings = _taken(settings, "keep")
     output, others = _taken(settings, "output")
@@ -105,9 +107,9 @@ def _import(path: Path, settings: Sequence[str], _: bool) -> int:
         )
     if keep not in (None, OURS, THEIRS):
         raise UserError(f"keep={keep} must be {OURS} or {THEIRS}")
-    output = output or Study().output
+    output = checked_folder("output", output or Study().output)
     check_places({"output": output})
-    found = import_trials(path, Store.below(output), Path(output) / "imported", keep)
+    found = import_trials(path, Store.below(output), Path(output) / IMPORTED, keep)
     giver = f", by {found.by}" if found.by else ""
     print(f"{path.name}{giver}, into {output}/store; sha256 {found.sha256}")
     for what, trials in found.lines().items():

@@ -13,6 +13,7 @@ from harness.cli import flags, guarded
 from harness.errors import DONE, UserError
 from harness.paper.representation_tables import representation_table
 from harness.paper.representations import SPLIT, measure_all
+from harness.reporting.text import harmless_cells
 from harness.schedule.progress import preparation_view
 from harness.store import Store, write_atomically
 from harness.study.config import DEFAULT_STUDY, load_study
@@ -45,8 +46,9 @@ def main(arguments: Sequence[str]) -> int:
         plan.dataset.prepare(progress)
     measure_all(results, lambda text: print(text, flush=True))
     table, path = representation_table(results), plan.study.folder / "views.csv"
+    cells = harmless_cells(table)
     write_atomically(
-        path, lambda stream: stream.write(table.to_csv(index=False, lineterminator="\n").encode())
+        path, lambda stream: stream.write(cells.to_csv(index=False, lineterminator="\n").encode())
     )
     means = table.groupby(["view", "label", "of"], sort=False)["value"].mean().reset_index()
     for line in means.itertuples(index=False):

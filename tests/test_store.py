@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.store import (
-    CheckpointFile,
     Store,
     exclusive,
     file_sha256,
@@ -19,6 +19,7 @@ from harness.store import (
     write_atomically,
     write_json,
 )
+from harness.store.checkpoint import CheckpointFile
 
 HOLD = """
 import sys, time
@@ -37,14 +38,30 @@ with only_holder(Path(sys.argv[1]), 'busy'):
 """
 
 
+CELL = {"value": 50.0, "n": 2, "collapsed": False}
+RECORD: dict[str, Any] = {
+    "format": 1,
+    "trial_id": "a",
+    "spec": {"dataset": {}, "seed": 0},
+    "cells": {"val": {"x": CELL}, "test": {"x": CELL}},
+    "counts": {"val": 2},
+    "parameters": {"training": 1, "inference": 1},
+    "environment": {"device": "cpu", "device_name": "x", "torch": "2"},
+    "combinations": ["x"],
+    "remarks": [],
+    "metric": "accuracy",
+    **dict.fromkeys(("train_seconds", "seconds", "val_mean", "peak_memory_bytes"), 1.0),
+    **dict.fromkeys(("epochs", "selected_epoch", "starved_encoder_batches"), 1),
+}
+
+
 def finished(store: Store, trial_id: str, code: str = "abc") -> None:
     trial = store.trial(trial_id)
-    write_json(trial / "spec.json", {})
+    trial.save_spec(RECORD["spec"], "x")
+    trial.save_history([{"step": 0, "time": 1.0, "values": {"val/accuracy_mean": 50.0}}])
     write_atomically(trial / "weights.pt", lambda stream: stream.write(b"12345"))
-    write_json(
-        trial / "record.json",
-        {"format": 1, "code": code, "files": trial.describe_files("weights.pt")},
-    )
+    files = trial.describe_files("weights.pt")
+    trial.save_record("record.json", RECORD | {"code": code, "files": files})
 
 
 def test_states(tmp_path: Path) -> None:

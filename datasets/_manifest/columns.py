@@ -301,6 +301,10 @@ def _covering(lengths: Sequence[float]) -> float:
 
 
 def _front_end(name: str, rate: int, seconds: float) -> FrontEnd:
+    """A published front-end by name, or ``auto``: windows of about 32 ms, every clip standardised.
+
+    Level and background mostly belong to the recording, not to the class; front-end B keeps them.
+    """
     if name != "auto":
         return front_end(name, seconds)
     window = max(16, 1 << round(np.log2(rate * WINDOW_SECONDS)))
@@ -311,6 +315,7 @@ def _front_end(name: str, rate: int, seconds: float) -> FrontEnd:
         seconds=max(seconds, window / rate),
         window=window,
         hop=window // 2,
+        standardised=True,
     )
 
 

@@ -74,7 +74,10 @@ OPTIONS: dict[str, Range] = {
     "front_end": Range(
         "auto",
         choices=("auto", "A", "B", "C", "D"),
-        help="spectrogram; auto: log magnitude, windows of about 32 ms",
+        help=(
+            "spectrogram; auto: log magnitude, windows of about 32 ms, each clip standardised (B"
+            " keeps its level)"
+        ),
     ),
     "val_share": Range(
         0.15,

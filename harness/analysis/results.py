@@ -17,7 +17,16 @@ from harness.analysis.evidence import different_cells, secondary_cells
 from harness.dataset import DataSpec
 from harness.protocol.cells import as_json
 from harness.protocol.metrics import Metric, metric
-from harness.store import Json, Store, TrialDirectory, canonical_json, read_json
+from harness.store import (
+    CURVE_FILE,
+    SPEC_FILE,
+    Json,
+    Store,
+    TrialDirectory,
+    canonical_json,
+    read_json,
+)
+from harness.store.record import fault
 from harness.study.plan import Plan, PlannedTrial
 
 TABLE_SPLITS = ("val", "test", "test_last_epoch")
@@ -242,15 +251,16 @@ def unusable_record(trial: TrialDirectory) -> str | None:
     """
     if trial.record() is not None or not (trial / "record.json").is_file():
         return None
-    record = read_json(trial / "record.json") or {}
+    record = read_json(trial / "record.json")
+    why = fault(record)
+    if record is None or why:
+        return f"record.json {why}"
     wrong = [
         name
-        for name, facts in record.get("files", {}).items()
+        for name, facts in record["files"].items()
         if not (trial / name).is_file() or (trial / name).stat().st_size != facts["bytes"]
     ]
-    if wrong:
-        return f"{' and '.join(wrong)} missing, or not of the recorded size"
-    return "record.json cannot be read, or has a format that this version does not know"
+    return f"{' and '.join(wrong)} missing, or not of the recorded size"
 
 
 # ---------------------------------------------------------------------- methods x combinations
@@ -359,25 +369,43 @@ def verify(plan: Plan, store: Store) -> list[str]:
     """One sentence per damaged trial of the plan.
 
     Every recorded file must have its recorded sha256, and the scores of val and test must give the
-    recorded cells again, digit for digit (the last epoch's scores are not kept).
+    recorded cells again, digit for digit (the last epoch's scores are not kept). The curve and the
+    spec must be what they were too, although no result depends on them.
     """
     by_id = {trial.id: trial for trial in [*plan.stages, *plan.trials]}
-    damages = {trial_id: _damage(store.trial(trial_id), plan) for trial_id in by_id}
-    return [
-        f"trial {trial_id} ({by_id[trial_id].job.name}) is damaged: {damage}; remove"
-        f" store/{trial_id} and run the study again"
-        for trial_id, damage in damages.items()
-        if damage is not None
-    ]
+    found = []
+    for trial_id, planned in by_id.items():
+        trial = store.trial(trial_id)
+        damage = _damage(trial, plan) or _noted(trial)
+        if damage is not None:
+            found.append(f"trial {trial_id} ({planned.job.name}) is damaged: {damage}")
+    return found
 
 
 def _damage(trial: TrialDirectory, plan: Plan) -> str | None:
     record = trial.record()
     if record is None:
-        return unusable_record(trial)
-    if record["trial_id"] != trial.path.name:
-        return f"its record belongs to trial {record['trial_id']}"
-    changed = trial.corrupted(record)
-    if changed:
-        return f"{' and '.join(changed)} changed after the record was written (sha256)"
-    return different_cells(trial, record, plan.combinations)
+        damage = unusable_record(trial)
+    elif record["trial_id"] != trial.path.name:
+        damage = f"its record belongs to trial {record['trial_id']}"
+    elif changed := trial.corrupted(record):
+        damage = f"{' and '.join(changed)} changed after the record was written (sha256)"
+    else:
+        damage = different_cells(trial, record, plan.combinations)
+    if damage is None:
+        return None
+    return f"{damage}; remove store/{trial.path.name} and run the study again"
+
+
+def _noted(trial: TrialDirectory) -> str | None:
+    """What is damaged of a finished trial without touching its results."""
+    record = trial.record()
+    notes = [] if record is None else trial.damaged_notes(record)
+    if not notes:
+        return None
+    ways = {
+        SPEC_FILE: "the next run writes spec.json again",
+        CURVE_FILE: f"to have the curve again, remove store/{trial.path.name} and run the study",
+    }
+    out = "; ".join(ways[name] for name in notes)
+    return f"{' and '.join(notes)} changed after the end, its results do not depend on that; {out}"

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from harness.errors import DiskError
 from harness.store import exclusive, write_atomically
 
 Progress = Callable[[str, int, int], None]
@@ -193,7 +194,7 @@ def _remember(memory: Path | None, fresh: _Known) -> None:
             body = json.dumps(known, separators=(",", ":")).encode()
             first = hashlib.sha256(body).hexdigest().encode()
             write_atomically(memory, lambda stream: stream.write(first + b"\n" + body))
-    except OSError:
+    except (OSError, DiskError):
         return
 
 

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from harness.errors.credentials import masked
+
 FOLDERS = re.compile(r"(?<![\w./~…#])/(?:[^\s/:'\"]+/)+")
 """The folders of an absolute path, as they may stand in the reason of a failed trial or in an
 argument.
@@ -177,9 +179,9 @@ def bullets(lines: Sequence[str]) -> Bullets:
 
 
 def portable(text: str) -> str:
-    """A text without the folders of a machine.
+    """A text without the folders of a machine and without credentials.
 
     >>> portable("'/home/me/x.bin' is gone")
     "'…/x.bin' is gone"
     """
-    return FOLDERS.sub("…/", text)
+    return FOLDERS.sub("…/", masked(text))

@@ -5,9 +5,11 @@ table.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 from rich.cells import cell_len
 
 from harness.analysis.results import Comparison, Hole, Results, Summary, dataset_name
@@ -226,6 +228,30 @@ def _mark_sentences(results: Results, comparison: Comparison) -> list[str]:
             f"{STALE} stale: made by another version of the code; rerun=stale runs them again"
         )
     return found
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def harmless_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """A table to be opened in a spreadsheet: no text of it is taken for a formula.
+
+    Such a text gets an apostrophe in front, which spreadsheets hide; numbers stay as they are.
+    """
+    return table.apply(lambda column: column.map(_harmless) if column.dtype == object else column)
+
+
+def _harmless(cell: object) -> object:
+    """A cell of a spreadsheet.
+
+    >>> _harmless("=1+1"), _harmless("-0.5"), _harmless(-0.5)
+    ("'=1+1", '-0.5', -0.5)
+    """
+    formula = isinstance(cell, str) and cell.startswith(FORMULA) and not NUMBER.fullmatch(cell)
+    return f"'{cell}" if formula else cell
 
 
 def pipe_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

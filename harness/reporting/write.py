@@ -18,6 +18,7 @@ from harness.reporting.markdown import markdown
 from harness.reporting.sections.comparison import HEATMAP
 from harness.reporting.sections.runs import TrackedRuns
 from harness.reporting.study_group import StudyGroup
+from harness.reporting.text import harmless_cells
 from harness.store import write_atomically
 
 
@@ -68,7 +69,7 @@ class Report:
 
         With ``refresh`` the page loads itself again after so many seconds.
         """
-        table = _table(self.groups).to_csv(index=False, lineterminator="\n")
+        table = harmless_cells(_table(self.groups)).to_csv(index=False, lineterminator="\n")
         self._write("report.html", html(self.document, refresh).encode())
         self._write("report.md", markdown(self.document).encode())
         self._write("report.csv", table.encode())

@@ -27,7 +27,7 @@ from harness.training.trial import record_failure
 
 SIGNAL = signal.SIGUSR1
 
-GRACE_SECONDS = 30.0
+GRACE_SECONDS = 15.0
 """How long a stalled trial may take to hear the exception that ends it."""
 
 

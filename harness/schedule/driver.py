@@ -14,14 +14,16 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 
 from harness.dataset import SPLITS, Dataset
-from harness.errors import SOME_FAILED, UserError, interruption_code
+from harness.errors import SOME_FAILED, DiskError, UserError, interruption_code
+from harness.errors.credentials import masked
 from harness.schedule.executor import ExecutorLost, Observer, TrialSource
 from harness.schedule.progress import preparation_view, progress_view
 from harness.schedule.registry import executor_of
 from harness.store import Store, write_json
 from harness.study.plan import Plan, PlannedTrial
 from harness.study.recorded_data import remember
-from harness.training.spec import Outcome
+from harness.training.spec import HALTED, Outcome
+from harness.training.trial import restore_spec
 
 CHANGED = (
     "the data changed while they were being prepared, so that the planned trials are not trials on"
@@ -84,6 +86,9 @@ class Driver:
         ``states`` are the plan's; failed and stale trials that run again are set aside before.
         """
         self._write_plan(plan)
+        for trial in [*plan.stages, *plan.trials]:
+            if states.get(trial.id) in {"done", "stale"} and restore_spec(trial.job):
+                print(f"trial {trial.id}: its spec.json was damaged, and is written again")
         todo = plan.to_run(states)
         for trial in todo:
             if states[trial.id] in {"failed", "stale"}:
@@ -133,7 +138,7 @@ class Driver:
         self, say: Callable[[str], None], why: str, interrupt: KeyboardInterrupt | None = None
     ) -> Stopped:
         """Say why the work ended and how to go on; what to raise."""
-        command = shlex.join(["python", "-m", "harness.run", *self.arguments])
+        command = masked(shlex.join(["python", "-m", "harness.run", *self.arguments]))
         # A terminal that was closed takes no sentence.
         with suppress(OSError):
             say(
@@ -166,6 +171,9 @@ class Observers:
             observer.warned(sentence)
 
     def finished(self, trial: PlannedTrial, outcome: Outcome) -> None:
+        """DiskError, which ends the work, when the trial could not write what it had to."""
+        if outcome.status == HALTED:
+            raise DiskError(outcome.reason)
         for observer in self.observers:
             observer.finished(trial, outcome)
 

@@ -9,6 +9,7 @@ import torch
 
 from harness.errors import UserError
 from harness.schedule.alarm import Alarm, Stalled, alarm_for_trials
+from harness.schedule.deaths import marked
 from harness.schedule.executor import Executor, Observer, TrialSource
 from harness.store import Store
 from harness.study.config import ResourcesConfig
@@ -43,23 +44,29 @@ def _check_device(resources: ResourcesConfig) -> None:
 
 
 def _run(trial: PlannedTrial, observer: Observer, alarm: Alarm) -> Outcome:
-    """Run a trial, once more when it makes no progress."""
+    """Run a trial, unless this process died in it too often."""
     observer.started(trial)
+    with marked(trial, observer) as given_up:
+        outcome = given_up or _tried_twice(trial, observer, alarm)
+    observer.finished(trial, outcome)
+    return outcome
+
+
+def _tried_twice(trial: PlannedTrial, observer: Observer, alarm: Alarm) -> Outcome:
+    """Run a trial, once more when it makes no progress."""
     epoch = partial(_epoch, trial, observer)
     try:
         with alarm.over(trial):
-            outcome = run_trial(trial.job, epoch)
+            return run_trial(trial.job, epoch)
     except Stalled as first:
         observer.interrupted(trial, f"{first}; it was ended, and is tried once more")
-        try:
-            with alarm.over(trial):
-                outcome = run_trial(trial.job, epoch)
-        except Stalled as second:
-            reason = f"{second}, twice; its log.txt says where it stood"
-            directory = Store(Path(trial.job.store)).trial(trial.id)
-            outcome = record_failure(directory, trial.job, reason)
-    observer.finished(trial, outcome)
-    return outcome
+    try:
+        with alarm.over(trial):
+            return run_trial(trial.job, epoch)
+    except Stalled as second:
+        reason = f"{second}, twice; its log.txt says where it stood"
+        directory = Store(Path(trial.job.store)).trial(trial.id)
+        return record_failure(directory, trial.job, reason)
 
 
 def _epoch(trial: PlannedTrial, observer: Observer, report: EpochReport) -> None:

@@ -6,7 +6,9 @@ job folders that clusters set TMPDIR to, there is no room.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -24,6 +26,9 @@ ELSEWHERE = ("/tmp", "/var/tmp", "/dev/shm")
 RANDOM = 8
 """Characters that ``mkdtemp`` adds to a name."""
 
+LEFT = re.compile(rf"{NAME}-\d+-\w{{{RANDOM}}}")
+ATTEMPTS = 3
+
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
@@ -33,11 +38,12 @@ def private_folder() -> Iterator[Path]:
     in the user's runtime folder or a usual place. UserError where none will do.
     """
     sweep()
-    folder = _made()
+    folder, lock = _made()
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
 def longest_parent() -> int:
@@ -47,14 +53,20 @@ def longest_parent() -> int:
     return SOCKET_BYTES - len(prefix) - len(session)
 
 
-def _made() -> Path:
+def _made() -> tuple[Path, int]:
+    """A new folder, and the lock on it that this process holds."""
     for parent in _parents():
         if len(os.fsencode(parent)) > longest_parent():
             continue
-        try:
-            return Path(tempfile.mkdtemp(prefix=f"{NAME}-{os.getpid()}-", dir=parent))
-        except OSError:
-            continue
+        for _ in range(ATTEMPTS):
+            try:
+                folder = Path(tempfile.mkdtemp(prefix=f"{NAME}-{os.getpid()}-", dir=parent))
+            except OSError:
+                break
+            # Another driver's sweep may have come in between: then this folder is gone.
+            lock = _locked(folder)
+            if lock is not None:
+                return folder, lock
     tried = ", ".join(map(str, _parents()))
     raise UserError(
         f"Ray needs a folder whose path has at most {longest_parent()} bytes, for its sockets, and"
@@ -71,23 +83,33 @@ def _parents() -> list[Path]:
 
 
 def sweep() -> None:
-    """Remove the folders of drivers of ours that were killed."""
+    """Remove the folders of drivers of ours that were killed: nobody holds their locks."""
     for parent in _parents():
         for path in sorted(parent.glob(f"{NAME}-*")):
-            owner = path.name.removeprefix(f"{NAME}-").split("-")[0]
-            if owner.isdigit() and _ours(path) and not _runs(int(owner)):
+            if not LEFT.fullmatch(path.name) or not _ours(path):
+                continue
+            lock = _locked(path)
+            if lock is not None:
                 shutil.rmtree(path, ignore_errors=True)
+                os.close(lock)
 
 
-def _runs(process: int) -> bool:
-    """Whether a process is there; not every system has /proc to look at."""
+def _locked(folder: Path) -> int | None:
+    """An open lock on a folder; None where another process holds it, or it cannot be had.
+
+    The system frees it when the process dies. Process numbers would not do: those of a driver in
+    another container mean nothing here.
+    """
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass
-    return True
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def _ours(path: Path) -> bool:

@@ -34,6 +34,9 @@ RESTARTS = 3
 """How often Ray is started again while no trial ends."""
 
 CONNECT_SECONDS = 180.0
+START_SECONDS = 120.0
+"""How long a worker may take to say that it begins, beside what any step may take; and to end."""
+
 SILENT_SECONDS = 50.0
 """How long the process that Ray runs in, which speaks every second, may be silent."""
 
@@ -126,11 +129,10 @@ class _Run:
 
     def tell_restart(self, sentence: str, log: Path) -> None:
         """Say that Ray died, once, and keep what ran for the next session."""
-        running = list(self.rounds.out.values())
-        going_on = "trial goes" if len(running) == 1 else "trials go"
+        running = self.watch.running
+        going_on = "trial goes" if running == 1 else "trials go"
         self.observer.warned(
-            f"{sentence} and {len(running)} {going_on} on from the last epoch; what Ray says is in"
-            f" {log}"
+            f"{sentence} and {running} {going_on} on from the last epoch; what Ray says is in {log}"
         )
         self.rounds.interrupted()
         self.watch.clear()
@@ -171,7 +173,7 @@ class _Run:
 
     def _hear_of_trial(self, word: str, trial: PlannedTrial, facts: Sequence[object]) -> None:
         if word == "started":
-            self.watch.started(trial.id)
+            self.watch.started(trial.id, START_SECONDS)
             self.observer.started(trial)
         elif word == "unfit":
             self._unfit[trial.id] = str(facts[0])
@@ -230,6 +232,6 @@ class _Run:
             if trial_id in self._ending or trial_id not in self._workers:
                 return f"Ray does not end the worker of a trial with {self.watch.sentence}"
             self._ending[trial_id] = self.watch.sentence
-            self.watch.started(trial_id)
+            self.watch.started(trial_id, START_SECONDS)
             session.send("end", *self._workers[trial_id])
         return None

@@ -70,6 +70,16 @@ class Link:
         with self._lock, suppress(OSError):
             self._connection.send(message)
 
+    def tell(self, *message: Any) -> None:
+        """What happens to trials; when a worker died, first whether it did so with all of Ray."""
+        if message[0] == "lost":
+            self._say_what_died()
+        self.say(*message)
+
+    def _say_what_died(self) -> None:
+        for sentence in _dead_parts():
+            self.say("died", sentence)
+
     def ask(self) -> tuple[Any, ...]:
         """The driver's answer to ``next``."""
         self.say("next")
@@ -93,8 +103,7 @@ class Link:
         """Say every second that this process runs, and at once when a part of Ray has died."""
         while True:
             self.say("alive")
-            for sentence in _dead_parts():
-                self.say("died", sentence)
+            self._say_what_died()
             time.sleep(TICK_SECONDS)
 
     def question(self) -> None:
@@ -148,10 +157,11 @@ def _ending(code: int) -> str:
         return f"signal {-code}"
 
 
-def _die_with_the_driver() -> None:
-    """Also while this process is stopped. Linux only; elsewhere ``Link.listen`` must do."""
+def _wake_when_the_driver_dies() -> None:
+    """Let ``Link.listen`` notice it also where this process is stopped. Linux only."""
+    # Not SIGKILL: what Ray started would outlive this process by minutes.
     with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, signal.SIGCONT)  # PR_SET_PDEATHSIG
 
 
 def _run(link: Link) -> None:
@@ -176,13 +186,13 @@ def _train(link: Link, resources: ResourcesConfig, storage: Path, first: tuple[A
         return next(answers, None) or link.ask()
 
     with examined(resources, first[1], partial(link.say, "warned")) as token:
-        work, heard = trainable(token), listener(link.say, resources)
+        work, heard = trainable(token), listener(link.tell, resources)
         tuner(work, resources, storage, heard, searcher(ask)).fit()
 
 
 def main(descriptor: int) -> None:
     """Run what the driver hands out."""
-    _die_with_the_driver()
+    _wake_when_the_driver_dies()
     link = Link(Connection(descriptor))
     try:
         _run(link)
@@ -190,7 +200,8 @@ def main(descriptor: int) -> None:
         link.say("refused", str(error))
     except Exception as error:
         traceback.print_exc()
-        link.say("died", f"Ray gave up ({type(error).__name__}: {str(error).splitlines()[0:1]})")
+        words = str(error).strip().partition("\n")[0]
+        link.say("died", f"Ray gave up ({type(error).__name__}: {words})")
 
 
 if __name__ == "__main__":

@@ -59,9 +59,17 @@ class StallWatch:
         """What a stalled trial has done."""
         return f"no progress for {(self.allowed or 0.0) / 60:.3g} minutes"
 
-    def started(self, trial_id: str) -> None:
-        """A worker took the trial, or was just ended because of it."""
-        self._heard[trial_id] = self.clock.seconds
+    @property
+    def running(self) -> int:
+        """How many trials are watched."""
+        return len(self._heard)
+
+    def started(self, trial_id: str, grace: float = 0.0) -> None:
+        """A worker took the trial, or was just ended because of it.
+
+        ``grace``: so many seconds more until its first step.
+        """
+        self._heard[trial_id] = self.clock.seconds + grace
 
     def progressed(self, trial_id: str) -> None:
         """The trial did a step."""

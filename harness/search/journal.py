@@ -7,6 +7,7 @@ Optuna is imported when it is first needed.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
 
+from harness.errors import UserError, one_line
 from harness.protocol.metrics import Metric, metric
 from harness.search.plan import SearchPlan, Subject, search_plan
+from harness.store import writing
 from harness.study.plan import Plan
 from harness.study.rows import Row
 from harness.study.search_space import Axis, Point
@@ -72,10 +75,44 @@ def writable(path: Path) -> Any:
 
 
 def _storage(path: Path) -> Any:
+    """The journal as Optuna's storage; UserError when a line of it is damaged."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    return JournalStorage(JournalFileBackend(str(path)))
+    class Backend(JournalFileBackend):
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            with writing(path):
+                super().append_logs(logs)
+
+    _check_lines(path)
+    try:
+        return JournalStorage(Backend(str(path)))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        # Lines that are JSON, and not what Optuna wrote.
+        raise _damaged(
+            path, f"cannot be read ({type(error).__name__}: {one_line(error)})"
+        ) from error
+
+
+def _check_lines(path: Path) -> None:
+    """UserError for a line that is no JSON object, but for an unfinished one at the end."""
+    if not path.is_file():
+        return
+    lines = path.read_bytes().split(b"\n")[:-1]
+    for number, line in enumerate(lines, 1):
+        try:
+            right = isinstance(json.loads(line), dict)
+        except (ValueError, RecursionError):
+            right = False
+        if not right:
+            raise _damaged(path, f"is damaged in line {number}")
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    return UserError(
+        f"{path} {what}; move it away and run the study again: the search begins anew, and takes"
+        " the values of all trials that the store still has"
+    )
 
 
 def open_study(search: SearchPlan, subject: Subject, storage: Any) -> Study:
@@ -149,12 +186,24 @@ def evaluated_points(search: SearchPlan) -> dict[Subject, list[EvaluatedPoint]]:
     """The points of each searched row that are over, in the order of their numbers."""
     found: dict[Subject, list[EvaluatedPoint]] = {subject: [] for subject in search.subjects}
     for subject, study in studies(search):
-        found[subject] = [
-            _evaluated(trial)
-            for trial in study.get_trials(deepcopy=False)
-            if trial.state.is_finished()
-        ]
+        over = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+        for trial in over:
+            _check_point(search, subject, trial)
+        found[subject] = [_evaluated(trial) for trial in over]
     return found
+
+
+def _check_point(search: SearchPlan, subject: Subject, trial: FrozenTrial) -> None:
+    """UserError for a point that is not what was told of it.
+
+    Its value is the mean of its seeds, and its hyperparameters give the ids of its trials.
+    """
+    seeds, told = trial.user_attrs.get(SEEDS), trial.user_attrs.get(TRIALS)
+    right = trial.value is None or seeds is None or trial.value == sum(seeds) / len(seeds)
+    if right and told is not None and trial.value is not None:
+        right = told == [planned.id for planned in search.trials_of(subject, dict(trial.params))]
+    if not right:
+        raise _damaged(search.journal, f"contradicts itself in point {trial.number}")
 
 
 def is_over(search: SearchPlan) -> bool:

@@ -20,14 +20,15 @@ from harness.protocol.combinations import lattice
 from harness.sharing.archive import refused
 from harness.sharing.export import DATASET_KEYS, RECORDS, STUDY_KEYS, finished
 from harness.store import (
+    CURVE_FILE,
     ORIGIN,
-    RECORD_FORMAT,
     WEIGHTS,
     Json,
     TrialDirectory,
     read_json,
     write_json,
 )
+from harness.store.record import RECORD_FORMAT, fault, shapeless
 from harness.study.recorded_data import FOLDER, description_name, spec_of
 from harness.training.spec import spec_id
 
@@ -36,15 +37,6 @@ UNREADABLE = (
     *(EOFError, BadZipFile, zlib.error, TrialFailure),
 )
 """What code that expects a record, a curve or an array meets in something else."""
-
-SHAPE: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("spec", "cells", "counts", "parameters", "environment", "files"), dict),
-    **dict.fromkeys(("remarks", "combinations"), list),
-    **dict.fromkeys(("train_seconds", "seconds", "val_mean", "peak_memory_bytes"), (int, float)),
-    **dict.fromkeys(("epochs", "selected_epoch", "starved_encoder_batches"), int),
-    **dict.fromkeys(("code", "metric", "trial_id"), str),
-}
-"""What a report takes from a record without asking."""
 
 
 def descriptions(path: Path, folder: Path) -> dict[str, Json]:
@@ -115,23 +107,13 @@ def _shapeless(trial: TrialDirectory, record: Json) -> str:
 
     Empty when all is.
     """
-    wrong = [key for key, kind in SHAPE.items() if not isinstance(record.get(key), kind)]
-    parameters, machine = record["parameters"], record["environment"]
-    for key in ("training", "inference"):
-        if not isinstance(parameters.get(key), int):
-            wrong.append(key)
-    for key in ("device", "device_name", "torch"):
-        if not isinstance(machine.get(key), str):
-            wrong.append(key)
-    if not all(isinstance(remark, str) for remark in record["remarks"]):
-        wrong.append("remarks")
-    for line in trial.history():
-        if not isinstance(line["step"], int) or not isinstance(line["values"], dict):
-            wrong.append("metrics.jsonl")
-            break
+    if wrong := shapeless(record):
+        return f"has no usable {', '.join(wrong)}"
+    if CURVE_FILE in trial.damaged_notes(record):
+        return f"has no usable {CURVE_FILE}"
     if (trial / REPRESENTATIONS).is_file():
         stored_statistics(trial, record)
-    return f"has no usable {', '.join(wrong)}" if wrong else ""
+    return ""
 
 
 def _archives(path: Path, manifest: Json, sha256: str, name: str) -> list[Json]:
@@ -157,6 +139,8 @@ def _contradiction(
             f"has a record of format {record['format']}, and this version of the harness reads"
             f" {RECORD_FORMAT}; update"
         )
+    if why := fault(record):
+        return f"has a record that {why}"
     if not trial.path.name == record["trial_id"] == identity:
         return f"is called so, but its spec has the id {identity}: trials cannot be renamed"
     if {key: value for key, value in spec.items() if key != "label"} != record["spec"]:

@@ -16,19 +16,32 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from harness import PROJECT
 from harness.errors import UserError, nearest, unknown
+from harness.errors.credentials import remember
+from harness.registry import METHODS
+from harness.study.checks import checked_folder, checked_name, checked_texts
 from harness.study.places import check_places
-from harness.study.search_space import SearchConfig, check_search
+from harness.study.search_space import SearchConfig, check_search, check_seeds
+from harness.study.study_file import (
+    ARCHIVE,
+    UNREADABLE,
+    Layer,
+    first_line,
+    method_files,
+    read_argument,
+    read_study_file,
+    shielded,
+    unshielded,
+)
 from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig, setting
 
-SHORTEST_STALL_MINUTES = 0.5
+SHORTEST_STALL_MINUTES = 0.2
 STUDIES = PROJECT / "studies"
 DEFAULT_STUDY = "quickstart"
-Layer = dict[str, Any]
+MOST_DEVICES = 4096.0
+"""CPUs or GPUs that one trial may ask for."""
 
 
 @dataclass
@@ -57,10 +70,16 @@ class ResourcesConfig:
     """What one trial occupies, and where."""
 
     cpus_per_trial: float = setting(
-        1.0, "CPUs the scheduler reserves per trial; training itself uses one thread", low=0.01
+        1.0,
+        "CPUs the scheduler reserves per trial; training itself uses one thread",
+        low=0.01,
+        high=MOST_DEVICES,
     )
     gpus_per_trial: float = setting(
-        0.0, "GPUs per trial; 0.25 packs four trials on one; 0 trains on the CPU", low=0.0
+        0.0,
+        "GPUs per trial; 0.25 packs four trials on one; 0 trains on the CPU",
+        low=0.0,
+        high=MOST_DEVICES,
     )
     address: str | None = setting(
         None, "address of a running Ray cluster; default: one on this machine"
@@ -146,6 +165,12 @@ class Study:
 
 
 HEX = "dataset.fingerprint"
+FILE_KEYS = ("name", "presets")
+"""Keys that only a study file has; the name is the file's own."""
+
+LARGEST = 2**31 - 1
+"""The largest whole number of a setting or a seed."""
+
 NAMED_BLOCKS = ("dataset", "backbone")
 OWN_KEYS = ("description", "published_table", "views")
 """What a study does not take over from its base: they say what one study asks and what it is
@@ -168,24 +193,43 @@ def load_study(arguments: Sequence[str]) -> Study:
             f"base={given['base']} belongs into a study file; on the command line"
             f" study={given['base']} names the study"
         )
-    name, path = _find_study(str(given.pop("study", DEFAULT_STUDY)))
-    body = _with_base(_read(path), path)
+    for key in FILE_KEYS:
+        if key in given:
+            raise UserError(f"{key} belongs into a study file; a study is called like its file")
+    name, path = _find_study(given.pop("study", DEFAULT_STUDY))
     command = _normalised(given, "the command line")
+    body = _with_base(read_study_file(path), path, others_named="methods" in command)
     preset = command.get("preset", body.get("preset"))
     layers = [body, _preset(body, preset), command] if preset is not None else [body, command]
     merged: Layer = {}
     for layer in layers:
         merged = _merge(merged, layer)
-    study = _typed(merged | {"name": name})
+        _check_own_files(layer, merged)
+    # Before anything can be said of the address.
+    remember(str(merged.get("tracking", {}).get("uri", "")))
+    study = _typed(merged | {"name": checked_name(name)})
+    study.output = checked_folder("output", study.output)
     _check_settings(study, "")
     _check_lists(study)
     _check_stall_minutes(study.resources.stall_minutes)
+    checked_texts(study.description, plain(study))
     data = study.dataset
     check_places(
         {"output": study.output, "dataset.root": data.root}
         | {"dataset.manifest": data.manifest, "dataset.cache": data.cache}
     )
     return study
+
+
+def plain(study: Study) -> Layer:
+    """What of a study is written to its store, by key."""
+    return {
+        "methods": study.methods,
+        "dataset.options": study.dataset.options,
+        "backbone": study.backbone,
+        "hparams": study.hparams,
+        "search": study.search.space,
+    }
 
 
 def _arguments(arguments: Sequence[str]) -> Layer:
@@ -195,15 +239,7 @@ def _arguments(arguments: Sequence[str]) -> Layer:
         if not separator or not key:
             hint = f"; did you mean study={argument}?" if argument in study_files() else ""
             raise UserError(f"'{argument}' is not of the form key=value{hint}")
-        try:
-            layer = OmegaConf.to_container(
-                OmegaConf.from_dotlist([_quoted(argument)]), resolve=False
-            )
-        except (OmegaConfBaseException, YAMLError, ValueError) as error:
-            raise UserError(
-                f"cannot read the value of '{argument}': {_first_line(error)}"
-            ) from error
-        parsed = _merge(parsed, _shorthand(layer))
+        parsed = _merge(parsed, _shorthand(read_argument(_quoted(argument))))
     return parsed
 
 
@@ -213,10 +249,12 @@ def _quoted(argument: str) -> str:
     return f"{key}='{value}'" if key == HEX and value != "null" else argument
 
 
-def _find_study(name: str) -> tuple[str, Path]:
+def _find_study(name: object) -> tuple[str, Path]:
+    if not isinstance(name, str):
+        raise UserError(f"study={name} must be the name of a study or a file")
     path = Path(name)
     if path.suffix in {".yaml", ".yml"}:
-        if not path.is_file():
+        if "\0" in name or not path.is_file():
             raise UserError(f"the study file {name} does not exist")
         return path.stem, path
     if name not in study_files():
@@ -224,28 +262,23 @@ def _find_study(name: str) -> tuple[str, Path]:
     return name, study_files()[name]
 
 
-def _read(path: Path) -> Layer:
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise UserError(f"{path}: not a readable study: {_first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a study file must hold keys and values")
-    return content
-
-
-def _with_base(body: Layer, path: Path) -> Layer:
+def _with_base(body: Layer, path: Path, others_named: bool) -> Layer:
     """The file's keys over those of the study that its ``base`` names.
 
-    A base has none itself, so there are no cycles.
+    A base has none itself, so there are no cycles. ``others_named``: the methods are not the
+    file's own.
     """
     own = dict(body)
     name = own.pop("base", None)
+    if own.get("name", path.stem) != path.stem:
+        raise UserError(f"{path}: name={own['name']}: a study is called like its file; rename that")
+    _check_archive(own, path, others_named)
     own = _normalised(own, path.name)
+    _check_own_files(own, own)
     if name is None:
         return own
     below = _base_file(str(name), path)
-    base = _read(below)
+    base = read_study_file(below)
     if "base" in base:
         whose = (
             "itself"
@@ -255,9 +288,26 @@ def _with_base(body: Layer, path: Path) -> Layer:
         raise UserError(
             f"{path.name}: base={name} is {whose}; a base must be a study without a base"
         )
+    _check_archive(base, below, others_named or "methods" in own)
     return _merge(
         {key: value for key, value in _normalised(base, below.name).items() if key not in OWN_KEYS},
         own,
+    )
+
+
+def _check_archive(content: Layer, path: Path, others_named: bool) -> None:
+    """UserError where a study that came in an archive would run a file of this machine.
+
+    Its key is taken out of the content.
+    """
+    came_in = content.pop(ARCHIVE, None)
+    files = method_files(content)
+    if came_in is None or others_named or not files:
+        return
+    raise UserError(
+        f"{path} came in an archive, and what an archive holds is data: its method file"
+        f" {files[0]} is not run; if you have that file, name your own copy, such as"
+        f" methods=[{{method: PATH/{Path(files[0]).name}, label: ...}}]"
     )
 
 
@@ -275,9 +325,12 @@ def _base_file(name: str, path: Path) -> Path:
 
 def _preset(body: Layer, preset: object) -> Layer:
     presets = body.get("presets") or {}
-    if preset not in presets:
+    if not isinstance(preset, str) or preset not in presets:
         raise unknown("preset", str(preset), presets)
-    return _normalised(presets[preset] or {}, f"preset {preset}")
+    changes = presets[preset] or {}
+    if not isinstance(changes, dict):
+        raise UserError(f"preset {preset} must be a block of keys, and is {changes}")
+    return _normalised(changes, f"preset {preset}")
 
 
 def _shorthand(layer: Layer) -> Layer:
@@ -312,6 +365,11 @@ def _check_keys(layer: Mapping[str, Any], node: type, prefix: str, source: str) 
                     f"{source}: {prefix}{key}={value} must be a block of keys, such as {example}"
                 )
             _check_keys(value, type(default), f"{prefix}{key}.", source)
+        elif isinstance(default, dict) and not isinstance(value, Mapping):
+            raise UserError(
+                f"{source}: {prefix}{key}={value} must be a block of keys, such as"
+                f" {prefix}{key}.NAME=..."
+            )
         elif isinstance(default, list) and not isinstance(value, list):
             raise UserError(
                 f"{source}: {prefix}{key}={value} must be a list, such as {prefix}{key}=[{value}]"
@@ -335,17 +393,39 @@ def _merge(base: Layer, change: Layer) -> Layer:
     return merged
 
 
+def _check_own_files(layer: Layer, merged: Layer) -> None:
+    """UserError where a layer gives hyperparameters to a method file by the name of a built-in.
+
+    ``hparams.NAME`` is of the built-in method: a shipped study's values for it are none of a
+    user's file that is called like it.
+    """
+    given = layer.get("hparams") or {}
+    stems = {Path(file).stem: file for file in method_files(merged)}
+    for name in given if isinstance(given, Mapping) else ():
+        if name not in stems or name not in METHODS.names() or _names(merged, name):
+            continue
+        raise UserError(
+            f"hparams.{name} is of the built-in method; give values to your file in its entry:"
+            f" {{method: {stems[name]}, hparams: {{...}}}}"
+        )
+
+
+def _names(merged: Layer, method: str) -> bool:
+    """Whether the methods of a study name a built-in one."""
+    entries = [
+        entry.get("method") if isinstance(entry, dict) else entry for entry in merged["methods"]
+    ]
+    return any(isinstance(name, str) and name.partition(":")[0] == method for name in entries)
+
+
 def _typed(layer: Layer) -> Study:
     try:
-        study: Study = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), layer))
+        merged = OmegaConf.merge(OmegaConf.structured(Study), shielded(layer))
+        study: Study = unshielded(OmegaConf.to_object(merged))
         return study
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", "") or ""
-        raise UserError(f"{key}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    except UNREADABLE as error:
+        key = getattr(error, "full_key", "") or "study"
+        raise UserError(f"{key}: {first_line(error)}") from error
 
 
 def _check_settings(node: Any, prefix: str) -> None:
@@ -359,6 +439,8 @@ def _check_settings(node: Any, prefix: str) -> None:
             continue
         if choices and value not in choices:
             raise UserError(f"{key}='{value}' is not a legal value{nearest(str(value), choices)}")
+        if isinstance(value, int) and value > LARGEST:
+            raise UserError(f"{key}={value} must be at most {LARGEST}")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{key}={value} must be a finite number")
         if (low is not None and value < low) or (high is not None and value > high):
@@ -371,9 +453,13 @@ def _check_lists(study: Study) -> None:
         raise UserError("methods is empty; name at least one, such as methods=[sf_md,hemis]")
     if not study.seeds:
         raise UserError("seeds is empty; name at least one, such as seeds=[0,1,2]")
-    if min(study.seeds) < 0 or len(set(study.seeds)) != len(study.seeds):
-        raise UserError(f"seeds={study.seeds} must be different and not negative")
+    check_seeds("seeds", study.seeds)
     check_search(study.search, study.seeds)
+    if study.missing.rate > 0 and study.missing.train == "none":
+        raise UserError(
+            f"missing.rate={study.missing.rate} does nothing where missing.train=none; set"
+            " missing.train=random, or leave the rate out"
+        )
 
 
 def _check_stall_minutes(minutes: float | None) -> None:

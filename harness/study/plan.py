@@ -15,6 +15,7 @@ from harness.errors import UserError, unknown
 from harness.protocol.combinations import Combination, lattice, parse
 from harness.registry import BACKBONES, DATASETS
 from harness.store import Store
+from harness.study.checks import checked_folder
 from harness.study.config import Study
 from harness.study.rows import (
     Row,
@@ -220,6 +221,7 @@ def open_dataset(study: Study) -> Dataset:
     cls = DATASETS.get(config.name)
     if config.protocol is not None and config.protocol not in cls.protocols:
         raise unknown(f"protocol of {config.name}", config.protocol, cls.protocols)
+    _check_places(config.root, config.manifest, config.name, cls)
     given_root = config.root or (os.environ.get(cls.root_variable) if cls.root_variable else None)
     root, manifest = (
         Path(path).expanduser().resolve() if path else None
@@ -227,6 +229,23 @@ def open_dataset(study: Study) -> Dataset:
     )
     cache = Path(config.cache or Path(study.output) / "cache").expanduser().resolve()
     return cls(root, manifest, config.protocol, config.limit, config.options, cache)
+
+
+def _check_places(root: str | None, manifest: str | None, name: str, cls: type[Dataset]) -> None:
+    """UserError for a place that the data are not read from."""
+    if cls.embedded and root is not None:
+        raise UserError(
+            f"dataset.root={root}: {name} comes with a package and is not read from a folder;"
+            " leave dataset.root out"
+        )
+    if manifest is not None and (cls.embedded or cls.root_variable is not None):
+        raise UserError(
+            f"dataset.manifest={manifest} describes data of your own, and {name} is not read from"
+            " it; dataset=manifest is"
+        )
+    for key, path in (("dataset.root", root), ("dataset.manifest", manifest)):
+        if path is not None:
+            checked_folder(key, path)
 
 
 def data_needed(study: Study) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.backbones import Backbone
 from harness.dataset import DataSpec
-from harness.errors import UserError, unknown
+from harness.errors import UserError, is_one_line, unknown
 from harness.method import Method
 from harness.protocol.hyperparameters import Value, resolve
 from harness.registry import METHODS
@@ -147,6 +147,13 @@ def _entry(entry: Any) -> dict[str, Any]:
     for key in block:
         if key not in ENTRY_KEYS:
             raise unknown("key in methods entry", str(key), ENTRY_KEYS)
+    for key in ("method", "variant", "label"):
+        _check_text(key, block.get(key))
+    if not isinstance(block.get("hparams") or {}, dict):
+        raise UserError(
+            f"methods entry of {block['method']}: hparams={block['hparams']} must be a block of"
+            " hyperparameters, such as {alpha: 0.1}"
+        )
     name, _, variant = str(block["method"]).partition(":")
     file = str(Path(name).resolve()) if name.endswith(".py") else None
     return {
@@ -158,12 +165,21 @@ def _entry(entry: Any) -> dict[str, Any]:
     }
 
 
+def _check_text(key: str, value: object) -> None:
+    """UserError where a name in a methods entry is not one line of text."""
+    if value is None or (isinstance(value, str) and is_one_line(value)):
+        return
+    raise UserError(f"methods entry: {key}={value!r} must be one line of text; put it into quotes")
+
+
 def _entry_rows(study: Study, entry: dict[str, Any]) -> list[Row]:
     name, file, variant = entry["name"], entry["file"], entry["variant"]
     cls = METHODS.get(file or name)
     if variant not in cls.variants:
         raise unknown(f"variant of {name}", variant, cls.variants)
-    common = study.hparams.get(name) or {}
+    # The values of a built-in method are none of a user's file that is called like it.
+    own_file = file is not None and name in METHODS.names()
+    common = {} if own_file else study.hparams.get(name) or {}
     if not isinstance(common, dict):
         raise UserError(
             f"hparams.{name}={common} must be a block of hyperparameters, such as"
@@ -171,6 +187,12 @@ def _entry_rows(study: Study, entry: dict[str, Any]) -> list[Row]:
         )
     given = common | entry["hparams"]
     axes = {key: value for key, value in given.items() if isinstance(value, list)}
+    empty = [key for key, values in axes.items() if not values]
+    if empty:
+        raise UserError(
+            f"hparams.{name}.{empty[0]}=[] leaves no row of {name}; give at least one value, or"
+            " leave the method out"
+        )
     shown = list(dict.fromkeys([*axes, *entry["hparams"]]))
     rows = []
     for point in itertools.product(*axes.values()):

@@ -18,6 +18,7 @@ from harness.training.recipe import setting
 SAMPLERS = ("tpe", "random", "grid")
 BOUNDS = ("low", "high", "log")
 DEFAULT_TRIALS = 20
+LARGEST_SEED = 2**31 - 1
 Point = dict[str, Value]
 
 
@@ -61,14 +62,23 @@ class SearchConfig:
         return bool(self.methods or self.space or self.trials is not None)
 
 
+def check_seeds(key: str, seeds: Sequence[object]) -> None:
+    """UserError unless seeds are different whole numbers that a generator takes."""
+    numbers = [seed for seed in seeds if type(seed) is int and 0 <= seed <= LARGEST_SEED]
+    if len(numbers) != len(seeds) or len(set(numbers)) != len(numbers):
+        raise UserError(
+            f"{key}={list(seeds)} must be different whole numbers, not negative and at most"
+            f" {LARGEST_SEED}"
+        )
+
+
 def check_search(search: SearchConfig, seeds: Sequence[int]) -> None:
     """UserError when the tuning seeds are none, negative, repeated, or also the study's own."""
     if not search.wanted:
         return
     if not search.seeds:
         raise UserError("search.seeds is empty; name at least one, such as search.seeds=[100,101]")
-    if min(search.seeds) < 0 or len(set(search.seeds)) != len(search.seeds):
-        raise UserError(f"search.seeds={search.seeds} must be different and not negative")
+    check_seeds("search.seeds", search.seeds)
     shared = sorted(set(search.seeds) & set(seeds))
     if shared:
         raise UserError(

@@ -23,7 +23,7 @@ from harness.errors import TrialFailure
 from harness.method import Method
 from harness.protocol.cells import as_json, score_cells
 from harness.protocol.metrics import metric
-from harness.store import PARTIAL, RECORD_FORMAT, Json, TrialDirectory, write_atomically, write_json
+from harness.store import PARTIAL, RECORD_FORMAT, Json, TrialDirectory, write_atomically
 from harness.training.evaluation import Stopwatch, gather
 from harness.training.executed_code import environment
 from harness.training.loop import Fit
@@ -67,7 +67,7 @@ def _validate(run: Run, fit: Fit) -> None:
     run.model.load_state_dict(fit.best_state)
     arrays, cells = _evidence(run, "val")
     _write(run, fit, "val.npz", arrays)
-    write_json(run.trial / "selection.json", _record(run, fit, {"val": cells}, "val.npz"))
+    run.trial.save_record("selection.json", _record(run, fit, {"val": cells}, "val.npz"))
 
 
 def _conclude(run: Run, fit: Fit) -> None:
@@ -85,7 +85,7 @@ def _conclude(run: Run, fit: Fit) -> None:
     record = _record(run, fit, cells | {"test_last_epoch": last}, "scores.npz") | {
         "test_evaluation": took
     }
-    write_json(run.trial / "record.json", record)
+    run.trial.save_record("record.json", record)
     for name in ("checkpoint.pt", *PARTIAL):
         (run.trial / name).unlink(missing_ok=True)
 

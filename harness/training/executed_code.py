@@ -15,7 +15,7 @@ from harness import PROJECT
 
 PACKAGES = ("harness", "methods", "datasets")
 
-COMPUTE_NOTHING = ("harness/errors.py", "harness/store.py")
+COMPUTE_NOTHING = ("harness/errors/", "harness/store/")
 """Sentences for users, and files on disk: no result depends on how they are written."""
 
 
@@ -75,8 +75,8 @@ def _local_imports(path: Path, _modified: int) -> list[Path]:
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     modules = sorted({module for node in nodes for module in _imported(node, path)})
     files = [_file_of(module) for module in modules if module.partition(".")[0] in PACKAGES]
-    ignored = [PROJECT / name for name in COMPUTE_NOTHING]
-    return [file for file in files if file is not None and file not in ignored]
+    found = [(file, file.relative_to(PROJECT).as_posix()) for file in files if file is not None]
+    return [file for file, name in found if not name.startswith(COMPUTE_NOTHING)]
 
 
 def _file_of(module: str) -> Path | None:

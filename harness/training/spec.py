@@ -16,6 +16,8 @@ from harness.registry import BACKBONES, DATASETS, METHODS
 from harness.store import Json, canonical_json
 from harness.training.executed_code import code_hash
 
+HALTED = "halted"
+
 
 @dataclass(frozen=True)
 class TrialSpec:
@@ -104,9 +106,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended: ``done`` or ``failed`` with its reason.
+    """How a trial ended: ``done``, ``failed`` with its reason, or ``halted``.
 
-    ``seconds`` is what this process spent on it.
+    A halted trial has not ended: nothing could be written, which is its reason, and nothing more is
+    to be started. ``seconds`` is what this process spent on it.
     """
 
     trial_id: str

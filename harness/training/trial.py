@@ -11,23 +11,27 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
-from harness.errors import TrialFailure
+from harness.errors import FULL, DiskError, TrialFailure, UserError, one_line, unwritable
 from harness.method import Method
 from harness.protocol.metrics import metric
 from harness.protocol.seeds import Streams
-from harness.store import CheckpointFile, Store, TrialDirectory, write_json
+from harness.store import SPEC_FILE, Store, TrialDirectory, read_json, write_json, writing
+from harness.store.checkpoint import CheckpointFile
 from harness.training.conclude import Run, conclude
 from harness.training.evaluation import NotSeparable
 from harness.training.heartbeat import beat
 from harness.training.loop import EpochReport, Fit, Trainer
 from harness.training.recipe import MissingConfig, TrainConfig
-from harness.training.spec import Job, Outcome
+from harness.training.spec import HALTED, Job, Outcome
+
+NO_MEMORY = "DefaultCPUAllocator"
+"""Stands in torch's words for memory that the CPU does not have: an ordinary RuntimeError."""
 
 
 def run_trial(job: Job, on_epoch: Callable[[EpochReport], None] = lambda report: None) -> Outcome:
@@ -38,9 +42,19 @@ def run_trial(job: Job, on_epoch: Callable[[EpochReport], None] = lambda report:
     Without ``job.test`` it is done with its part on val. What was trained for that is not trained
     again for the rest.
 
-    A failure of the trial itself (a loss that is not finite, an exception in a method, no memory)
-    is recorded and returned. Whatever kills the process leaves the last epoch's checkpoint.
+    A failure of the trial itself is recorded and returned: a loss that is not finite, no memory,
+    and whatever a method raises, ``sys.exit`` included. Whatever kills the process leaves the last
+    epoch's checkpoint, and what ``on_epoch`` raises is the caller's. A disk that cannot be written
+    to is no failure of the trial: it is ``halted``, and goes on when it is run again.
     """
+    try:
+        return _held(job, on_epoch)
+    except DiskError as error:
+        return Outcome(job.spec.id, HALTED, str(error))
+
+
+def _held(job: Job, on_epoch: Callable[[EpochReport], None]) -> Outcome:
+    """The trial while no other process can touch it; DiskError when the disk is full."""
     store = Store(Path(job.store))
     trial = store.trial(job.spec.id)
     started = time.perf_counter()
@@ -54,15 +68,42 @@ def run_trial(job: Job, on_epoch: Callable[[EpochReport], None] = lambda report:
     ):
         if trial.finished(job.test) is not None:
             return Outcome(job.spec.id, "done")
-        write_json(trial / "spec.json", asdict(job.spec) | {"label": job.label})
+        trial.save_spec(asdict(job.spec), job.label)
         try:
             with deterministic(job.device):
-                _run(job, trial, on_epoch)
+                _run(job, trial, _Told(on_epoch))
             return Outcome(job.spec.id, "done", seconds=time.perf_counter() - started)
-        except (Exception, torch.cuda.OutOfMemoryError) as error:
+        except _Stopped as stop:
+            raise stop.error from None
+        except (KeyboardInterrupt, DiskError):
+            raise
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise unwritable(Path(os.fsdecode(error.filename or trial.path)), error) from error
             return _failed(job, trial, error, time.perf_counter() - started)
         finally:
             _release_memory()
+
+
+class _Stopped(BaseException):
+    """What the caller raised when it was told of an epoch: no fault of the method."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Tells the caller of epochs, and marks what it raises: Ray ends a worker by SystemExit."""
+
+    on_epoch: Callable[[EpochReport], None]
+
+    def __call__(self, report: EpochReport) -> None:
+        try:
+            self.on_epoch(report)
+        except BaseException as error:
+            raise _Stopped(error) from error
 
 
 def _run(job: Job, trial: TrialDirectory, on_epoch: Callable[[EpochReport], None]) -> None:
@@ -104,10 +145,20 @@ def _fit(run: Run, on_epoch: Callable[[EpochReport], None]) -> Fit:
         evaluation=run.evaluation,
         streams=Streams(spec.seed),
         device=run.device,
-        checkpoints=CheckpointFile(trial / "checkpoint.pt", run.job.code()),
+        checkpoints=CheckpointFile(trial / "checkpoint.pt", run.job.code(), _log().warning),
         on_epoch=progressed,
     )
     return trainer.fit()
+
+
+def restore_spec(job: Job) -> bool:
+    """Write the ``spec.json`` of a finished trial again where it is damaged; whether it was."""
+    trial, spec = Store(Path(job.store)).trial(job.spec.id), asdict(job.spec)
+    held = read_json(trial / SPEC_FILE) or {}
+    if held == spec | {"label": held.get("label")}:
+        return False
+    trial.save_spec(spec, job.label)
+    return True
 
 
 def record_failure(trial: TrialDirectory, job: Job, reason: str, seconds: float = 0.0) -> Outcome:
@@ -120,12 +171,27 @@ def record_failure(trial: TrialDirectory, job: Job, reason: str, seconds: float 
 
 
 def _failed(job: Job, trial: TrialDirectory, error: BaseException, seconds: float) -> Outcome:
-    expected = isinstance(error, TrialFailure | NotSeparable)
-    reason = str(error) if expected else f"{type(error).__name__}: {error}".splitlines()[0]
-    _log().error(
-        "failed: %s\n%s", reason, "" if expected else "".join(traceback.format_exception(error))
-    )
+    expected = isinstance(error, TrialFailure | NotSeparable | UserError)
+    reason = one_line(error) if expected else _reason(error)
+    log = "" if expected else "".join(traceback.format_exception(error))
+    # The frames of the error hold the tensors that there was no room for.
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    _log().error("failed: %s\n%s", reason, log)
     return record_failure(trial, job, reason, seconds)
+
+
+def _reason(error: BaseException) -> str:
+    """Why an error that nobody expected ended the trial, in one line."""
+    said = f"{type(error).__name__}: {one_line(error)}".removesuffix(": ")
+    if isinstance(error, SystemExit):
+        return f"its code ended the process (sys.exit, {said})"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or NO_MEMORY in said:
+        return (
+            f"out of memory ({said}); a smaller train.batch_size or evaluation.batch_size needs"
+            " less, and fewer trials at once (resources.max_concurrent) leave more for each"
+        )
+    return said
 
 
 @contextmanager
@@ -161,11 +227,19 @@ def _log() -> logging.Logger:
     return logging.getLogger("harness.training.trial")
 
 
+class _LogFile(logging.FileHandler):
+    """A log that is left incomplete where there is no room: what is missed is said elsewhere."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: the standard library would print a traceback per line."""
+
+
 @contextmanager
 def _logging(trial: TrialDirectory) -> Iterator[None]:
     """Send this trial's log lines to its own ``log.txt``."""
-    trial.path.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(trial / "log.txt", encoding="utf-8")
+    with writing(trial / "log.txt"):
+        trial.path.mkdir(parents=True, exist_ok=True)
+        handler = _LogFile(trial / "log.txt", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = _log()
     logger.setLevel(logging.INFO)
@@ -175,4 +249,5 @@ def _logging(trial: TrialDirectory) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()

@@ -176,13 +176,13 @@ FORGERIES: list[tuple[Change, str]] = [
     (empty_record, "cannot be read (KeyError"),
     (other_record_format, "has a record of format 99, and this version of the harness reads 1"),
     (unknown_metric, "and the description of its data do not agree"),
-    (broken_curve, "cannot be read (JSONDecodeError"),
-    (other_kinds, "has no usable train_seconds, training, inference"),
+    (broken_curve, "has no usable metrics.jsonl"),
+    (other_kinds, "has no usable train_seconds, parameters"),
     (strange_scores, "cannot be read ("),
     (scores_that_are_no_arrays, "cannot be read (BadZipFile"),
     (pickled_scores, "cannot be read (ValueError: Object arrays cannot be loaded"),
     (views_that_are_none, "cannot be read (KeyError"),
-    (deep_record, "cannot be read (RecursionError"),
+    (deep_record, "has no record"),
 ]
 
 

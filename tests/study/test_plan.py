@@ -60,7 +60,7 @@ def test_ids_ignore_the_study_s_name(tmp_path: Path) -> None:
         "train.lr=0.011",
         "train.epochs=31",
         "evaluation.batch_size=17",
-        "missing.rate=0.1",
+        "missing.train=random",
         "backbone.width=8",
         "dataset.limit=50",
     ],

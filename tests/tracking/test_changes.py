@@ -287,4 +287,4 @@ def test_a_users_file_that_is_no_mlflow_database_is_refused_in_one_sentence(
 
 def test_the_command_that_opens_a_server(study: Any) -> None:
     secret = study("server", "tracking.uri=https://me:secret@host:5000")
-    assert MLflowTracker(secret.plan).command() == "python -m webbrowser 'https://me:***@host:5000'"
+    assert MLflowTracker(secret.plan).command() == "python -m webbrowser https://host:5000"

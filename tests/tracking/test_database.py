@@ -28,7 +28,6 @@ from harness.tracking.mlflow.database import (
     move_aside,
     sqlite_file,
     sqlite_uri,
-    without_password,
 )
 
 CREATE = """
@@ -225,17 +224,6 @@ def test_a_file_that_the_user_named_is_never_moved(tmp_path: Path) -> None:
 def test_the_file_of_a_uri(uri: str, file: Path | None) -> None:
     # A relative one is meant from the working folder, which is each test's own.
     assert sqlite_file(uri) == (file.absolute() if file is not None else None)
-
-
-def test_passwords_are_hidden() -> None:
-    assert (
-        without_password("no answer from https://me:p@ss:w@host:5000/x")
-        == "no answer from https://me:***@host:5000/x"
-    )
-    assert (
-        without_password("http://host:5000/a@b sqlite:////tmp/x@y:z.db")
-        == "http://host:5000/a@b sqlite:////tmp/x@y:z.db"
-    )
 
 
 def test_importing_the_tracker_does_not_import_mlflow() -> None:

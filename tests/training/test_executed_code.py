@@ -138,7 +138,7 @@ def test_a_trials_hash_ignores_comments_in_what_it_executes(project: Path, file:
     "file",
     [
         "methods/hemis.py",
-        "harness/store.py",
+        "harness/store/files.py",
         "harness/study/config.py",
         "harness/schedule/ray.py",
         "harness/analysis/statistics.py",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.errors.credentials import encoded
 from harness.store import exclusive
 
 SETTINGS = {
@@ -37,7 +38,7 @@ def connect(uri: str) -> Any:
     import_quietly()
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=uri)
+    return MlflowClient(tracking_uri=encoded(uri))
 
 
 def import_quietly() -> None:
@@ -74,15 +75,6 @@ def sqlite_file(uri: str) -> Path | None:
 
     name = make_url(uri).database
     return Path(name).absolute() if name and name != ":memory:" else None
-
-
-def without_password(text: str) -> str:
-    """``text`` with the passwords of its URIs hidden.
-
-    >>> without_password("postgresql://me:secret@host/db")
-    'postgresql://me:***@host/db'
-    """
-    return re.sub(r"(://[^:/@\s]*):[^/\s]+@", r"\1:***@", text)
 
 
 def is_complete(path: Path) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.analysis.findings import Findings
+from harness.errors.credentials import masked, without_credentials
 from harness.reporting.document import Document
 from harness.reporting.sections.runs import TrackedRuns
 from harness.store import exclusive, read_json, write_json
@@ -32,7 +33,6 @@ from harness.tracking.mlflow.database import (
     is_database,
     sqlite_file,
     sqlite_uri,
-    without_password,
 )
 from harness.tracking.mlflow.notes import NOTE, trial_note
 from harness.tracking.mlflow.row_facts import COLOUR, colour
@@ -63,12 +63,13 @@ class MLflowTracker(Tracker):
         """The one command that opens the UI."""
         if self.server is not None:
             return f"python -m webbrowser {shlex.quote(self.server)}"
-        return f"mlflow ui --backend-store-uri {shlex.quote(without_password(self.uri))}"
+        return f"mlflow ui --backend-store-uri {shlex.quote(masked(self.uri))}"
 
     @property
     def server(self) -> str | None:
-        """The address of the tracking server, without a password; None for a database."""
-        return without_password(self.uri) if self.uri.startswith(("http://", "https://")) else None
+        """The address of the tracking server, without credentials; None for a database."""
+        is_server = self.uri.startswith(("http://", "https://"))
+        return without_credentials(self.uri) if is_server else None
 
     def page(self) -> str:
         """The page that answers the study's question, once the UI is open."""
@@ -141,7 +142,7 @@ class MLflowTracker(Tracker):
     def explain(self, error: Exception) -> str:
         """One sentence: what is wrong with tracking, that nothing is lost, and how to replay."""
         return (
-            f"MLflow at {without_password(self.uri)} is not up to date ({_reason(error)}); "
+            f"MLflow at {masked(self.uri)} is not up to date ({_reason(error)}); "
             "the results are safe in the store, and "
             f"`python -m harness.report study={self.study.name} --track` "
             "(with this run's other arguments) mirrors them later"
@@ -191,8 +192,12 @@ class MLflowTracker(Tracker):
 
     @property
     def _folder(self) -> Path:
-        """Where the offsets of this URI lie; losing them costs time, nothing else."""
-        return self.study.folder / "tracking" / hashlib.sha256(self.uri.encode()).hexdigest()[:12]
+        """Where the offsets of this URI lie; losing them costs time, nothing else.
+
+        A name made of a password would tell it to whoever tries passwords.
+        """
+        address = without_credentials(self.uri).encode()
+        return self.study.folder / "tracking" / hashlib.sha256(address).hexdigest()[:12]
 
     @contextmanager
     def _connected(self) -> Iterator[tuple[Any, str]]:
@@ -224,7 +229,7 @@ def _reason(error: Exception) -> str:
     """The first line of what lies at the bottom of an error; of a failed request only its cause."""
     while isinstance(error.__cause__, Exception):
         error = error.__cause__
-    lines = without_password(str(error)).strip().splitlines()
+    lines = masked(str(error)).strip().splitlines()
     text = lines[0] if lines else type(error).__name__
     cause = re.search(r"Caused by \w+\(.*?: (.*)\)\)$", text)
     return (cause[1].strip("\"'") if cause else text)[:LONGEST_REASON]

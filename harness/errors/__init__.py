@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 DONE, SOME_FAILED, BAD_CONFIGURATION, INTERRUPTED = 0, 1, 2, 130
 
 MANY = 25
 SHOWN = 3
+
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that move a terminal's cursor, change its colours or turn text around, and halves of
+characters. Lines and tabs are none of them.
+"""
 
 
 class Terminated(KeyboardInterrupt):
@@ -33,10 +41,61 @@ class UserError(Exception):
     """
 
 
+class DiskError(UserError):
+    """Something cannot be written: the disk is full, or the folder is read-only.
+
+    No trial is to blame, and the next one would meet it too: nothing more is started, and the same
+    command goes on once there is room.
+    """
+
+
 class TrialFailure(Exception):
     """Training cannot go on (a loss that is not a number, say): the trial is failed with this
     reason, the study goes on.
     """
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def unwritable(path: Path, error: OSError) -> DiskError:
+    """The sentence for a file that the system refuses to write, and the way out."""
+    if error.errno in FULL:
+        what = f"the disk of {path.parent} is full ({path.name} could not be written)"
+        return DiskError(
+            f"{what}; nothing that was there is lost: make room, and the same command goes on"
+        )
+    why = error.strerror or str(error)
+    if error.errno in READ_ONLY:
+        return DiskError(
+            f"{path.parent} cannot be written to ({path.name}: {why}); give yourself the right to,"
+            " or name another folder with output="
+        )
+    return DiskError(
+        f"{path} cannot be written ({why}); nothing that was there is lost: repair that, and the"
+        " same command goes on"
+    )
+
+
+LONGEST = 500
+"""Characters of an error's text that stand in a sentence."""
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text as one printable line; errors whose text cannot be made say so."""
+    try:
+        text = str(error)
+    except BaseException as second:  # a method's own class may do anything here
+        return f"(its text cannot be made: {type(second).__name__})"
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    line = "".join(sign if sign.isprintable() else " " for sign in first).strip()
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a text is one line that every terminal shows as it is."""
+    return CONTROL.search(text) is None and "\n" not in text
 
 
 def shown(items: Iterable[object], most: int = SHOWN) -> str:
