@@ -34,6 +34,9 @@ RESTARTS = 3
 """How often Ray is started again while no trial ends."""
 
 CONNECT_SECONDS = 180.0
+START_SECONDS = 120.0
+"""How long a worker may take to say that it begins, beside what any step may take; and to end."""
+
 SILENT_SECONDS = 50.0
 """How long the process that Ray runs in, which speaks every second, may be silent."""
 
@@ -96,6 +99,7 @@ class _Run:
         """Trials whose worker is being ended because they stalled, and the sentence on it."""
         self._unfit: dict[str, str] = {}
         """Trials that a node must not train, and the sentence on it, empty where it was said."""
+        self._codes: dict[tuple[str | None, str, str], str] = {}
         self._connected = False
         self._heard = 0.0
 
@@ -153,13 +157,23 @@ class _Run:
         """Tell Tune the next trial."""
         trial = self.rounds.next(self.observer)
         if trial is not None:
-            session.send("trial", payload(trial))
+            session.send("trial", payload(trial, self._code(trial)))
         else:
             session.send("over" if self.rounds.over else "wait")
 
+    def _code(self, trial: PlannedTrial) -> str:
+        """The hash of what a trial executes, as it was for the first trial of its kind: files may
+        be changed while a study runs.
+        """
+        job = trial.job
+        kind = (job.method_file, job.spec.method, job.spec.backbone["name"])
+        if kind not in self._codes:
+            self._codes[kind] = job.code()
+        return self._codes[kind]
+
     def _hear_of_trial(self, word: str, trial: PlannedTrial, facts: Sequence[object]) -> None:
         if word == "started":
-            self.watch.started(trial.id)
+            self.watch.started(trial.id, START_SECONDS)
             self.observer.started(trial)
         elif word == "unfit":
             self._unfit[trial.id] = str(facts[0])
@@ -218,6 +232,6 @@ class _Run:
             if trial_id in self._ending or trial_id not in self._workers:
                 return f"Ray does not end the worker of a trial with {self.watch.sentence}"
             self._ending[trial_id] = self.watch.sentence
-            self.watch.started(trial_id)
+            self.watch.started(trial_id, START_SECONDS)
             session.send("end", *self._workers[trial_id])
         return None

@@ -157,10 +157,11 @@ def _ending(code: int) -> str:
         return f"signal {-code}"
 
 
-def _die_with_the_driver() -> None:
-    """Also while this process is stopped. Linux only; elsewhere ``Link.listen`` must do."""
+def _wake_when_the_driver_dies() -> None:
+    """Let ``Link.listen`` notice it also where this process is stopped. Linux only."""
+    # Not SIGKILL: what Ray started would outlive this process by minutes.
     with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, signal.SIGCONT)  # PR_SET_PDEATHSIG
 
 
 def _run(link: Link) -> None:
@@ -191,7 +192,7 @@ def _train(link: Link, resources: ResourcesConfig, storage: Path, first: tuple[A
 
 def main(descriptor: int) -> None:
     """Run what the driver hands out."""
-    _die_with_the_driver()
+    _wake_when_the_driver_dies()
     link = Link(Connection(descriptor))
     try:
         _run(link)

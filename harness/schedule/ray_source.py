@@ -15,10 +15,10 @@ from harness.study.plan import PlannedTrial
 from harness.training.spec import Job, TrialSpec
 
 
-def payload(trial: PlannedTrial) -> dict[str, str]:
-    """A trial as a worker gets it, with the hash of the code that the driver would execute."""
+def payload(trial: PlannedTrial, code: str) -> dict[str, str]:
+    """A trial as a worker gets it, with the hash of the code that it must execute."""
     # As text, so that Tune finds nothing in it to resolve as a search space.
-    return {"id": trial.id, "job": json.dumps(asdict(trial.job)), "code": trial.job.code()}
+    return {"id": trial.id, "job": json.dumps(asdict(trial.job)), "code": code}
 
 
 def job_of(payload: Mapping[str, str]) -> Job:

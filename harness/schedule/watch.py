@@ -64,9 +64,12 @@ class StallWatch:
         """How many trials are watched."""
         return len(self._heard)
 
-    def started(self, trial_id: str) -> None:
-        """A worker took the trial, or was just ended because of it."""
-        self._heard[trial_id] = self.clock.seconds
+    def started(self, trial_id: str, grace: float = 0.0) -> None:
+        """A worker took the trial, or was just ended because of it.
+
+        ``grace``: so many seconds more until its first step.
+        """
+        self._heard[trial_id] = self.clock.seconds + grace
 
     def progressed(self, trial_id: str) -> None:
         """The trial did a step."""

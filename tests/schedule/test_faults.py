@@ -6,11 +6,13 @@ Beside test_ray.py, where workers and drivers are killed.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,8 @@ def kill_gcs(leader: int) -> None:
 
 def kill_all(leader: int) -> None:
     for process in members(leader):
-        os.kill(process, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 @pytest.mark.slow
@@ -102,8 +105,23 @@ def test_ray_that_dies_again_and_again_ends_the_command_with_the_way_on(tmp_path
     text = driver.communicate(timeout=60)[0]
     assert driver.returncode == 1 and deaths == 4, text
     assert "4 times without a finished trial between" in text
-    assert "To go on: python -m harness.run methods" in text.splitlines()[-1]
+    assert "To go on: python -m harness.run" in text.splitlines()[-1]
     assert "Traceback" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped", [False, True])
+def test_nothing_of_ray_outlives_a_killed_driver(tmp_path: Path, stopped: bool) -> None:
+    driver = started(tmp_path, "train.epochs=4000")
+    leader, pids = ray_leader(driver.pid), list(workers(tmp_path).values())
+    if stopped:
+        os.kill(leader, signal.SIGSTOP)
+    driver.kill()
+    driver.communicate()
+    deadline = time.monotonic() + 30
+    while members(leader) or any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, "Ray outlived its driver by 30 s"
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -111,9 +129,9 @@ def test_a_driver_and_a_worker_that_are_stopped_and_continued_are_no_stalled_tri
     tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     output = tmp_path / "stopped"
-    driver = started(output, "resources.stall_minutes=0.25")
+    driver = started(output, "resources.stall_minutes=0.5")
     os.kill(driver.pid, signal.SIGSTOP)
-    time.sleep(20)
+    time.sleep(40)
     os.kill(driver.pid, signal.SIGCONT)
     worker = next(pid for pid in workers(output).values() if alive(pid))
     os.kill(worker, signal.SIGSTOP)
@@ -196,8 +214,8 @@ def test_a_method_that_hangs_is_ended_tried_again_alone_and_failed(tmp_path: Pat
     answer = run(*arguments)
     text = answer.stdout + answer.stderr
     assert answer.returncode == 1, text
-    assert "no progress for 0.25 minutes; it was ended, and is tried once more alone" in text
-    assert "FAILED: no progress for 0.25 minutes, also when it ran alone" in text
+    assert re.search(r"hanging.*no progress for [\d.]+ minutes; it was ended, and is tried", text)
+    assert re.search(r"hanging.*FAILED: no progress for [\d.]+ minutes, also when it ran", text)
     assert text.count("done in") == 1 and "Traceback" not in text
     failure = next(tmp_path.glob("store/*/failure.json"))
     # The stack of the hanging thread, twice.
@@ -211,11 +229,12 @@ def test_a_method_that_hangs_in_process(tmp_path: Path, hang: str) -> None:
     answer = run(*arguments)
     text = answer.stdout + answer.stderr
     assert answer.returncode == 1, text
-    assert "no progress for 0.25 minutes" in text and "Traceback" not in text
+    assert re.search(r"hanging.*no progress for [\d.]+ minutes", text) and "Traceback" not in text
     failure = next(tmp_path.glob("store/*/failure.json"))
     assert "in begin_epoch" in (failure.parent / "log.txt").read_text()
     if hang == IN_PYTHON:
-        assert "no progress for 0.25 minutes, twice" in text and text.count("done in") == 1
+        assert re.search(r"FAILED: no progress for [\d.]+ minutes, twice", text)
+        assert text.count("done in") == 1
         return
     assert "cannot be interrupted" in failure.read_text()
     again = run(*arguments)

@@ -34,7 +34,7 @@ def trial(tmp_path: Path) -> PlannedTrial:
 
 @pytest.fixture
 def expected(trial: PlannedTrial) -> Iterator[Expected]:
-    with _expected(payload(trial)) as found:
+    with _expected(payload(trial, trial.job.code())) as found:
         yield found
 
 
@@ -45,7 +45,7 @@ def test_a_fit_node_leaves_an_answer_that_arrives(expected: Expected, tmp_path: 
 
 def test_nothing_is_left_of_an_examination(trial: PlannedTrial, tmp_path: Path) -> None:
     before = sorted((tmp_path / "cache").rglob("*"))
-    with _expected(payload(trial)) as expected:
+    with _expected(payload(trial, trial.job.code())) as expected:
         examine(expected)
         assert len(list((tmp_path / "runs" / "store" / "nodes").iterdir())) == 1
     assert not (tmp_path / "runs" / "store" / "nodes").exists()
@@ -79,13 +79,13 @@ def test_what_a_node_wrote_elsewhere_does_not_arrive(
 
 
 def test_a_worker_compares_the_code_before_each_trial(trial: PlannedTrial) -> None:
-    sent = payload(trial)
+    sent = payload(trial, trial.job.code())
     assert unfit(None, sent) == ""
     assert "has other code for" in unfit(None, sent | {"code": "0" * 16})
 
 
 def test_a_job_survives_its_way_to_a_worker(trial: PlannedTrial) -> None:
-    assert job_of(payload(trial)) == trial.job
+    assert job_of(payload(trial, trial.job.code())) == trial.job
 
 
 def test_the_checks_need_no_harness_where_they_run(tmp_path: Path) -> None:

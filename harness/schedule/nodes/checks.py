@@ -126,17 +126,21 @@ def _harness(expected: Expected) -> str:
 def _code(trial: dict[str, Any]) -> str:
     import harness
     from harness.schedule.ray_source import job_of
+    from harness.training.executed_code import source_hash
 
     job = job_of(trial)
     try:
-        found = job.code()
+        same = job.code() == trial["code"]
+        if job.method_file is not None:
+            # The trial's identity has it: it is what the study began with.
+            same = same and source_hash(Path(job.method_file)) == job.spec.source
     except Exception as error:
         return f"cannot load the code of {job.label}: {error}; put the same files there"
-    if found == trial["code"]:
+    if same:
         return ""
     return (
-        f"has other code for {job.label} in {harness.PROJECT} than the driver ({found[:8]}, not"
-        f" {trial['code'][:8]}); bring both to the same state of the repository"
+        f"has other code for {job.label} in {job.method_file or harness.PROJECT} than the driver;"
+        " bring both to the same state"
     )
 
 
