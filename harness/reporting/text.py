@@ -242,7 +242,8 @@ def harmless_cells(table: pd.DataFrame) -> pd.DataFrame:
 
     Such a text gets an apostrophe in front, which spreadsheets hide; numbers stay as they are.
     """
-    return table.apply(lambda column: column if is_numeric_dtype(column) else column.map(_harmless))
+    texts = [name for name in table.columns if not is_numeric_dtype(table[name])]
+    return table.assign(**{name: table[name].map(_harmless) for name in texts})
 
 
 def _harmless(cell: object) -> object:
