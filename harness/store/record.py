@@ -31,6 +31,7 @@ SHAPE: dict[str, type | tuple[type, ...]] = {
 
 TEXTS = ("device", "device_name", "torch")
 NUMBERS = ("training", "inference")
+TIMES = ("encode_seconds", "fuse_seconds")
 
 
 def sealed(record: Json) -> Json:
@@ -94,6 +95,16 @@ def _cell(cell: object) -> bool:
     )
 
 
+def _timing(measured: object) -> bool:
+    """Whether it says how long which part of an evaluation took."""
+    if not isinstance(measured, dict):
+        return False
+    if not _is(measured.get("samples"), int):
+        return False
+    # Nothing else is there where nothing was measured.
+    return not measured["samples"] or all(_is(measured.get(key), (int, float)) for key in TIMES)
+
+
 def _file(facts: object) -> bool:
     if not isinstance(facts, dict):
         return False
@@ -109,6 +120,7 @@ INSIDE: dict[str, Callable[[Json], bool]] = {
     "files": lambda r: all(map(_file, r["files"].values())),
     "remarks": lambda r: all(isinstance(remark, str) for remark in r["remarks"]),
     "environment": lambda r: all(isinstance(r["environment"].get(key), str) for key in TEXTS),
+    "test_evaluation": lambda r: _timing(r.get("test_evaluation", {"samples": 0})),
     "parameters": lambda r: all(_is(r["parameters"].get(key), int) for key in NUMBERS),
 }
 """Key -> whether what it holds is of the right kind too, once the key itself is."""

@@ -59,12 +59,13 @@ def _held(job: Job, on_epoch: Callable[[EpochReport], None]) -> Outcome:
     trial = store.trial(job.spec.id)
     started = time.perf_counter()
     with (
+        # First, so that it is written down for what a process waits.
+        _logging(trial),
         store.locked(
             job.spec.id,
             lambda: _log().info("waiting for another process that runs this trial"),
             beat,
         ),
-        _logging(trial),
     ):
         if trial.finished(job.test) is not None:
             return Outcome(job.spec.id, "done")

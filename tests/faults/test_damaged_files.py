@@ -220,6 +220,7 @@ def test_a_record_without_checksums_is_still_read(finished: Path) -> None:
         (trial / "record.json").write_text(text)
 
 
+@pytest.mark.slow
 def test_weights_that_another_trial_needs_are_checked_before_they_are_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,6 +92,7 @@ def test_sys_exit_where_a_method_is_asked_about_the_data_is_no_success(
     assert "ended the process (sys.exit, 0); take that out" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_driver_that_dies_in_a_trial_is_told_at_the_next_start_and_not_for_ever(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_driver_that_dies_in_a_trial_is_told_at_the_next_start_and_not_for_eve
     assert not list((output / "store" / "locks").glob("*.running"))
 
 
+@pytest.mark.slow
 def test_deaths_with_an_epoch_between_them_do_not_add_up(tmp_path: Path) -> None:
     """A machine that is taken away every epoch: the trial ends all the same."""
     file = method_file(tmp_path, "Taken", loss="os._exit(7) if self.steps > 3 else None")

@@ -53,8 +53,10 @@ def filling(folder: Path, disk: Path, once: str, method: str = "loss") -> Path:
 
 @pytest.mark.parametrize(
     ("where", "method", "file"),
-    [("self.at == 1", "loss", "checkpoint.pt"), ("True", "remarks", "record.json")],
-    ids=["checkpoint", "record"],
+    [
+        pytest.param("self.at == 1", "loss", "checkpoint.pt", id="checkpoint"),
+        pytest.param("True", "remarks", "record.json", id="record", marks=pytest.mark.slow),
+    ],
 )
 def test_a_disk_that_is_full_while_a_trial_runs(
     tmp_path: Path,
@@ -84,6 +86,7 @@ def test_a_disk_that_is_full_while_a_trial_runs(
     assert tables[0] == tables[1]
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_the_report_an_export_and_the_start(
     tmp_path: Path, disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,6 +177,7 @@ def test_a_prepared_cache_that_does_not_fit(tmp_path: Path, disk: Path) -> None:
     assert opened(table, disk / "cache").array[99].eq(99).all()
 
 
+@pytest.mark.slow
 def test_an_output_that_may_not_be_written_to(
     disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,6 +27,7 @@ from harness.training.trial import run_trial
 from tests.support.archives import contents
 from tests.support.handmade import ladder, planned, write_trial
 from tests.support.media import classification
+from tests.test_store import RECORD
 
 QUICK = (
     "seeds=[0]",
@@ -264,8 +265,8 @@ def test_pretrained_weights_need_not_be_here_for_a_report(
     (tmp_path / "again.yaml").write_bytes(as_yaml(resolved(plan)))
     study = load_study([f"study={tmp_path / 'again.yaml'}", f"output={tmp_path}"])
     store = Store.below(tmp_path)
-    record = {
-        "format": 1,
+    record = RECORD | {
+        "code": "x",
         "files": {},
         "counts": {"train": 1, "val": 1, "test": 1},
         "spec": asdict(plan.trials[0].job.spec),
