@@ -23,7 +23,7 @@ from harness.protocol.metrics import metric
 from harness.protocol.seeds import Streams
 from harness.store import CheckpointFile, Store, TrialDirectory, write_json
 from harness.training.conclude import Run, conclude
-from harness.training.evaluation import NotSeparable
+from harness.training.fusion import NotSeparable
 from harness.training.loop import EpochReport, Fit, Trainer
 from harness.training.recipe import MissingConfig, TrainConfig
 from harness.training.spec import Job, Outcome
