@@ -1,0 +1,42 @@
+"""A training epoch that encodes every modality, against one that encodes only those shown.
+
+python -m tests.benchmarks.present_only
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tests.benchmarks._models import METHODS_HERE, casia, trainer_of
+from tests.benchmarks._paired import flops, one_thread, print_table, timed
+
+HEAD = ("method", "dense / present, operations", "dense / present")
+SAMPLES = 14
+"""Seven combinations, each expected twice."""
+
+
+def measured(named: str, rounds: int) -> list[str]:
+    """A row of the table."""
+    setting = casia(SAMPLES)
+    ways = {
+        policy: partial(trainer_of(named, setting, encode=policy)._train_epoch, 50)
+        for policy in ("dense", "present")
+    }
+    found = timed(ways, rounds)
+    operations = {name: flops(way) for name, way in ways.items()}
+    return [
+        named,
+        f"{operations['dense'] / operations['present']:.2f}",
+        f"{found.ratio('dense', 'present'):.2f}",
+    ]
+
+
+def main(rounds: int = 3) -> None:
+    """Print the table."""
+    with one_thread():
+        rows = [measured(named, rounds) for named in METHODS_HERE]
+        print_table("train.encode=dense against present; resnet mid128, one step", HEAD, rows)
+
+
+if __name__ == "__main__":
+    main()
