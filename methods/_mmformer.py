@@ -42,31 +42,14 @@ class TransformerLayer(nn.Module):
         self, x: Tensor, p: Tensor, noise: Noise | None = None, keys: Tensor | None = None
     ) -> Tensor:
         """``keys`` (B, T) bool: the tokens that may be attended to; None for all."""
-        return self.mix(x, self.project(x), p, noise, keys)
-
-    def project(self, x: Tensor) -> Tensor:
-        """Queries, keys and values of each token, (B, T, d) -> (B, T, 3d)."""
-        return self.qkv(self.attention_norm(x))  # type: ignore[no-any-return]
-
-    def mix(
-        self,
-        x: Tensor,
-        projected: Tensor,
-        p: Tensor,
-        noise: Noise | None = None,
-        keys: Tensor | None = None,
-    ) -> Tensor:
-        """The layer from tokens and what ``project`` made of them."""
-        attended = self._attend(projected, p, noise, keys)
+        attended = self._attend(self.attention_norm(x), p, noise, keys)
         x = x + _dropped(self.projection(attended), p, noise)
         wide = F.gelu(self.widen(self.mlp_norm(x)), approximate=self.gelu)
         wide = _dropped(wide, p, noise)
         return x + _dropped(self.narrow(wide), p, noise)
 
-    def _attend(
-        self, projected: Tensor, p: Tensor, noise: Noise | None, keys: Tensor | None
-    ) -> Tensor:
-        q, k, v = projected.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    def _attend(self, x: Tensor, p: Tensor, noise: Noise | None, keys: Tensor | None) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         allowed = None if keys is None else keys[:, None, None, :]
         if noise is None:
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)

@@ -204,16 +204,15 @@ class MMFormer(Method):
     # ------------------------------------------------------------------ what no mask touches
 
     def prepare(self, features: Sequence[tuple[Tensor, ...]]) -> Any:
-        """The maps, and in evaluation what dropout and batch norm do not forbid to cache.
-
-        That is the tokens that the inter-modal layer gets where a modality is present, with their
-        queries, keys and values (released: maps).
+        """The maps, and in evaluation what dropout and batch norm do not forbid to cache:
+        intra-modal tokens (released: maps).
         """
         if self.training:
             return tuple({"maps": maps} for maps in features)
         if self.variant == "paper":
             return tuple(
-                {"maps": maps, **self._inter_inputs(v, maps[-1])} for v, maps in enumerate(features)
+                {"maps": maps, "tokens": self._intra(v, maps[-1], None)}
+                for v, maps in enumerate(features)
             )
         return tuple(
             {"maps": maps, **self._branch_outputs(v, maps[-1])} for v, maps in enumerate(features)
@@ -222,10 +221,6 @@ class MMFormer(Method):
     def _intra(self, v: int, deepest: Tensor, noise: Noise | None) -> Tensor:
         tokens = to_tokens(self.tokenisers[v](deepest))
         return self.intra[v](tokens + self.positions[v], self.dropout, noise)  # type: ignore[no-any-return]
-
-    def _inter_inputs(self, v: int, deepest: Tensor) -> dict[str, Tensor]:
-        tokens = self._intra(v, deepest, None) + self.positions[v]
-        return {"tokens": tokens, "projected": self.inter.project(tokens)}
 
     def _branch_outputs(self, v: int, deepest: Tensor) -> dict[str, Tensor]:
         branch = self.branches[v]
@@ -250,36 +245,20 @@ class MMFormer(Method):
 
     def _inter(self, features: Any, present: Tensor, noise: Noise | None) -> Tensor:
         """The re-projected map (B, V*c, h, w) of the transformer over all modalities."""
-        if all("projected" in f for f in features):
-            tokens, projected = self._cached_tokens(features, present)
-        else:
-            tokens = self._tokens(features, present, noise)
-            projected = self.inter.project(tokens)
+        tokens = masked(self._tokens(features, present, noise), present)
+        everything = torch.cat([t + p for t, p in zip(tokens, self.positions, strict=True)], 1)
         masking = self.settings["missing_tokens"] == "key_mask"
-        keys = present.repeat_interleave(tokens.shape[1] // len(features), 1) if masking else None
-        mixed = self.inter.mix(tokens, projected, self.dropout, noise, keys)
-        return self.reproject(to_map(mixed, len(features), *self.shape[1:]))  # type: ignore[no-any-return]
+        keys = present.repeat_interleave(tokens[0].shape[1], 1) if masking else None
+        mixed = self.inter(everything, self.dropout, noise, keys)
+        return self.reproject(to_map(mixed, len(tokens), *self.shape[1:]))  # type: ignore[no-any-return]
 
-    def _tokens(self, features: Any, present: Tensor, noise: Noise | None) -> Tensor:
-        """What the inter-modal layer gets, (B, V*N, d)."""
+    def _tokens(self, features: Any, present: Tensor, noise: Noise | None) -> list[Tensor]:
+        if all("tokens" in f for f in features):
+            return [f["tokens"] for f in features]
         # Masked already here, so that nothing of an absent modality reaches a gradient; masked
         # again, for good, afterwards.
         zeroed = masked([f["maps"][-1] for f in features], present)
-        own = masked([self._intra(v, y, noise) for v, y in enumerate(zeroed)], present)
-        return torch.cat([t + p for t, p in zip(own, self.positions, strict=True)], 1)
-
-    def _cached_tokens(self, features: Any, present: Tensor) -> tuple[Tensor, Tensor]:
-        """The same from the cache, and its projections (B, V*N, 3d).
-
-        A missing modality has its position in place of each token, the same for every sample.
-        """
-        parts: dict[str, list[Tensor]] = {"tokens": [], "projected": []}
-        for v, f in enumerate(features):
-            position = self.positions[v]
-            absent = {"tokens": position, "projected": self.inter.project(position)}
-            for name, chosen in parts.items():
-                chosen.append(torch.where(present[:, v, None, None], f[name], absent[name]))
-        return torch.cat(parts["tokens"], 1), torch.cat(parts["projected"], 1)
+        return [self._intra(v, y, noise) for v, y in enumerate(zeroed)]
 
     def _branches(self, features: Any, present: Tensor, noise: Noise | None) -> Tensor:
         if all("shown" in f for f in features):

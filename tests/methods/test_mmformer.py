@@ -133,23 +133,6 @@ def test_deep_supervision_and_the_released_auxiliary_equal_naive_loops(variant: 
     torch.testing.assert_close(terms["deep0"], 0.5 * total / case.size, rtol=1e-5, atol=1e-6)
 
 
-# ---------------------------------------------------------------------- what is computed once
-
-
-def test_evaluation_projects_each_present_token_once_for_all_combinations() -> None:
-    """And the positions, which stand in place of missing ones, once in each combination."""
-    model = trained(model_of())
-    case, rows = case_of(model), []
-    model.inter.qkv.register_forward_hook(lambda module, given, output: rows.append(len(output)))
-    split = case.split
-    with torch.no_grad():
-        cache = model.prepare(model.encode_all(split.inputs))
-        assert rows == [case.size] * 3
-        for mask in case.masks:
-            model.combine(cache, mask.expand(case.size, -1))
-    assert rows == [case.size] * 3 + [1] * 3 * len(case.masks)
-
-
 # ---------------------------------------------------------------------- test matrix
 
 
