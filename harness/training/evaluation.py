@@ -9,8 +9,9 @@ a segmentation confusion counts (C, N, K, K) int32 (see segmentation.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from harness.method import Method
 from harness.protocol.combinations import Combination
 from harness.protocol.label_maps import VOID
 from harness.protocol.segmentation import counted
+from harness.training.fusion import Fusion
 from harness.training.heartbeat import beat
 
 
@@ -49,10 +51,6 @@ class Stopwatch:
         self.encode, self.fuse, self.samples = 0.0, 0.0, 0
 
 
-class NotSeparable(RuntimeError):
-    """A method's cached features do not give what its plain forward pass gives."""
-
-
 def predict(model: Method, split: Split, batch_size: int, device: torch.device) -> Tensor:
     """The evidence of every combination on the CPU, in the order of ``model.combinations``.
 
@@ -69,43 +67,35 @@ def gather(
     device: torch.device,
     calibration: bool = False,
     watch: Stopwatch | None = None,
+    at_once: int | None = None,
 ) -> dict[str, Tensor]:
     """``scores``: the evidence; of a segmentation also ``calibration`` (C, N, 15, 3) if asked for.
 
-    All on the CPU.
+    All on the CPU; each array is moved there once, when the split is over.
 
-    Each modality of each sample is encoded once. On the first batch one combination is compared
-    with the plain forward pass; they must agree bit for bit (NotSeparable otherwise). A
-    segmentation's logits are counted batch by batch and combination by combination; TrialFailure
-    when they are not finite, or when a target is neither a class nor void. ``watch`` is set going.
+    Each modality of each sample is encoded once, and every combination fused from that; ``at_once``
+    is Fusion's. On the first batch one combination is compared with the plain forward pass; they
+    must agree bit for bit (NotSeparable otherwise). A segmentation's logits are counted batch by
+    batch and combination by combination; TrialFailure when they are not finite, or when a target is
+    neither a class nor void. ``watch`` is set going.
     """
     watch = watch or Stopwatch(torch.device("cpu"))
     training = model.training
     model.eval()
-    masks = [torch.tensor(combination.mask, device=device) for combination in model.combinations]
+    fusion = Fusion(model, device, at_once)
     batches: list[dict[str, Tensor]] = []
     for start in range(0, len(split), batch_size):
         beat()
         index = torch.arange(start, min(start + batch_size, len(split)))
         loaded, target = split.batch(index)
         inputs = {name: x.to(device) for name, x in loaded.items()}
+        target = target.to(device)
         begun = watch.now()
         cache = model.prepare(model.encode_all(inputs))
         watch.encode += watch.now() - begun
-        kept = []
-        for position, mask in enumerate(masks):
-            begun = watch.now()
-            logits = model.combine(cache, mask.expand(len(index), -1)).logits
-            watch.fuse += watch.now() - begun
-            kept.append(
-                counted(logits, target.to(device), calibration)
-                if logits.dim() == 4
-                else {"scores": logits.float()}
-            )
-            if start == 0 and position == len(masks) // 2:
-                compared = logits
-        if start == 0:
-            _check_separable(model, inputs, masks[len(masks) // 2], compared)
+        kept, looked_at = _fuse_all(fusion, cache, target, calibration, watch)
+        if start == 0 and not fusion.check(inputs, cache, looked_at):
+            kept, _ = _fuse_all(fusion, cache, target, calibration, watch)
         watch.samples += len(index)
         if start == 0 and len(index) < len(split):
             watch.restart()
@@ -115,6 +105,30 @@ def gather(
         {name: torch.cat([batch[name] for batch in batches], 1).cpu() for name in batches[0]},
         model.combinations,
     )
+
+
+def _fuse_all(
+    fusion: Fusion, cache: Any, target: Tensor, calibration: bool, watch: Stopwatch
+) -> tuple[list[dict[str, Tensor]], Tensor]:
+    """The evidence of each combination on a batch, and the logits of the one that is looked at.
+
+    No other logits stay in memory than those of one call.
+    """
+    evidence: list[dict[str, Tensor]] = []
+    looked_at = target
+    for call in fusion.calls(cache, len(target)):
+        begun = watch.now()
+        shared = fusion.logits(cache, call, len(target))
+        watch.fuse += watch.now() - begun
+        for logits in shared:
+            if len(evidence) == fusion.looked_at:
+                looked_at = logits
+            evidence.append(
+                counted(logits, target, calibration)
+                if logits.dim() == 4
+                else {"scores": logits.float()}
+            )
+    return evidence, looked_at
 
 
 def _checked(found: dict[str, Tensor], combinations: Sequence[Combination]) -> dict[str, Tensor]:
@@ -136,16 +150,3 @@ def _checked(found: dict[str, Tensor], combinations: Sequence[Combination]) -> d
             " without one"
         )
     return found
-
-
-def _check_separable(
-    model: Method, inputs: Mapping[str, Tensor], mask: Tensor, fused: Tensor
-) -> None:
-    rows = next(iter(inputs.values())).shape[0]
-    plain = model(inputs, mask.expand(rows, -1)).logits
-    if not torch.equal(plain.nan_to_num(), fused.nan_to_num()):
-        raise NotSeparable(
-            f"{type(model).__name__}: logits fused from cached features differ from a plain forward"
-            f" pass by up to {float((plain - fused).abs().max()):.3g}; encode or prepare depends on"
-            " more than its own modality"
-        )

@@ -24,7 +24,7 @@ from harness.protocol.seeds import Streams
 from harness.store import SPEC_FILE, Store, TrialDirectory, read_json, write_json, writing
 from harness.store.checkpoint import CheckpointFile
 from harness.training.conclude import Run, conclude
-from harness.training.evaluation import NotSeparable
+from harness.training.fusion import NotSeparable
 from harness.training.heartbeat import beat
 from harness.training.loop import EpochReport, Fit, Trainer
 from harness.training.recipe import MissingConfig, TrainConfig

@@ -30,7 +30,8 @@ from harness.registry import METHODS
 from harness.store import Store
 from harness.study.config import load_study
 from harness.study.plan import Plan, PlannedTrial
-from harness.training.evaluation import NotSeparable, gather, predict
+from harness.training.evaluation import gather, predict
+from harness.training.fusion import NotSeparable
 from harness.training.loop import EpochReport
 from harness.training.trial import run_trial
 from methods.sf_md import SFMD

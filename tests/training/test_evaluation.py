@@ -1,5 +1,5 @@
-"""Evaluation of all combinations: against a naive loop, by counted work, and with methods that
-cannot be cached.
+"""Evaluation of all combinations: against a naive loop, by counted work, in shared calls, and with
+methods that cannot be cached.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from harness.protocol.metrics import metric
 from harness.protocol.seeds import Streams
 from harness.registry import METHODS
 from harness.store import Store
-from harness.training.evaluation import NotSeparable, Stopwatch, gather, predict
+from harness.training.evaluation import Stopwatch, gather, predict
+from harness.training.fusion import Fusion, NotSeparable
 from harness.training.trial import run_trial
+from methods.sf_md import SFMD
 from tests.conftest import MakeJob
 from tests.support import broken_methods as broken
 from tests.support.registered import ON_SMALL
@@ -129,6 +131,69 @@ def flops(function: Callable[[], Any]) -> tuple[int, Any]:
     with counter:
         result = function()
     return counter.get_total_flops(), result
+
+
+# ---------------------------------------------------------------------- sharing calls
+
+
+@EVERY_METHOD
+def test_combinations_that_share_a_call_score_as_each_alone(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of(METHODS.get(name)).eval()
+    alone, rows = predict(model, SPLIT, 16, CPU), fused_rows(model, monkeypatch)
+    shared = gather(model, SPLIT, 16, CPU, at_once=1 << 30)["scores"]
+    # The first batch is also fused alone and by a plain forward pass, in one combination.
+    assert rows == [7 * 16, 16, 16, 7 * 16, 7 * 16, 7 * 2]
+    assert float((shared - alone).abs().max()) <= 1e-6 * max(1.0, float(alone.abs().max()))
+
+
+def fused_rows(model: Method, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Appended to: the rows of each call of ``fuse`` from now on."""
+    fuse, rows = model.fuse, []
+
+    def counted(features: Any, present: Tensor, noise: Any = None) -> Any:
+        rows.append(len(present))
+        return fuse(features, present, noise)
+
+    monkeypatch.setattr(model, "fuse", counted)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("combinations", "calls"), [(2.9, [2, 2, 2, 1]), (3, [3, 2, 2]), (6.9, [4, 3]), (7, [7])]
+)
+def test_no_call_gets_more_features_than_it_may(combinations: float, calls: list[int]) -> None:
+    model = model_of(METHODS.get("sf_md")).eval()
+    cache = model.prepare(model.encode_all(SPLIT.inputs))
+    each = 50 * 3 * 8 * 2 * 2 * 4  # samples, modalities, channels, places, bytes
+    fusion = Fusion(model, CPU, at_once=int(combinations * each))
+    assert [len(call) for call in fusion.calls(cache, 50)] == calls
+    assert torch.equal(torch.cat(list(fusion.calls(cache, 50))), fusion.masks)
+
+
+def test_features_without_a_row_for_each_sample_are_not_repeated() -> None:
+    model = model_of(METHODS.get("sf_md")).eval()
+    cache = (model.prepare(model.encode_all(SPLIT.inputs)), torch.zeros(()))
+    assert len(Fusion(model, CPU, at_once=1 << 30).calls(cache, 50)) == 7
+
+
+class CouplesRows(SFMD):
+    """Its scores depend on which other samples are in the call."""
+
+    def fuse(self, features: Any, present: Tensor, noise: Any = None) -> Any:
+        output = super().fuse(features, present, noise)
+        output.logits = output.logits - output.logits.mean(0)
+        return output
+
+
+def test_a_method_whose_rows_are_coupled_is_evaluated_one_combination_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = model_of(CouplesRows).eval()
+    alone, rows = predict(model, SPLIT, 25, CPU), fused_rows(model, monkeypatch)
+    assert torch.equal(gather(model, SPLIT, 25, CPU, at_once=1 << 30)["scores"], alone)
+    assert rows == [7 * 25, 25, 25, *[25] * 14]
 
 
 def test_encoding_and_fusing_are_timed_apart_and_the_first_batch_does_not_count(

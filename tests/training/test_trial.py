@@ -1,6 +1,4 @@
-"""One trial: exact resume, honest failure, no test data before selection, nothing read from the
-device in a step.
-"""
+"""One trial: exact resume, honest failure, no test data before selection."""
 
 from __future__ import annotations
 
@@ -11,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from datasets.digits import Digits
 from harness.store import Store, TrialDirectory
@@ -192,40 +189,6 @@ def test_test_data_is_not_opened_before_selection_is_over(
     run_trial(planned(tmp_path).job)
     assert opened[:3] == ["train", "val", "selected"]
     assert "test" in opened[3:]
-
-
-class CountReads(TorchDispatchMode):
-    """Counts reads of a tensor's value by Python, each of which waits for an accelerator."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reads = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.reads += "_local_scalar_dense" in str(func)
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("method", ["sf_md", "hemis", "dmrnet"])
-def test_a_training_step_reads_nothing_from_the_device(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    step = Trainer._step
-    reads: list[int] = []
-
-    def counted(self: Trainer, batch: Any, totals: Any) -> None:
-        with CountReads() as counter:
-            step(self, batch, totals)
-        reads.append(counter.reads)
-
-    monkeypatch.setattr(Trainer, "_step", counted)
-    # On the CPU `combine` looks at the mask to raise a plain error; on a GPU an asynchronous
-    # assertion does.
-    monkeypatch.setattr(
-        "harness.method.Method.combine", lambda self, f, p, n=None: self.fuse(f, p, n)
-    )
-    assert run_trial(planned(tmp_path, method).job).status == "done"
-    assert len(reads) == 18 and set(reads) == {0}
 
 
 def test_all_methods_of_a_seed_see_the_same_masks_and_start_from_the_same_encoders(

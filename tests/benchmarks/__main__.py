@@ -1,0 +1,34 @@
+"""All benchmarks, one table each: ``python -m tests.benchmarks [NAME ...]``.
+
+On two busy cores this takes about half an hour; a name runs one of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from tests.benchmarks import evaluation, input_path, present_only, step, trial_start
+from tests.benchmarks._paired import machine
+
+BENCHMARKS: dict[str, Callable[[], None]] = {
+    "input_path": input_path.main,
+    "trial_start": trial_start.main,
+    "step": step.main,
+    "present_only": present_only.main,
+    "evaluation": evaluation.main,
+}
+
+
+def main(names: list[str]) -> None:
+    """Print the machine's name and the tables of the named benchmarks, or of all."""
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        sys.exit(f"no benchmark is called {unknown[0]}; there are {', '.join(BENCHMARKS)}")
+    print(machine())
+    for name in names or BENCHMARKS:
+        BENCHMARKS[name]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
