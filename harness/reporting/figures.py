@@ -212,7 +212,7 @@ def _trust_panel(axes: Any, panel: Panel, higher: bool) -> None:
     if math.isfinite(panel.break_even):
         axes.axvline(panel.break_even, color=WRONG, linewidth=1)
         verdict = f"leave out from {panel.break_even:.1f} on"
-    axes.set_title(f"{panel.title}: {verdict}", color=INK, fontsize=SMALL, parse_math=False)
+    axes.set_title(f"{panel.title}\n{verdict}", color=INK, fontsize=SMALL, parse_math=False)
     axes.annotate(
         "without it",
         (0, panel.left_out),
@@ -220,6 +220,14 @@ def _trust_panel(axes: Any, panel: Panel, higher: bool) -> None:
         textcoords="offset points",
         fontsize=SMALL - 1,
         color=INK,
+    )
+    axes.annotate(
+        "with it",
+        (1, panel.trusted[1]),
+        xytext=(4, 4),
+        textcoords="offset points",
+        fontsize=SMALL - 1,
+        color=_colour(0),
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 

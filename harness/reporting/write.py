@@ -110,7 +110,7 @@ def _long_table(group: StudyGroup) -> pd.DataFrame:
         return table
     results, rows = group.results, {row.label: row for row in group.plan.rows}
     sizes = {one.name: one.size for one in results.plan.combinations}
-    lines = []
+    lines: list[dict[str, object]] = []
     for one in found.declines.values():
         row = rows[one.label]
         common = {
@@ -129,4 +129,7 @@ def _long_table(group: StudyGroup) -> pd.DataFrame:
             place = {"combination": combination, "n_present": sizes[combination]}
             for severity, value in enumerate(values):
                 lines.append(common | place | {"value": value, "severity": severity})
-    return pd.concat([table, pd.DataFrame(lines)], ignore_index=True)
+    frames = [table, pd.DataFrame(lines)]
+    whole = {name: "Int64" for name in ("seed", "n", "n_present", "severity")}
+    frames = [part.astype({k: v for k, v in whole.items() if k in part}) for part in frames]
+    return pd.concat(frames, ignore_index=True)

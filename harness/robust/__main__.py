@@ -67,6 +67,10 @@ def main(arguments: Sequence[str]) -> int:
         return DONE
     with steps_view(steps_of(work)) as steps:
         found = run(work, steps)
+    if found.equal:
+        print(
+            f"check: without corruption {found.equal} trials give their stored scores, bit for bit"
+        )
     for trial_id, difference in found.unequal.items():
         print(
             f"note: trial {trial_id} without corruption differs from its stored evidence by up to"

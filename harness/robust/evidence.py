@@ -100,18 +100,22 @@ def missing(
     trial: TrialDirectory, record: Json, wanted: Sequence[Condition], code: str
 ) -> list[Condition]:
     """The conditions without evidence that this code made."""
-    return [one for one in wanted if not path_of(trial, facts_of(record, one, code)).is_file()]
+    return [
+        one
+        for one in wanted
+        if read_facts(path_of(trial, facts_of(record, one, code)), record) is None
+    ]
 
 
 def stored(trial: TrialDirectory, record: Json, code: str | None = None) -> list[StoredCondition]:
     """The evidence of a finished trial's weights, one file for each condition, in order of names.
 
     Where several versions of the code have left one, that of ``code`` if there is one, else the
-    latest file. Files that cannot be read, and those of other weights, are left out.
+    latest file. Files that are damaged, and those of other weights, are left out.
     """
     found: dict[tuple[str, str, int], StoredCondition] = {}
-    files = sorted((trial / FOLDER).glob("*.npz"), key=lambda file: file.stat().st_mtime)
-    for file in files:
+    files = (trial / FOLDER).glob("*.npz")
+    for file in sorted(files, key=lambda file: (file.stat().st_mtime, file.name)):
         one = read_facts(file, record)
         if one is None:
             continue
@@ -123,9 +127,11 @@ def stored(trial: TrialDirectory, record: Json, code: str | None = None) -> list
 
 
 def read_facts(file: Path, record: Json) -> StoredCondition | None:
-    """What a file of evidence is of; None unless it is evidence of these very weights."""
+    """What a file of evidence is of; None unless it is whole, and of these very weights."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
+            if arrays.zip.testzip() is not None:
+                return None
             facts, seconds = json.loads(str(arrays["facts"])), float(arrays["seconds"])
         condition = Condition(**facts["condition"])
         expected = facts_of(record, condition, str(facts["code"]))

@@ -88,11 +88,12 @@ class Evaluated:
     Attributes:
         conditions: how many were evaluated now.
         failed: one sentence per trial that could not be evaluated to its end.
-        unequal: trial id -> the largest difference of a score between the clean evaluation and the
-            stored evidence, where there is one.
+        equal: how many clean evaluations gave the stored evidence again, bit for bit.
+        unequal: trial id -> the largest difference of a score where one did not.
     """
 
     conditions: int = 0
+    equal: int = 0
     failed: list[str] = field(default_factory=list)
     unequal: dict[str, float] = field(default_factory=dict)
 
@@ -172,6 +173,7 @@ def _run_trial(work: Work, done: Finished, found: Evaluated, steps: Steps) -> No
         def write(condition: Condition, scores: Tensor, seconds: float) -> None:
             if condition == CLEAN:
                 difference = _difference(trial, scores, work.results.plan.combinations)
+                found.equal += not difference
                 if difference:
                     found.unequal[done.trial.id] = difference
             keep(trial, facts_of(done.record, condition, code), scores, seconds)
