@@ -112,7 +112,7 @@ def test_evidence_is_that_of_plain_forward_passes_on_corrupted_inputs(results: R
                 torch.testing.assert_close(found[at], plain, rtol=1e-5, atol=1e-5)
     whole = results.store.trial(done.trial.id).scores()["test"]
     last = of_condition(results, "hemis", work.wanted[-1])
-    assert not np.allclose(last[-1].numpy(), whole[-1], atol=0.1)
+    assert np.abs(last[-1].numpy() - whole[-1]).max() > 1e-3
 
 
 class Counting:
@@ -150,8 +150,8 @@ def test_only_what_changed_is_encoded_again(
         lambda condition, scores, _: found.update({condition: scores}),
     )
     # Where features do not fit into memory, each modality's conditions are one pass over the
-    # samples: four passes with the clean one, whose first batch is there already in the first.
-    passes = SAMPLES if kept else 4 * SAMPLES
+    # samples, of which the first batch stays: three passes beside the clean one.
+    passes = SAMPLES if kept else SAMPLES + 3 * (SAMPLES - 25)
     expected = {name: passes + 5 * SAMPLES for name in ("thumb", "spectrum", "profile")}
     assert counting.count == expected
     for condition, scores in found.items():
@@ -283,7 +283,10 @@ def test_scores_that_are_not_finite_fail_the_trial_and_the_command(
     results = untouched
     for done in results.finished:
         trial = results.store.trial(done.trial.id)
-        weights = {name: torch.full_like(x, float("nan")) for name, x in trial.weights().items()}
+        weights = {
+            name: x.fill_(float("nan")) if x.is_floating_point() else x
+            for name, x in trial.weights().items()
+        }
         torch.save(weights, trial / "weights.pt")
     found = run(work_of(results), Steps(1))
     assert len(found.failed) == 2 and found.conditions == 0
