@@ -94,24 +94,6 @@ def inputs(dataset: Dataset) -> None:
 
 
 @check
-def raw(dataset: Dataset) -> None:
-    """raw values have a known kind and become what encoders receive, bit for bit"""
-    for name in SPLITS:
-        split = dataset.load(name)
-        whole = split.received()
-        for position, modality in enumerate(dataset.spec.names):
-            found = dataset.raw(name, modality)
-            require(found.kind in KINDS, f"{name}: '{modality}' is of the kind '{found.kind}'")
-            has = split.available[:, position].nonzero().squeeze(1)[:SOME]
-            if len(has):
-                received = found.receive([found.read(n) for n in has.tolist()])
-                require(
-                    torch.equal(received, whole.inputs[modality][has]),
-                    f"{name}: the raw values of '{modality}' do not become what encoders receive",
-                )
-
-
-@check
 def targets(dataset: Dataset) -> None:
     """targets are int64, (N,) or (N, H, W) for segmentation, in 0 .. K - 1; pixels may be 255,
     which counts nowhere
@@ -215,6 +197,24 @@ def limit(dataset: Dataset) -> None:
             limited.fingerprint() != dataset.fingerprint(),
             f"limit={fewer} leaves the fingerprint as it is",
         )
+
+
+@check
+def raw(dataset: Dataset) -> None:
+    """raw values have a known kind and become what encoders receive, bit for bit"""
+    for name in SPLITS:
+        split = dataset.load(name)
+        whole = split.received()
+        for position, modality in enumerate(dataset.spec.names):
+            found = dataset.raw(name, modality)
+            require(found.kind in KINDS, f"{name}: '{modality}' is of the kind '{found.kind}'")
+            has = split.available[:, position].nonzero().squeeze(1)[:SOME]
+            if len(has):
+                received = found.receive([found.read(n) for n in has.tolist()])
+                require(
+                    torch.equal(received, whole.inputs[modality][has]),
+                    f"{name}: the raw values of '{modality}' do not become what encoders receive",
+                )
 
 
 def _like(dataset: Dataset, limit: int | None) -> Dataset:
