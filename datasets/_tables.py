@@ -36,7 +36,12 @@ def standardised(values: Array, train: Array, axis: int | None = None) -> Array:
 
     One of all values, or one per feature (axis 0).
     """
-    mean, std = values[train].mean(axis=axis), values[train].std(axis=axis)
+    return scaled(values, values[train], axis)
+
+
+def scaled(values: Array, train: Array, axis: int | None = None) -> Array:
+    """Values shifted and scaled by the mean and standard deviation of training values."""
+    mean, std = train.mean(axis=axis), train.std(axis=axis)
     return np.asarray((values - mean) / std, dtype=np.float32)
 
 

@@ -98,7 +98,14 @@ class CasiaSurf(Dataset):
             name="casia_surf",
             task="anti_spoofing",
             modalities=tuple(
-                Modality(name, (3, side, side), text, mean=(127.5,) * 3, std=(128.0,) * 3)
+                Modality(
+                    name,
+                    (3, side, side),
+                    text,
+                    mean=(127.5,) * 3,
+                    std=(128.0,) * 3,
+                    kind="depth" if name == "depth" else "picture",
+                )
                 for name, text in zip(NAMES, DESCRIPTIONS, strict=True)
             ),
             classes=("attack", "live"),

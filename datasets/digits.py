@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 
 import numpy as np
+import torch
 from sklearn.datasets import load_digits
+from torch import Tensor
 
-from datasets._tables import Array, as_split, fingerprint_of, standardised, stratified_splits
+from datasets._tables import (
+    Array,
+    as_split,
+    fingerprint_of,
+    scaled,
+    standardised,
+    stratified_splits,
+)
+from harness.data.raw import Raw
 from harness.dataset import Dataset, DataSpec, Modality, Split
+
+WHITE = 16.0
+"""The pixels of a digit are whole numbers up to it."""
 
 VIEWS = "thumb-2x2-threshold/spectrum-log1p-rfft2-3x3/profile-column-sums/v1"
 
@@ -32,9 +46,16 @@ class Digits(Dataset):
             name="digits",
             task="classification",
             modalities=(
-                Modality("thumb", (1, 4, 4), "2x2 means of the picture, one bit each"),
-                Modality("spectrum", (1, 3, 3), "log magnitude of the lowest spatial frequencies"),
-                Modality("profile", (1, 1, 8), "column sums"),
+                Modality(
+                    "thumb", (1, 4, 4), "2x2 means of the picture, one bit each", kind="picture"
+                ),
+                Modality(
+                    "spectrum",
+                    (1, 3, 3),
+                    "log magnitude of the lowest spatial frequencies",
+                    kind="picture",
+                ),
+                Modality("profile", (1, 1, 8), "column sums", kind="picture"),
             ),
             classes=tuple(str(digit) for digit in range(10)),
             metric="accuracy",
@@ -56,9 +77,17 @@ class Digits(Dataset):
 
     @cached_property
     def _views(self) -> dict[str, Array]:
-        raw = views(self._raw[0] / 16.0)
-        train = stratified_splits(self._raw[1], test=0.3, val=0.2, seed=0)["train"]
-        return {name: standardised(view, train) for name, view in raw.items()}
+        return {name: standardised(view, self._train) for name, view in self._plain.items()}
+
+    @cached_property
+    def _train(self) -> Array:
+        """The training split before ``limit``: what standardises every view."""
+        return stratified_splits(self._raw[1], test=0.3, val=0.2, seed=0)["train"]
+
+    @cached_property
+    def _plain(self) -> dict[str, Array]:
+        """The views before standardisation."""
+        return views(self._raw[0] / WHITE)
 
     def fingerprint(self) -> str:
         return fingerprint_of(
@@ -70,6 +99,22 @@ class Digits(Dataset):
 
     def load(self, split: str) -> Split:
         return as_split(self._views, self._raw[1], self._index[split])
+
+    def raw(self, split: str, modality: str) -> Raw:
+        """The whole picture (1, 8, 8), as if each view had a camera of its own."""
+        pictures, index = self._raw[0], self._index[split]
+        return Raw(
+            "picture",
+            lambda n: pictures[index[n]][None],
+            partial(self._seen, modality),
+            high=WHITE,
+            note=f"the picture is corrupted before {modality} is constructed from it",
+        )
+
+    def _seen(self, modality: str, pictures: Sequence[Array]) -> Tensor:
+        """One standardised view of pictures (1, 8, 8)."""
+        view = views(np.concatenate(list(pictures)) / WHITE)[modality]
+        return torch.from_numpy(scaled(view, self._plain[modality][self._train]))
 
 
 def views(x: Array) -> dict[str, Array]:

@@ -51,10 +51,18 @@ class HTAD(Dataset):
             name="htad",
             task="classification",
             modalities=(
-                Modality("audio", (1, 1, 36), "MFCC features of the sound"),
-                Modality("posture", (1, 1, 8), "means and maxima of wrist acceleration"),
+                Modality("audio", (1, 1, 36), "MFCC features of the sound", kind="features"),
                 Modality(
-                    "motion", (1, 1, 8), "deviations, correlations and area of wrist acceleration"
+                    "posture",
+                    (1, 1, 8),
+                    "means and maxima of wrist acceleration",
+                    kind="features",
+                ),
+                Modality(
+                    "motion",
+                    (1, 1, 8),
+                    "deviations, correlations and area of wrist acceleration",
+                    kind="features",
                 ),
             ),
             classes=ACTIVITIES,

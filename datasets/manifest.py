@@ -25,6 +25,7 @@ from datasets._manifest.splits import Splits, require_both, splits
 from datasets._manifest.statistics import save, saved, too_far_from_zero
 from datasets._manifest.tables import LABEL, Arrays
 from harness.data.prepared import digest, prepare
+from harness.data.raw import Raw
 from harness.dataset import SPLITS, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError, shown
 
@@ -251,6 +252,21 @@ class Manifest(Dataset):
         groups = tuple(row.group for row in rows) if sheet.grouped else ()
         whole = Split(inputs, target, available, modalities=self._received(), groups=groups)
         return whole if len(kept) == len(rows) else whole.select(torch.tensor(kept))
+
+    def raw(self, split: str, modality: str) -> Raw:
+        """Of sounds the waveform of the file at the front-end's rate."""
+        position = self._sheet.modalities.index(modality)
+        column = self._columns[position]
+        stored = super().raw(split, modality)
+        if column.front_end is None:
+            return stored
+        rows, folder = self._splits.rows[split], self._sheet.folder
+        kept = self._arrays(split).readable()
+        found = column.front_end.raw(lambda n: folder / rows[kept[n]].files[position])
+        # The spectrogram as it is stored, then normalised as every stored array of the column.
+        return replace(
+            found, receive=lambda sounds: stored.receive(list(found.receive(sounds).numpy()))
+        )
 
     # ------------------------------------------------------------------ prepared arrays
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, cast
@@ -31,6 +32,7 @@ from harness.data.prepared import (
     prepare,
     vanished,
 )
+from harness.data.raw import Raw
 from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError, shown
 from harness.protocol.hyperparameters import Range
@@ -120,7 +122,7 @@ class NYUv2(Dataset):
             name="nyuv2",
             task="segmentation",
             modalities=(
-                Modality("rgb", (3, height, width), "colour picture", mean, std),
+                Modality("rgb", (3, height, width), "colour picture", mean, std, kind="picture"),
                 Modality(
                     "depth",
                     (1, height, width),
@@ -128,6 +130,7 @@ class NYUv2(Dataset):
                     (centre,),
                     (DEPTH_STD,),
                     "nearest",
+                    "depth",
                 ),
             ),
             classes=CLASSES[self._classes],
@@ -373,6 +376,12 @@ class NYUv2(Dataset):
             groups=self._groups(split),
         )
         return whole.select(torch.tensor(rows))
+
+    def raw(self, split: str, modality: str) -> Raw:
+        """Depth in millimetres; a hole is 0, or what the study stores holes of raw depth as."""
+        found = super().raw(split, modality)
+        hole = float(HOLE) if self._raw else 0.0
+        return replace(found, metres=0.001, hole=hole) if found.kind == "depth" else found
 
     def _groups(self, split: str) -> tuple[str, ...]:
         """The scene of each image; runs of neighbouring ids where the copy does not know it."""

@@ -16,11 +16,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from harness.data.augmentation import Geometry, HsvJitter, Mode, resize
 from harness.data.contents import Progress as Progress
+from harness.data.raw import Array, Kind, Raw
 from harness.errors import UserError, shown
 from harness.protocol.hyperparameters import Range, Value, resolve
 from harness.protocol.label_maps import VOID
@@ -41,7 +43,8 @@ class Modality:
 
     Encoders receive (stored - mean) / std per channel, as float32; without ``mean`` the stored
     values are already normalised. ``interpolation`` (bilinear or nearest) is how stored arrays are
-    resized and warped.
+    resized and warped. ``kind`` is what the sensor gives, which decides how it can go bad; None
+    lets ``Split.raw`` infer it from what is stored.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Modality:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     interpolation: Mode = "bilinear"
+    kind: Kind | None = None
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,37 @@ class Split:
             return inputs, self._gather(self.target, index)
         return inputs, self._target_map(self._gather(self.target, rows), drawn)
 
+    def raw(self, described: Modality) -> Raw:
+        """A modality as it is stored, before it is normalised; its sounds are spectrograms.
+
+        What says nothing of its kind is a picture where it is stored as whole numbers of 8 bits in
+        one or three channels, a series where its height is 1, and features otherwise.
+        """
+        name = described.name
+        own = next((one for one in self.modalities if one.name == name), described)
+        stored = self.inputs[name]
+        kind = described.kind or own.kind or _inferred_kind(own, stored)
+        note = ""
+        if kind == "sound":
+            kind, note = (
+                "spectrogram",
+                "the dataset gives no waveform: its spectrogram is corrupted",
+            )
+        low, high = 0.0, 255.0
+        if kind in ("picture", "depth") and stored.dtype != torch.uint8:
+            low, high = _extremes(stored)
+
+        def read(n: int) -> Array:
+            rows = torch.tensor([n]) if self.rows is None else self.rows[[n]]
+            return np.array(stored[int(self._taken(name, rows, None))].cpu())
+
+        def receive(values: Sequence[Array]) -> Tensor:
+            return _received(own, torch.from_numpy(np.stack(values)), None)
+
+        mean: Array | float = _column(own.mean) if own.mean else 0.0
+        std: Array | float = _column(own.std) if own.mean else 1.0
+        return Raw(kind, read, receive, low, high, mean, std, note=note)
+
     def _taken(self, name: str, rows: Tensor, draws: Draws | None) -> Tensor:
         """The stored rows of a modality for some rows (B,)."""
         if name not in self.takes:
@@ -273,6 +308,24 @@ def _received(modality: Modality, x: Tensor, draws: Draws | None) -> Tensor:
     return (x.float() - _per_channel(modality.mean, x.device)) / _per_channel(
         modality.std, x.device
     )
+
+
+def _inferred_kind(modality: Modality, stored: Tensor) -> Kind:
+    channels, height, width = modality.shape
+    if stored.dtype == torch.uint8 and channels in (1, 3) and height > 1:
+        return "picture"
+    return "series" if height == 1 < width else "features"
+
+
+def _extremes(stored: Tensor) -> tuple[float, float]:
+    """The least and the largest stored value; row by row, for the rows may be on disk."""
+    rows = [(float(row.min()), float(row.max())) for row in stored]
+    return min(low for low, _ in rows), max(high for _, high in rows)
+
+
+def _column(values: tuple[float, ...]) -> Array:
+    """One value per channel, as it is broadcast to (C, H, W)."""
+    return np.array(values)[:, None, None]
 
 
 @cache
@@ -379,6 +432,15 @@ class Dataset(ABC):
     @abstractmethod
     def load(self, split: str) -> Split:
         """One of ``train``, ``val``, ``test``; deterministic. Needs what ``prepare`` makes."""
+
+    def raw(self, split: str, modality: str) -> Raw:
+        """What the sensor of a modality gave for the samples of a split, before normalisation.
+
+        Default: what is stored. A dataset says more where it knows more: the waveform of a
+        spectrogram, the picture that a view is constructed from, the unit of a depth map.
+        """
+        described = next(one for one in self.spec.modalities if one.name == modality)
+        return self.load(split).raw(described)
 
     @abstractmethod
     def counts(self) -> dict[str, int]:

@@ -32,6 +32,7 @@ ORDER = (
     ("harness.schedule",),
     ("harness.search",),
     ("harness.analysis",),
+    ("harness.robust",),
     ("harness.paper",),
     ("harness.reporting",),
     ("harness.deploy",),
@@ -39,7 +40,10 @@ ORDER = (
     ("harness.tracking",),
     ("harness.session",),
     ("harness.cli",),
-    ("harness.run", "harness.show", "harness.report", "harness.share", "harness.views"),
+    (
+        *("harness.run", "harness.show", "harness.report", "harness.share", "harness.views"),
+        "harness.robust.__main__",
+    ),
     ("datasets.sample",),
 )
 """From what needs nothing to what people call; a line's names do not import each other."""

@@ -87,6 +87,8 @@ QUICK_START = (
     "python -m harness.report",
     "python -m harness.report --watch",
     "python -m harness.views study=quickstart",
+    "python -m harness.robust study=quickstart --dry-run",
+    "python -m harness.robust study=quickstart",
     'python -m harness.share export study=quickstart quickstart.zip by="who gives it"',
     "python -m harness.share import quickstart.zip output=elsewhere",
     "python -m tests.support.readme_pictures runs",

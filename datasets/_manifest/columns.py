@@ -33,6 +33,7 @@ from datasets._manifest.headers import Scan
 from datasets._manifest.sheet import Sheet, rows_named
 from datasets._media.audio import FRONT_ENDS, FrontEnd, front_end
 from harness.data.prepared import Item
+from harness.data.raw import Kind as Sensor
 from harness.dataset import Modality
 from harness.errors import UserError, unknown
 from harness.protocol.hyperparameters import Value
@@ -62,7 +63,8 @@ class Column:
 
     ``shape``: the (C, H, W) that is stored and received; ``dtype``: as stored; ``read``: file ->
     item; ``operation`` and ``what``: that in words, for the data's identity and for reports;
-    ``places``: the heights and widths that its files have, upright; none of sounds.
+    ``places``: the heights and widths that its files have, upright; none of sounds; ``sensor``:
+    what gave it, which decides how it can go bad; ``front_end``: of a sound.
     """
 
     name: str
@@ -74,11 +76,13 @@ class Column:
     what: str
     remarks: tuple[str, ...] = ()
     places: frozenset[tuple[int, ...]] = frozenset()
+    sensor: Sensor = "features"
+    front_end: FrontEnd | None = None
 
     @property
     def modality(self) -> Modality:
         """As methods and reports see it, before its mean and deviation are known."""
-        return Modality(self.name, self.shape, self.what)
+        return Modality(self.name, self.shape, self.what, kind=self.sensor)
 
 
 def columns(sheet: Sheet, scan: Scan, options: Mapping[str, Value]) -> list[Column]:
@@ -218,7 +222,15 @@ def _image(name: str, found: Sequence[tuple[int, Header]], size: Size | None) ->
     read = partial(picture, channels=channels, deep=deep, size=target)
     shape = (channels, *target)
     places = frozenset(stored)
-    return Column(name, "image", shape, dtype, operation, read, what, tuple(remarks), places)
+    sensor: Sensor = "depth" if _is_depth(name) else "picture"
+    return Column(
+        name, "image", shape, dtype, operation, read, what, tuple(remarks), places, sensor
+    )
+
+
+def _is_depth(name: str) -> bool:
+    """Whether a column's name says that it holds depth maps: no header does."""
+    return "depth" in name.lower()
 
 
 UNUSUAL = {
@@ -291,7 +303,16 @@ def _audio(name: str, found: Sequence[tuple[int, Header]], options: Mapping[str,
         f" {windows}"
     )
     return Column(
-        name, "audio", chosen.shape, "float16", chosen.describe(), chosen.read, what, tuple(remarks)
+        name,
+        "audio",
+        chosen.shape,
+        "float16",
+        chosen.describe(),
+        chosen.read,
+        what,
+        tuple(remarks),
+        sensor="sound",
+        front_end=chosen,
     )
 
 
@@ -343,7 +364,16 @@ def _array(
     operation = f"npy {shape} {layout} -> {dtype} {final}"
     read = partial(array, layout=layout, size=target, dtype=dtype)
     places = frozenset([received[1:]])
-    return Column(name, "array", final, dtype, operation, read, what, tuple(remarks), places)
+    sensor: Sensor = "features"
+    if layout in ("series", "series last", "sequence"):
+        sensor = "series"
+    elif len(shape) > 1 and _is_depth(name):
+        sensor = "depth"
+    elif len(shape) > 1 and dtype == "uint8" and final[0] in (1, 3):
+        sensor = "picture"
+    return Column(
+        name, "array", final, dtype, operation, read, what, tuple(remarks), places, sensor
+    )
 
 
 def _one_shape(sheet: Sheet, name: str, found: Sequence[tuple[int, Header]]) -> tuple[int, ...]:

@@ -10,16 +10,19 @@ import io
 import math
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.io import wavfile
 from scipy.signal import resample_poly, spectrogram, stft
+from torch import Tensor
 
 from harness.data.prepared import Unreadable
+from harness.data.raw import Raw
 from harness.errors import UserError, unknown
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -152,6 +155,21 @@ class FrontEnd:
                 path, f"has samples up to {loudest:g}, beyond the full scale of 1: divide them"
             )
         return self.features(sound, rate).astype(np.float16)
+
+    def raw(self, file: Callable[[int], Path]) -> Raw:
+        """Waveforms at this front-end's rate, and how they become stored spectrograms as float32.
+
+        ``file`` is the wav file of the sample at a position.
+        """
+
+        def read(n: int) -> Array:
+            return resampled(*read_wav(file(n)), self.rate)
+
+        def receive(sounds: Sequence[Array]) -> Tensor:
+            stored = [self.features(sound, self.rate).astype(np.float16) for sound in sounds]
+            return torch.from_numpy(np.stack(stored)).float()
+
+        return Raw("sound", read, receive, low=-1.0, rate=self.rate)
 
     def _cut(self, sound: Array) -> Array:
         wanted = max(self.samples, round(self.rate * self.at_least))

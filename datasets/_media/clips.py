@@ -23,6 +23,7 @@ from datasets._tables import fingerprint_of
 from harness.data.augmentation import ResizedCropFlip
 from harness.data.contents import content_hashes
 from harness.data.prepared import Prepared, PreparedTable, opened, prepare, vanished
+from harness.data.raw import Raw
 from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError, shown
 from harness.protocol.hyperparameters import Range
@@ -118,9 +119,15 @@ class ClipDataset(Dataset):
                 "audio",
                 what.shape,
                 f"log spectrogram, front-end {what.name}, {what.seconds:g} s at {what.rate} Hz",
+                kind="sound",
             ),
             Modality(
-                "visual", (3, size, size), "one frame of the clip", IMAGENET_MEAN, IMAGENET_STD
+                "visual",
+                (3, size, size),
+                "one frame of the clip",
+                IMAGENET_MEAN,
+                IMAGENET_STD,
+                kind="picture",
             ),
         )
         return self._spec(modalities, is_synthetic(self.root))
@@ -203,6 +210,14 @@ class ClipDataset(Dataset):
             takes={"visual": takes - torch.tensor([first, 0])},
             groups=tuple(self._group(self._clips[n]) for n in kept),
         )
+
+    def raw(self, split: str, modality: str) -> Raw:
+        """Of ``audio`` the waveform of the clip's file at the front-end's rate."""
+        if modality != "audio":
+            return super().raw(split, modality)
+        damaged = self._damaged()
+        sounds = [self._clips[n].sound for n in self._spans[split] if n not in damaged]
+        return self._front_end.raw(lambda n: sounds[n])
 
     # ------------------------------------------------------------------ what lies below the root
 

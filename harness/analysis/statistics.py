@@ -63,6 +63,7 @@ __all__ = [
     "present",
     "rank_test",
     "row_samples",
+    "sample_values",
 ]
 
 Array = np.ndarray[Any, np.dtype[Any]]

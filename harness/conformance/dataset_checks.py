@@ -10,9 +10,13 @@ from typing import Any
 import torch
 
 from harness.conformance.synthetic import require
+from harness.data.raw import KINDS
 from harness.dataset import SPLITS, TASKS, Dataset, DataSpec, Split
 from harness.protocol.label_maps import VOID
 from harness.protocol.metrics import metric
+
+SOME = 5
+"""Samples of each split whose raw values are looked at."""
 
 CHECKS: dict[str, Callable[[Dataset], None]] = {}
 
@@ -193,6 +197,24 @@ def limit(dataset: Dataset) -> None:
             limited.fingerprint() != dataset.fingerprint(),
             f"limit={fewer} leaves the fingerprint as it is",
         )
+
+
+@check
+def raw(dataset: Dataset) -> None:
+    """raw values have a known kind and become what encoders receive, bit for bit"""
+    for name in SPLITS:
+        split = dataset.load(name)
+        whole = split.received()
+        for position, modality in enumerate(dataset.spec.names):
+            found = dataset.raw(name, modality)
+            require(found.kind in KINDS, f"{name}: '{modality}' is of the kind '{found.kind}'")
+            has = split.available[:, position].nonzero().squeeze(1)[:SOME]
+            if len(has):
+                received = found.receive([found.read(n) for n in has.tolist()])
+                require(
+                    torch.equal(received, whole.inputs[modality][has]),
+                    f"{name}: the raw values of '{modality}' do not become what encoders receive",
+                )
 
 
 def _like(dataset: Dataset, limit: int | None) -> Dataset:

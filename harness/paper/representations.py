@@ -22,7 +22,7 @@ from harness.dataset import Split
 from harness.method import Method
 from harness.paper.channel_distance import channel_distance
 from harness.store import Json, Store, TrialDirectory, write_atomically
-from harness.training.spec import Job
+from harness.training.trained_model import trained
 from harness.training.trial import deterministic
 
 FILE = "views.npz"
@@ -139,19 +139,6 @@ def _last_map(features: Any) -> Tensor | None:
     """
     last = features[-1] if isinstance(features, tuple | list) else features
     return last if isinstance(last, Tensor) and last.dim() == 4 else None
-
-
-def trained(job: Job, store: Store) -> Method:
-    """The model of a finished trial with its selected weights."""
-    spec = job.spec
-    options = {key: value for key, value in spec.backbone.items() if key != "name"} | job.local
-    model = job.method_class()(
-        job.backbone_class()(job.open_dataset().spec, options), spec.variant, spec.hparams
-    )
-    for name, needed in spec.needs.items():
-        model.adopt(name, store.trial(needed).weights())
-    model.load_state_dict(store.trial(spec.id).weights())
-    return model
 
 
 # ---------------------------------------------------------------------- keeping

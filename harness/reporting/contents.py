@@ -9,6 +9,7 @@ from harness.analysis.results import dataset_name
 from harness.reporting.document import Document, GroupPlace, Section
 from harness.reporting.sections import (
     background,
+    bad_sensors,
     comparison,
     origins,
     over_datasets,
@@ -29,6 +30,7 @@ SECTIONS: tuple[Callable[[StudyGroup], Section | None], ...] = (
     lambda of: comparison.result(of.findings),
     lambda of: comparison.differences(of.findings),
     lambda of: robustness.robustness(of.findings),
+    lambda of: bad_sensors.bad_sensors(of.findings, of.corrupted),
     lambda of: representations.representations(of.findings, of.paper),
     lambda of: published_numbers.published(of.findings, of.paper),
     lambda of: representations.claims(of.findings, of.paper),

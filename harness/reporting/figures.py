@@ -9,6 +9,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from statistics import median
 from typing import Any, TypeVar
@@ -141,6 +142,94 @@ def forest(found: Sequence[RowDifference], other: str, metric: Metric) -> Drawin
         f"minus {other}, {unit}; filled: significant", color=INK, fontsize=SMALL, parse_math=False
     )
     return _drawing(figure, "forest")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One sensor that gets worse.
+
+    Attributes:
+        title: its name.
+        trusted: the value at severities 0, 1, ... when the model is told that it is present.
+        left_out: the value when the model is told that it is absent.
+        break_even: the severity from which leaving it out is better; infinity where there is none.
+    """
+
+    title: str
+    trusted: Sequence[float]
+    left_out: float
+    break_even: float
+
+
+PANELS_ACROSS = 3
+WRONG = "#d62728"
+
+
+def trust_panels(name: str, panels: Sequence[Panel], y: str, higher: bool) -> Drawing:
+    """One small plot per sensor: value over severity, the value without the sensor dashed, and
+    shaded where trusting the sensor is worse.
+    """
+    across = min(PANELS_ACROSS, len(panels))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(WIDTH, 0.6 + 2.3 * down))
+    FigureCanvasSVG(figure)
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for at, axes in enumerate(grid.flat):
+        if at < len(panels):
+            _trust_panel(axes, panels[at], higher)
+        else:
+            axes.set_visible(False)
+    for row in grid:
+        row[0].set_ylabel(y, color=INK, fontsize=SMALL, parse_math=False)
+    figure.supxlabel("severity of the corruption (0: as it is)", color=INK, fontsize=SMALL)
+    figure.subplots_adjust(
+        left=0.09, right=0.99, bottom=0.5 / figure.get_figheight(), wspace=0.08, hspace=0.3
+    )
+    return _drawing(figure, name)
+
+
+def _trust_panel(axes: Any, panel: Panel, higher: bool) -> None:
+    severities = range(len(panel.trusted))
+    axes.patch.set_visible(False)
+    axes.tick_params(colors=INK, labelsize=SMALL, which="both")
+    axes.spines[:].set_color(PALE)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.plot(severities, panel.trusted, color=_colour(0), linewidth=2, marker="o", markersize=3)
+    axes.axhline(panel.left_out, color=INK, linewidth=1.2, linestyle="--")
+    worse = [
+        (value < panel.left_out) == higher and value != panel.left_out for value in panel.trusted
+    ]
+    axes.fill_between(
+        severities,
+        panel.trusted,
+        panel.left_out,
+        where=worse,
+        interpolate=True,
+        color=WRONG,
+        alpha=0.3,
+    )
+    verdict = "keep it"
+    if math.isfinite(panel.break_even):
+        axes.axvline(panel.break_even, color=WRONG, linewidth=1)
+        verdict = f"leave out from {panel.break_even:.1f} on"
+    axes.set_title(f"{panel.title}\n{verdict}", color=INK, fontsize=SMALL, parse_math=False)
+    axes.annotate(
+        "without it",
+        (0, panel.left_out),
+        xytext=(2, 3),
+        textcoords="offset points",
+        fontsize=SMALL - 1,
+        color=INK,
+    )
+    axes.annotate(
+        "with it",
+        (1, panel.trusted[1]),
+        xytext=(4, 4),
+        textcoords="offset points",
+        fontsize=SMALL - 1,
+        color=_colour(0),
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 SearchSeries = tuple[Sequence[float], Sequence[float]]

@@ -9,6 +9,7 @@ from harness.analysis.findings import Findings, analyse
 from harness.analysis.results import Results, read, verify
 from harness.paper.findings import PaperFindings, paper_findings
 from harness.reporting.sections.runs import TrackedRuns
+from harness.robust.findings import BadSensors, bad_sensors
 from harness.search.results import SearchResult, find_searches, search_problems
 from harness.store import Store
 from harness.study.merged_plan import Group
@@ -26,6 +27,7 @@ class StudyGroup:
         searches: the searches of all of them.
         problems: one sentence per damaged trial.
         tracked: where a tracker shows the study; None where it does not.
+        corrupted: what evaluations under corruptions say; None where there are none.
     """
 
     plans: Sequence[Plan]
@@ -34,6 +36,7 @@ class StudyGroup:
     searches: Sequence[SearchResult]
     problems: Sequence[str]
     tracked: TrackedRuns | None = None
+    corrupted: BadSensors | None = None
 
     @property
     def results(self) -> Results:
@@ -63,4 +66,5 @@ def gather(group: Group, store: Store, tracked: TrackedRuns | None = None) -> St
     findings = analyse(read(group.plan, store))
     searches = [search for plan in group.plans for search in find_searches(plan, store)]
     problems = verify(group.plan, store)
-    return StudyGroup(group.plans, findings, paper_findings(findings), searches, problems, tracked)
+    paper, corrupted = paper_findings(findings), bad_sensors(findings)
+    return StudyGroup(group.plans, findings, paper, searches, problems, tracked, corrupted)

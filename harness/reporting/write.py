@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.analysis.results import dataset_name
 from harness.reporting.contents import contents
 from harness.reporting.document import Document, GroupPlace
 from harness.reporting.heatmap import heatmap
@@ -19,7 +20,8 @@ from harness.reporting.sections.comparison import HEATMAP
 from harness.reporting.sections.runs import TrackedRuns
 from harness.reporting.study_group import StudyGroup
 from harness.reporting.text import harmless_cells
-from harness.store import write_atomically
+from harness.robust.evidence import SPLIT
+from harness.store import canonical_json, write_atomically
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,45 @@ class Report:
 
 def _table(groups: Sequence[StudyGroup]) -> pd.DataFrame:
     """The long table; with several groups, the group in front."""
-    tables = [group.results.long_table for group in groups]
+    tables = [_long_table(group) for group in groups]
     if len(tables) == 1:
         return tables[0]
     named = [table.copy() for table in tables]
     for group, table in zip(groups, named, strict=True):
         table.insert(0, "group", group.name)
     return pd.concat(named, ignore_index=True)
+
+
+def _long_table(group: StudyGroup) -> pd.DataFrame:
+    """The long table, and below it what was measured under corruptions, where there is something.
+
+    Then it has three columns more: the corrupted modality, the corruption and its severity.
+    """
+    table, found = group.results.long_table, group.corrupted
+    if found is None or not found.declines:
+        return table
+    results, rows = group.results, {row.label: row for row in group.plan.rows}
+    sizes = {one.name: one.size for one in results.plan.combinations}
+    lines: list[dict[str, object]] = []
+    for one in found.declines.values():
+        row = rows[one.label]
+        common = {
+            "dataset": dataset_name(results.plan.spec),
+            "method": row.method,
+            "variant": row.variant,
+            "hparams": canonical_json(row.hparams),
+            "label": one.label,
+            "split": SPLIT,
+            "metric": results.metric.name,
+            "higher_is_better": results.metric.higher_is_better,
+            "corrupted": one.modality,
+            "corruption": one.corruption or "mean",
+        }
+        for combination, values in one.each.items():
+            place = {"combination": combination, "n_present": sizes[combination]}
+            for severity, value in enumerate(values):
+                lines.append(common | place | {"value": value, "severity": severity})
+    frames = [table, pd.DataFrame(lines)]
+    whole = {name: "Int64" for name in ("seed", "n", "n_present", "severity")}
+    frames = [part.astype({k: v for k, v in whole.items() if k in part}) for part in frames]
+    return pd.concat(frames, ignore_index=True)

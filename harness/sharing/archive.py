@@ -2,7 +2,8 @@
 
 The manifest, ``manifest.json``, has the size and sha256 of every other file. These are:
 ``studies/<name>.yaml``, the studies in full; ``data/<hash>.json``, descriptions of the data, never
-the data; ``trials/<trial id>/`` with a trial's files as in the store. An archive is read as what a
+the data; ``trials/<trial id>/`` with a trial's files as in the store, evidence under corruptions
+(``corrupted/``) included. An archive is read as what a
 stranger sent: nothing outside this layout is unpacked, and nothing at all before the whole of it
 was checked.
 """
@@ -47,7 +48,8 @@ bytes can unpack to any number.
 
 CHUNK = 2**20
 ENTRY = re.compile(
-    r"studies/[^/\\.\x00-\x1f\x7f-\x9f][^/\\\x00-\x1f\x7f-\x9f]*\.yaml|data/[0-9a-f]{16}\.json|trials/[0-9a-f]{16}/[a-z_]+\.(json|jsonl|npz|pt)",
+    r"studies/[^/\\.\x00-\x1f\x7f-\x9f][^/\\\x00-\x1f\x7f-\x9f]*\.yaml|data/[0-9a-f]{16}\.json"
+    r"|trials/[0-9a-f]{16}/([a-z_]+\.(json|jsonl|npz|pt)|corrupted/[0-9a-f]{16}\.npz)",
     re.ASCII,
 )
 """The names that an archive may hold beside its manifest."""

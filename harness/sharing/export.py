@@ -15,6 +15,8 @@ import yaml
 
 from harness.analysis.results import unusable_record
 from harness.errors import UserError
+from harness.robust.evidence import FOLDER as CORRUPTED
+from harness.robust.evidence import read_facts
 from harness.sharing.archive import ENTRY, Entry, pack
 from harness.store import ORIGIN, WEIGHTS, Json, Store, TrialDirectory
 from harness.study.plan import Plan, PlannedTrial
@@ -210,7 +212,7 @@ def _trial(
 
 
 def _names(trial: TrialDirectory, record: Json, weights: bool) -> list[str]:
-    """The files to export.
+    """The files to export, evidence under corruptions behind the trial's own.
 
     The training state too where the part on test is still to be made from it.
     """
@@ -222,4 +224,6 @@ def _names(trial: TrialDirectory, record: Json, weights: bool) -> list[str]:
     chosen = there - OWN
     if "test" not in record["cells"] and weights:
         chosen |= there & {"checkpoint.pt"}
-    return sorted(chosen if weights else chosen - {WEIGHTS})
+    files = sorted((trial / CORRUPTED).glob("*.npz"))
+    corrupted = [f"{CORRUPTED}/{file.name}" for file in files if read_facts(file, record)]
+    return [*sorted(chosen if weights else chosen - {WEIGHTS}), *corrupted]

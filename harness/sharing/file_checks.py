@@ -25,6 +25,9 @@ LONGEST_INTEGER = 19
 KINDS = "biufU"
 """The kinds of numpy types that evidence has: numbers, and names as text."""
 
+MOST_NUMBERS, MOST_FACTS = 2**16, 2**16
+"""Numbers of evidence that a sample has under one combination, and bytes of a file's other arrays."""
+
 
 def plain_json(text: bytes) -> Any:
     """The value of a JSON text; ValueError for NaN, infinities and what no terminal should print.
@@ -50,9 +53,40 @@ def check_arrays(path: Path, record: Json) -> None:
     Nothing but headers is read.
     """
     counts, combinations = record.get("counts", {}), len(record.get("combinations", ()))
+    for member, shape, dtype in _headers(path, packed=False):
+        if dtype.kind not in KINDS:
+            raise ValueError(f"its {member} holds {dtype}, and no numbers")
+        wanted = _wanted(member.removesuffix(".npy"), counts, combinations)
+        if wanted and shape[: len(wanted)] != wanted:
+            raise ValueError(
+                f"its {member} has the shape {shape}, and its record tells of {wanted}"
+            )
+
+
+def check_corrupted(path: Path, record: Json) -> None:
+    """ValueError unless a file of evidence under a corruption can be read within bounds.
+
+    Counts of segmentations are packed: their shape bounds them. Nothing but headers is read.
+    """
+    samples, combinations = record["counts"]["test"], len(record["combinations"])
+    for member, shape, dtype in _headers(path, packed=True):
+        size = math.prod(shape) * dtype.itemsize
+        if member == "scores.npy":
+            most = combinations * samples * MOST_NUMBERS * dtype.itemsize
+            right = dtype.kind in KINDS and shape[1:2] == (samples,) and size <= most
+        else:
+            right = dtype.kind in KINDS and size <= MOST_FACTS
+        if not right:
+            raise ValueError(f"its {member} is {dtype} of the shape {shape}, which no evidence is")
+
+
+def _headers(path: Path, packed: bool) -> Iterator[tuple[str, tuple[int, ...], np.dtype[Any]]]:
+    """Name, shape and type of the arrays of a file; ValueError for one that holds another number
+    of bytes than it promises, and unless ``packed`` for one that is packed.
+    """
     with ZipFile(path) as archive:
         for info in archive.infolist():
-            if info.compress_type != ZIP_STORED:
+            if info.compress_type != ZIP_STORED and not packed:
                 raise ValueError(f"its {info.filename} is packed, which no evidence is")
             with archive.open(info) as stream:
                 version = np.lib.format.read_magic(stream)
@@ -62,18 +96,12 @@ def check_arrays(path: Path, record: Json) -> None:
                 }
                 shape, _, dtype = read[version](stream)
                 there = info.file_size - stream.tell()
-            if dtype.kind not in KINDS:
-                raise ValueError(f"its {info.filename} holds {dtype}, and no numbers")
             promised = math.prod(shape) * dtype.itemsize
-            if promised != there:
+            if promised != there and dtype.kind != "O":
                 raise ValueError(
                     f"its {info.filename} promises {promised:,} bytes and holds {there:,}"
                 )
-            wanted = _wanted(info.filename.removesuffix(".npy"), counts, combinations)
-            if wanted and shape[: len(wanted)] != wanted:
-                raise ValueError(
-                    f"its {info.filename} has the shape {shape}, and its record tells of {wanted}"
-                )
+            yield info.filename, shape, dtype
 
 
 def check_tensors(path: Path) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.robust.evidence import FOLDER as CORRUPTED
 from harness.sharing.archive import unpack
 from harness.sharing.export import as_yaml, finished, held
 from harness.sharing.import_checks import checked, descriptions, study
@@ -56,6 +57,7 @@ class Imported:
     replaced: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
+    furthered: list[str] = field(default_factory=list)
     studies: list[Path] = field(default_factory=list)
 
     def lines(self) -> dict[str, list[str]]:
@@ -66,6 +68,7 @@ class Imported:
         always = {"added": self.added, "already there with the same results": self.there}
         seldom = {
             "completed (weights, or the part on test)": self.completed,
+            "there, and given evidence under corruptions": self.furthered,
             "replaced by theirs, ours set aside in superseded/": self.replaced,
             "here with other results, ours kept": self.kept,
             "left out, in use by another process; import again when it has ended": self.busy,
@@ -186,9 +189,22 @@ def _enter(theirs: TrialDirectory, store: Store, keep: str | None, found: Import
             _move(theirs, store, found.completed)
         elif ours.lacks(WEIGHTS) and not theirs.lacks(WEIGHTS):
             (theirs / WEIGHTS).replace(ours / WEIGHTS)
+            _further(theirs, ours)
             found.completed.append(name)
+        elif _further(theirs, ours):
+            found.furthered.append(name)
         else:
             found.there.append(name)
+
+
+def _further(theirs: TrialDirectory, ours: TrialDirectory) -> int:
+    """Take over evidence under corruptions that ours lacks; how many files that is."""
+    files = sorted((theirs / CORRUPTED).glob("*.npz"))
+    new = [file for file in files if not (ours / CORRUPTED / file.name).exists()]
+    for file in new:
+        (ours / CORRUPTED).mkdir(exist_ok=True)
+        file.replace(ours / CORRUPTED / file.name)
+    return len(new)
 
 
 def _move(theirs: TrialDirectory, store: Store, names: list[str]) -> None:

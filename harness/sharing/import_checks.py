@@ -17,9 +17,17 @@ from harness.errors import TrialFailure, UserError
 from harness.paper.representations import FILE as REPRESENTATIONS
 from harness.paper.representations import stored_statistics
 from harness.protocol.combinations import lattice
+from harness.robust.evidence import FOLDER as CORRUPTED
+from harness.robust.evidence import combinations_with, read_facts
 from harness.sharing.archive import refused
 from harness.sharing.export import DATASET_KEYS, RECORDS, STUDY_KEYS, finished
-from harness.sharing.file_checks import check_arrays, check_json_lines, check_tensors, plain_json
+from harness.sharing.file_checks import (
+    check_arrays,
+    check_corrupted,
+    check_json_lines,
+    check_tensors,
+    plain_json,
+)
 from harness.store import (
     CURVE_FILE,
     ORIGIN,
@@ -126,7 +134,10 @@ def _check_files(path: Path, trial: TrialDirectory) -> None:
         trial.path.iterdir(), key=lambda f: (not f.suffix.startswith(".js"), f.name)
     ):
         try:
-            if file.suffix == ".json":
+            if file.name == CORRUPTED:
+                for evidence in sorted(file.iterdir()):
+                    check_corrupted(evidence, record)
+            elif file.suffix == ".json":
                 body = plain_json(file.read_bytes())
                 record = body if file.name in RECORDS else record
             elif file.suffix == ".jsonl":
@@ -199,7 +210,11 @@ def _contradiction(
         )
     if changed := trial.corrupted(record):
         return f"has other bytes in {' and '.join(changed)} than its record says (sha256)"
-    return _wrong_data(record, descriptions) or _wrong_values(trial, record)
+    return (
+        _wrong_data(record, descriptions)
+        or _wrong_values(trial, record)
+        or _wrong_corrupted(trial, record)
+    )
 
 
 def _wrong_data(record: Json, descriptions: dict[str, Json]) -> str:
@@ -224,6 +239,19 @@ def _wrong_data(record: Json, descriptions: dict[str, Json]) -> str:
     )
     if told != recorded or record["synthetic"] != facts["synthetic"]:
         return "and the description of its data do not agree"
+    return ""
+
+
+def _wrong_corrupted(trial: TrialDirectory, record: Json) -> str:
+    """Whether evidence under corruptions is of this trial's weights and test samples."""
+    combinations = lattice(record["combinations"][-1].split("+"))
+    for file in sorted((trial / CORRUPTED).glob("*.npz")):
+        one = read_facts(file, record)
+        if one is None:
+            return f"has {CORRUPTED}/{file.name}, which is no evidence of its weights"
+        expected = len(combinations_with(combinations, one.condition)), record["counts"]["test"]
+        if tuple(one.scores().shape[:2]) != expected:
+            return f"has {CORRUPTED}/{file.name}, which is not of its combinations and samples"
     return ""
 
 

@@ -14,6 +14,7 @@ import torch
 from harness.conformance.dataset_checks import CHECKS
 from harness.conformance.synthetic import synthetic_spec, synthetic_split
 from harness.data.augmentation import ScaleCropFlip
+from harness.data.raw import Raw
 from harness.dataset import Augmentation, Dataset, DataSpec, Split
 from harness.testing import ConformanceError, check_dataset
 from tests.support.blocks import Blocks
@@ -179,6 +180,12 @@ class MetricThatValDecides(Sound):
         return dataclasses.replace(super().spec, task="anti_spoofing", metric="acer_val_threshold")
 
 
+class NormalisedTwice(Sound):
+    def raw(self, split: str, modality: str) -> Raw:
+        found = super().raw(split, modality)
+        return dataclasses.replace(found, receive=lambda values: 0.5 * found.receive(values))
+
+
 OTHERS: list[tuple[type[Dataset], str]] = [
     (SameFingerprint, "limit"),
     (IgnoresLimit, "limit"),
@@ -186,6 +193,7 @@ OTHERS: list[tuple[type[Dataset], str]] = [
     (RandomFingerprint, "determinism"),
     (AugmentsVal, "augmentation"),
     (LacksVal, "counts"),
+    (NormalisedTwice, "raw"),
     (SameNames, "description"),
     (PlusInAName, "description"),
     (UnknownMetric, "description"),

@@ -1,0 +1,90 @@
+"""What a user sees while trained models are evaluated again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+INTERVAL_SECONDS = 10.0
+
+
+class Steps:
+    """Counts steps; plain lines, one for each trial and one every ten seconds."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.name = total, 0, ""
+        self.started = self.printed = time.monotonic()
+
+    def begin(self, name: str) -> None:
+        """A trial is taken up."""
+        self.name = name
+        self.say(f"{name}: evaluating{self._left()}")
+
+    def step(self) -> None:
+        """One batch under one condition is done."""
+        self.done += 1
+        if time.monotonic() - self.printed >= INTERVAL_SECONDS:
+            self.say(f"{self.name}: {100 * self.done // self.total} % of all{self._left()}")
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.printed = time.monotonic()
+        print(text, flush=True)
+
+    def _left(self) -> str:
+        if not self.done:
+            return ""
+        rate = (time.monotonic() - self.started) / self.done
+        return f", about {clock(rate * (self.total - self.done))} left"
+
+
+class BarSteps(Steps):
+    """A bar on a terminal."""
+
+    def __init__(self, total: int, console: Console) -> None:
+        super().__init__(total)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self.task = self.bar.add_task("", total=total)
+
+    def begin(self, name: str) -> None:
+        self.bar.update(self.task, description=name)
+
+    def step(self) -> None:
+        self.bar.advance(self.task)
+
+    def say(self, text: str) -> None:
+        self.bar.console.print(text, highlight=False)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any.
+
+    >>> clock(75), clock(3675)
+    ('1:15 min', '1:01:15 h')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
+
+
+@contextmanager
+def steps_view(total: int) -> Iterator[Steps]:
+    """A bar on a terminal, plain lines otherwise."""
+    console = Console()
+    if not console.is_terminal:
+        yield Steps(total)
+        return
+    view = BarSteps(total, console)
+    with view.bar:
+        yield view
