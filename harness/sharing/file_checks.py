@@ -26,7 +26,7 @@ KINDS = "biufU"
 """The kinds of numpy types that evidence has: numbers, and names as text."""
 
 MOST_NUMBERS, MOST_FACTS = 2**16, 2**16
-"""Numbers of evidence that a sample has under one combination, and bytes of a file's other arrays."""
+"""Numbers of evidence that a sample has under one combination, and bytes of other arrays."""
 
 
 def plain_json(text: bytes) -> Any:
