@@ -52,6 +52,16 @@ class Groups:
         sizes = np.bincount(number, weight).astype(float)
         return cls(number, sizes / sizes.sum())
 
+    @classmethod
+    def resting_on(cls, counted: Array, number: Array | None) -> Groups:
+        """Those of a mean over combinations (C,) that are each scored on some samples, (C, N) bool.
+
+        Without ``number`` (N,) each sample is a group of its own.
+        """
+        chosen = counted.astype(float)
+        weight = (chosen / chosen.sum(1, keepdims=True)).sum(0)
+        return cls.independent(len(weight), weight) if number is None else cls.of(number, weight)
+
     def deviations(self, values: Array) -> Array:
         """The sums over groups (..., G) of the deviations of values (..., N) from their mean, over
         N.

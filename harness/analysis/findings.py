@@ -13,13 +13,12 @@ from functools import cached_property
 import numpy as np
 
 from harness.analysis.dependence import Dependence, dependence
+from harness.analysis.in_use.reliability import RowReliability, reliability
 from harness.analysis.ranking import Ranking, Unranked, ranking
 from harness.analysis.results import Comparison, Results
 from harness.analysis.robustness import (
-    Reliability,
     RowRobustness,
     hurting,
-    reliability,
     row_robustness,
 )
 from harness.analysis.statistics import (
@@ -79,7 +78,7 @@ class Findings:
     differences: Sequence[Difference]
     samples: Mapping[str, RowSamples]
     robustness: Mapping[str, RowRobustness]
-    reliability: Mapping[str, Mapping[str, Reliability]]
+    reliability: Mapping[str, RowReliability]
     hurting: Mapping[str, Sequence[Difference]]
     dependence: Dependence
 

@@ -98,13 +98,11 @@ class RowSamples:
 
     def grouping(self, combinations: Array) -> Groups:
         """The groups that a mean over some combinations (C,) bool rests on."""
-        weight = None
         if self.counted is not None:
-            chosen = self.counted[combinations].astype(float)
-            weight = (chosen / chosen.sum(1, keepdims=True)).sum(0)
+            return Groups.resting_on(self.counted[combinations], self.groups)
         if self.groups is None:
-            return Groups.independent(self.values.shape[2], weight)
-        return Groups.of(self.groups, weight)
+            return Groups.independent(self.values.shape[2])
+        return Groups.of(self.groups)
 
     def on(self, seeds: Sequence[int]) -> Array:
         """The values of some seeds, in their order."""

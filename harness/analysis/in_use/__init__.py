@@ -1,0 +1,1 @@
+"""What matters where a model is used: whether it knows when it is wrong."""
