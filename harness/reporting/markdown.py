@@ -17,6 +17,7 @@ from harness.reporting.document import (
     Link,
     Paragraph,
     Section,
+    Sliders,
     Strong,
     Table,
     portable,
@@ -56,6 +57,8 @@ def _block(block: Block) -> str:
             return f"![{block.text}]({block.file})" if block.file else ""
         case Code():
             return f"```\n{block.text}\n```"
+        case Sliders():
+            return f"With other chances:\n\n```\n{block.full_command}\n```"
 
 
 def _items(lines: Sequence[str]) -> list[str]:

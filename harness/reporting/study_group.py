@@ -26,6 +26,7 @@ class StudyGroup:
         searches: the searches of all of them.
         problems: one sentence per damaged trial.
         tracked: where a tracker shows the study; None where it does not.
+        arguments: those of the command line.
     """
 
     plans: Sequence[Plan]
@@ -34,6 +35,7 @@ class StudyGroup:
     searches: Sequence[SearchResult]
     problems: Sequence[str]
     tracked: TrackedRuns | None = None
+    arguments: Sequence[str] = ()
 
     @property
     def results(self) -> Results:
@@ -58,9 +60,15 @@ class StudyGroup:
         return [*failed, *self.problems, *search_problems(self.searches)]
 
 
-def gather(group: Group, store: Store, tracked: TrackedRuns | None = None) -> StudyGroup:
+def gather(
+    group: Group,
+    store: Store,
+    tracked: TrackedRuns | None = None,
+    arguments: Sequence[str] = (),
+) -> StudyGroup:
     """Read the store once, check it, and compute everything that the report says of a group."""
     findings = analyse(read(group.plan, store))
     searches = [search for plan in group.plans for search in find_searches(plan, store)]
     problems = verify(group.plan, store)
-    return StudyGroup(group.plans, findings, paper_findings(findings), searches, problems, tracked)
+    paper = paper_findings(findings)
+    return StudyGroup(group.plans, findings, paper, searches, problems, tracked, arguments)

@@ -16,6 +16,7 @@ from harness.protocol.combinations import Combination, lattice, parse
 from harness.registry import BACKBONES, DATASETS
 from harness.store import Store
 from harness.study.config import Study
+from harness.study.presence import presence
 from harness.study.rows import (
     Row,
     check_names,
@@ -68,6 +69,7 @@ class Plan:
         self.backbone = {"name": str(study.backbone.get("name", "small")), **network.facts}
         self.paths = network.paths
         check_names(self.spec)
+        self.presence = presence(study.report.presence, self.spec.names)
         self.rows = joined(rows_of(study, network), winners)
         self.left_out = left_out(study, network)
         for row in self.rows:

@@ -114,7 +114,7 @@ def covered(case: Case, runs: int, people: int, frames: int, seeds: int) -> tupl
     for _ in range(runs):
         first, second = models(case, number, seeds, noise)
         alone = _measures(first, groups)
-        gap = _measures([_less(*pair) for pair in zip(second, first, strict=True)], groups, 100.0)
+        gap = _measures([_less(*pair) for pair in zip(second, first, strict=True)], groups, -100.0)
         hits += [*_holds(alone, own), *_holds(gap, (other[0] - own[0], other[1] - own[1]))]
     return tuple((100 * hits / runs).tolist())
 

@@ -245,7 +245,7 @@ class _Row:
             calibration,
             area,
             _measures(list(own.values()), groups) if own else None,
-            _measures([_less(own[seed], others[seed]) for seed in common], groups, 100.0)
+            _measures([_less(own[seed], others[seed]) for seed in common], groups, -100.0)
             if common
             else None,
         )
@@ -257,28 +257,28 @@ def _less(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Arra
 
 
 def _measures(
-    of_seeds: Sequence[tuple[Array, Array]], groups: Groups, below: float = 0.0
+    of_seeds: Sequence[tuple[Array, Array]], groups: Groups, least: float = 0.0
 ) -> Measures:
-    """``below``: how much less than 0 the measures can be."""
+    """``least``: what the measures can be at least."""
     values = np.stack([values for values, _ in of_seeds], 1)
     gain = np.mean([gain for _, gain in of_seeds], 0)
     return Measures(
-        _calibration(values[0], gain, groups, below),
-        _bounded(estimate(values[1], groups), below),
-        _bounded(estimate(values[2], groups), below),
+        _calibration(values[0], gain, groups, least),
+        _bounded(estimate(values[1], groups), least),
+        _bounded(estimate(values[2], groups), least),
     )
 
 
-def _calibration(values: Array, gain: Array, groups: Groups, below: float = 0.0) -> Bounded:
+def _calibration(values: Array, gain: Array, groups: Groups, least: float = 0.0) -> Bounded:
     """From values (S, N) and what noise adds to their mean, at least and at most."""
     found = estimate(values, groups)
-    least, most = (_bounded(replace(found, bias=float(bias)), below) for bias in gain)
-    return Bounded(found.value, most.low, least.high)
+    upper, lower = (_bounded(replace(found, bias=float(bias)), least) for bias in gain)
+    return Bounded(found.value, lower.low, upper.high)
 
 
-def _bounded(found: Estimate, below: float = 0.0) -> Bounded:
+def _bounded(found: Estimate, least: float = 0.0) -> Bounded:
     low, high = found.interval()
-    return Bounded(found.value, max(low, -below), min(max(high, -below), 100.0))
+    return Bounded(found.value, max(low, least), min(max(high, least), 100.0))
 
 
 def _mean(ones: Sequence[Reliability]) -> Reliability:

@@ -245,13 +245,14 @@ def _mean_and_difference(findings: Findings, row: RowReliability, measure: str) 
 def bounded(found: Bounded | None, sign: str = "") -> str:
     """``5.1 (4.2 to 6.0)``, with signs where ``sign`` is +.
 
-    >>> bounded(Bounded(5.08, 4.2, 6.0)), bounded(Bounded(-0.1, -0.5, 0.3), "+")
-    ('5.1 (4.2 to 6.0)', '−0.1 (−0.5 to +0.3)')
+    >>> bounded(Bounded(5.08, -0.01, 6.0)), bounded(Bounded(-0.1, -0.5, 0.3), "+")
+    ('5.1 (0.0 to 6.0)', '−0.1 (−0.5 to +0.3)')
     """
     if found is None:
         return ABSENT
     value, low, high = (
-        f"{one:{sign}.1f}".replace("-", "−") for one in (found.value, found.low, found.high)
+        f"{round(one, 1) + 0.0:{sign}.1f}".replace("-", "−")
+        for one in (found.value, found.low, found.high)
     )
     return f"{value} ({low} to {high})"
 
