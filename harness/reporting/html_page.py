@@ -82,7 +82,8 @@ for (const head of document.querySelectorAll("thead th")) {
 }
 // Expected values for where the sliders stand: combinations weighted by how likely they are, those without a
 // value and the case that nothing is present left out.
-function quoted(word) { return /^[\\w@%+=:,./-]+$/.test(word) ? word : "'" + word.replace(/'/g, "'\"'\"'") + "'"; }
+// A word as a shell reads it.
+function quoted(word) { return /^[\\w@%+=:,./-]+$/.test(word) ? word : `'${word.replace(/'/g, `'"'"'`)}'`; }
 for (const box of document.querySelectorAll(".presence")) {
   const facts = JSON.parse(box.dataset.facts), inputs = Array.from(box.querySelectorAll("input"));
   const body = box.querySelector("tbody");
