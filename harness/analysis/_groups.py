@@ -52,6 +52,19 @@ class Groups:
         sizes = np.bincount(number, weight).astype(float)
         return cls(number, sizes / sizes.sum())
 
+    @classmethod
+    def resting_on(
+        cls, counted: Array, number: Array | None, weights: Array | None = None
+    ) -> Groups:
+        """Those of a mean over combinations (C,) that are each scored on some samples, (C, N) bool.
+
+        Without ``number`` (N,) each sample is a group of its own; ``weights`` (C,) of the mean.
+        """
+        chosen = counted.astype(float)
+        of_each = np.ones(len(counted)) if weights is None else weights
+        weight = of_each @ (chosen / chosen.sum(1, keepdims=True))
+        return cls.independent(len(weight), weight) if number is None else cls.of(number, weight)
+
     def deviations(self, values: Array) -> Array:
         """The sums over groups (..., G) of the deviations of values (..., N) from their mean, over
         N.

@@ -13,13 +13,13 @@ from functools import cached_property
 import numpy as np
 
 from harness.analysis.dependence import Dependence, dependence
+from harness.analysis.in_use.presence import Expected, expected
+from harness.analysis.in_use.reliability import RowReliability, reliability
 from harness.analysis.ranking import Ranking, Unranked, ranking
 from harness.analysis.results import Comparison, Results
 from harness.analysis.robustness import (
-    Reliability,
     RowRobustness,
     hurting,
-    reliability,
     row_robustness,
 )
 from harness.analysis.statistics import (
@@ -79,9 +79,11 @@ class Findings:
     differences: Sequence[Difference]
     samples: Mapping[str, RowSamples]
     robustness: Mapping[str, RowRobustness]
-    reliability: Mapping[str, Mapping[str, Reliability]]
+    reliability: Mapping[str, RowReliability]
     hurting: Mapping[str, Sequence[Difference]]
     dependence: Dependence
+    expected: Expected | None = None
+    """The rows under the study's presence profile; None where it gives none."""
 
     @cached_property
     def ranked(self) -> list[str]:
@@ -169,7 +171,7 @@ class Findings:
         """All rows against one, best first by the difference."""
         found = [
             _turned(one, other, one.p_baseline if other == self.baseline else one.p_adjusted)
-            for one in self.differences
+            for one in (*self.differences, *(self.expected.differences if self.expected else ()))
             if one.summary == summary and other in (one.first, one.second)
         ]
         sign = -1 if self.comparison.metric.higher_is_better else 1
@@ -182,9 +184,10 @@ def analyse(results: Results) -> Findings:
     pairs = differences(results, rows=samples)
     rankings, unranked = _rankings(results, pairs)
     combinations, higher = results.plan.combinations, results.metric.higher_is_better
+    comparison = results.comparison()
     return Findings(
         results=results,
-        comparison=results.comparison(),
+        comparison=comparison,
         rankings=rankings,
         unranked=unranked,
         differences=pairs,
@@ -193,6 +196,7 @@ def analyse(results: Results) -> Findings:
         reliability=reliability(results),
         hurting={label: hurting(row, combinations, higher) for label, row in samples.items()},
         dependence=dependence(results, samples),
+        expected=expected(results, samples, comparison, bool(rankings)),
     )
 
 

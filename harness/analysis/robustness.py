@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from harness.analysis.evidence import Evidence, stored_evidence
-from harness.analysis.results import Finished, Results
+from harness.analysis.results import Results
 from harness.analysis.statistics import (
     Difference,
     Estimate,
@@ -27,24 +27,18 @@ from harness.analysis.statistics import (
     estimate,
     intact,
 )
-from harness.protocol.calibration import COVERAGES, Reliability, from_histograms, from_scores
 from harness.protocol.combinations import Combination
 from harness.protocol.metrics import Metric
 
 __all__ = [
-    "COVERAGES",
     "PROBABILITIES",
-    "Reliability",
     "RowRobustness",
     "Step",
     "blind_value",
     "by_present",
     "expectation",
-    "from_histograms",
-    "from_scores",
     "hurting",
     "pareto",
-    "reliability",
     "row_robustness",
     "shapley",
     "shapley_estimates",
@@ -339,55 +333,3 @@ def _blind(results: Results, split: str) -> float:
                 results.metric, stored_evidence(results.store.trial(done.trial.id)), split
             )
     return math.nan
-
-
-def reliability(results: Results, split: str = "test") -> dict[str, dict[str, Reliability]]:
-    """Means over seeds by row and combination.
-
-    Trials whose evidence is not intact, and combinations without a sample, left out.
-    """
-    found: dict[str, dict[str, list[Reliability]]] = {}
-    for done in results.finished:
-        if intact(results, done):
-            for name, one in _of_trial(results, done, split):
-                found.setdefault(done.trial.row.label, {}).setdefault(name, []).append(one)
-    return {
-        label: {name: _mean(ones) for name, ones in by_name.items()}
-        for label, by_name in found.items()
-    }
-
-
-def _of_trial(results: Results, done: Finished, split: str) -> list[tuple[str, Reliability]]:
-    arrays = {
-        name: torch.from_numpy(array)
-        for name, array in results.store.trial(done.trial.id).scores().items()
-    }
-    found = []
-    for position, combination in enumerate(results.plan.combinations):
-        has = arrays[f"{split}_available"][:, torch.tensor(combination.mask)].all(1)
-        if not bool(has.any()) or done.trial.only not in (None, combination.name):
-            continue
-        if f"{split}_calibration" in arrays:
-            found.append(
-                (
-                    combination.name,
-                    from_histograms(arrays[f"{split}_calibration"][position][has].numpy()),
-                )
-            )
-        else:
-            found.append(
-                (
-                    combination.name,
-                    from_scores(arrays[split][position][has], arrays[f"{split}_target"][has]),
-                )
-            )
-    return found
-
-
-def _mean(ones: Sequence[Reliability]) -> Reliability:
-    table = (
-        np.array([[one.calibration_error, one.aurc, one.excess, *one.risk] for one in ones])
-        .mean(0)
-        .tolist()
-    )
-    return Reliability(table[0], table[1], table[2], tuple(table[3:]))

@@ -44,6 +44,7 @@ from harness.store import file_sha256
 
 __all__ = [
     "AVERAGE",
+    "EXPECTED",
     "SIGNIFICANCE_LEVEL",
     "WORST",
     "Calibration",
@@ -64,11 +65,12 @@ __all__ = [
     "rank_test",
     "row_samples",
     "sample_values",
+    "weighted",
 ]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-AVERAGE, WORST = "average", "worst"
+AVERAGE, WORST, EXPECTED = "average", "worst", "expected in use"
 """Summaries beside the single combinations, which go by their names."""
 
 NEAR_TIES = (
@@ -97,15 +99,16 @@ class RowSamples:
     groups: Array | None = None
     """(N,) int: the number of each sample's group; None where groups are not known."""
 
-    def grouping(self, combinations: Array) -> Groups:
-        """The groups that a mean over some combinations (C,) bool rests on."""
-        weight = None
+    def grouping(self, weights: Array) -> Groups:
+        """The groups that a mean over combinations with these weights (C,) rests on; bool for a
+        plain mean over some.
+        """
         if self.counted is not None:
-            chosen = self.counted[combinations].astype(float)
-            weight = (chosen / chosen.sum(1, keepdims=True)).sum(0)
+            on = weights > 0
+            return Groups.resting_on(self.counted[on], self.groups, weights[on].astype(float))
         if self.groups is None:
-            return Groups.independent(self.values.shape[2], weight)
-        return Groups.of(self.groups, weight)
+            return Groups.independent(self.values.shape[2])
+        return Groups.of(self.groups)
 
     def on(self, seeds: Sequence[int]) -> Array:
         """The values of some seeds, in their order."""
@@ -287,12 +290,34 @@ def paired(
     return [one for family in found for one in adjusted(family, baseline)]
 
 
+def weighted(
+    rows: Sequence[RowSamples],
+    weights: Array,
+    summary: str,
+    higher_is_better: bool,
+    baseline: str | None = None,
+) -> list[Difference]:
+    """All pairs of rows by the mean over combinations with these weights (C,), 0 for those that no
+    sample has.
+    """
+    return adjusted(_compared(rows, _Mean(summary, weights), higher_is_better), baseline)
+
+
 @dataclass(frozen=True)
 class _Mean:
-    """A mean over some combinations (C,) bool, which rows are compared by."""
+    """A mean over combinations with weights (C,), bool for a plain mean over some, which rows are
+    compared by.
+    """
 
     summary: str
-    over: Array
+    weights: Array
+
+    def of(self, values: Array) -> Array:
+        """(C, ...) -> (...)."""
+        on = self.weights > 0
+        if self.weights.dtype == bool:
+            return np.asarray(values[on].mean(0))
+        return np.tensordot(self.weights[on] / self.weights[on].sum(), values[on], 1)
 
 
 def _of_sizes(lattice: Sequence[Combination], there: Array) -> list[_Mean]:
@@ -323,9 +348,9 @@ def _pool(rows: Sequence[RowSamples], values: Sequence[Array]) -> Pool | None:
 
 
 def _compared(rows: Sequence[RowSamples], mean: _Mean, higher_is_better: bool) -> list[Difference]:
-    values = {row.label: row.values[mean.over].mean(0) for row in rows}
+    values = {row.label: mean.of(row.values) for row in rows}
     pool = _pool(rows, [values[row.label].mean(1) for row in rows])
-    groups = rows[0].grouping(mean.over)
+    groups = rows[0].grouping(mean.weights)
     found = []
     for first, second, seeds in _pairs(rows):
         gap = values[first.label][first.at(seeds)] - values[second.label][second.at(seeds)]

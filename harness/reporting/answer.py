@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 
 from harness.analysis.findings import Findings, RowDifference
+from harness.analysis.in_use.presence import Expected
 from harness.analysis.ranking import Ranking
 from harness.analysis.statistics import AVERAGE, WORST, Difference
 from harness.protocol.metrics import Metric
 from harness.reporting.sections.origins import mixtures
 from harness.reporting.text import ABSENT, number
+from harness.study.presence import Presence
 
 MOST = 3
 """Findings beside the average that the answer names."""
@@ -20,9 +22,13 @@ MANY = 5
 
 
 def answer(findings: Findings) -> tuple[str, ...]:
-    """Which row is best on average as far as can be told, how sure that is, and where else rows are
-    told apart.
+    """Which row is best as far as can be told, how sure that is, and where else rows are told
+    apart: under the presence profile where one is given, then on average.
     """
+    return *_in_use(findings), *_on_average(findings)
+
+
+def _on_average(findings: Findings) -> tuple[str, ...]:
     results, ranked = findings.results, findings.ranked
     if AVERAGE not in findings.rankings:
         there = f"{len(results.finished)} of {results.plan.size} trials are finished"
@@ -37,7 +43,7 @@ def answer(findings: Findings) -> tuple[str, ...]:
         return _one_seed(findings, found)
     if findings.dependence.too_few:
         return _too_few_groups(findings, found)
-    first = _leader(findings, found) if found.leader else _tie(findings, found)
+    first = _best(findings, found, _average(findings))
     return first, _certainty(findings, found), *_elsewhere(findings)
 
 
@@ -208,20 +214,80 @@ def _one_seed(findings: Findings, found: Ranking) -> tuple[str, str]:
     )
 
 
-def _leader(findings: Findings, found: Ranking) -> str:
+def _in_use(findings: Findings) -> list[str]:
+    """What may be said under the presence profile; nothing without one."""
+    of = findings.expected
+    if of is None:
+        return []
+    if not of.values:
+        return [
+            f"Nothing can be said under {profile_text(of.profile)}: no test sample has any of its"
+            " combinations."
+        ]
+    metric = findings.comparison.metric
+    over = f"{metric.name} expected under {profile_text(of.profile)}"
+    last = [f"{_conditional(of)} With each combination as likely as any other:".lstrip()]
+    sign = 1 if metric.higher_is_better else -1
+    top = max(of.values, key=lambda label: sign * of.values[label].mean)
+    value = f"{top} has {with_unit(of.values[top].mean, metric)} {over}"
+    if of.ranking is None:
+        return [f"{value}; nothing is ranked.", *last]
+    if findings.seeds == 1 or findings.dependence.too_few:
+        extreme = "highest" if metric.higher_is_better else "lowest"
+        return [f"{value}, the {extreme} of {len(of.values)} rows.", *last]
+    return [_best(findings, of.ranking, over), _certainty(findings, of.ranking), *last]
+
+
+def profile_text(profile: Presence) -> str:
+    """A presence profile in words.
+
+    >>> from harness.study.presence import independent
+    >>> profile_text(independent({"a": 0.99, "b": 0.8}))
+    'the presence profile (a 99 %, b 80 % of the time, independently)'
+    """
+    chances = ", ".join(f"{name} {percent(p)}" for name, p in profile.chances.items())
+    together = "independently" if profile.independent else "together as given"
+    return f"the presence profile ({chances} of the time, {together})"
+
+
+def percent(probability: float) -> str:
+    """``99.5 %``."""
+    return f"{100 * probability:.3g} %"
+
+
+def _conditional(of: Expected) -> str:
+    """What the expected values leave out."""
+    parts = []
+    if of.profile.nothing > 0:
+        parts.append(
+            f"nothing at all is present {percent(of.profile.nothing)} of the time, which counts for"
+            " no row"
+        )
+    if of.unseen > 0:
+        parts.append(
+            f"{percent(of.unseen)} of the profile are combinations that no test sample has"
+        )
+    return f"Left out: {'; '.join(parts)}." if parts else ""
+
+
+def _best(findings: Findings, found: Ranking, over: str) -> str:
+    return (_leader if found.leader else _tie)(findings, found, over)
+
+
+def _leader(findings: Findings, found: Ranking, over: str) -> str:
     mean = next(place.mean for place in found.places if place.label == found.leader)
     return (
         f"{found.leader} is the best of {len(found.places)} rows:"
-        f" {with_unit(mean, findings.comparison.metric)} {_average(findings)} (95 % confidence,"
+        f" {with_unit(mean, findings.comparison.metric)} {over} (95 % confidence,"
         " each row compared with the best)."
     )
 
 
-def _tie(findings: Findings, found: Ranking) -> str:
+def _tie(findings: Findings, found: Ranking, over: str) -> str:
     if len(found.best) in (0, len(found.places)):
-        return f"No row is best: by {_average(findings)}, each of the {len(found.places)} may be."
+        return f"No row is best: by {over}, each of the {len(found.places)} may be."
     return (
-        f"No single row is best: by {_average(findings)}, the best of the {len(found.places)} rows"
+        f"No single row is best: by {over}, the best of the {len(found.places)} rows"
         f" is {some(found.best, 'or')} (95 % confidence, each row compared with the best)."
     )
 
@@ -268,7 +334,7 @@ def _told_elsewhere(findings: Findings, one: RowDifference) -> str:
 def _certainty(findings: Findings, found: Ranking) -> str:
     metric, seeds = findings.comparison.metric, findings.seeds
     first, second = found.places[0].label, found.places[1].label
-    pair = next(one for one in findings.against(second) if one.label == first)
+    pair = next(one for one in findings.against(second, found.summary) if one.label == first)
     span = interval(pair.low, pair.high, metric)
     gap = (
         f"The first two, {first} and {second}, differ by {size(pair.value, metric)} (95 % interval"

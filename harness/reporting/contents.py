@@ -13,6 +13,7 @@ from harness.reporting.sections import (
     comparison,
     origins,
     over_datasets,
+    presence,
     published_numbers,
     representations,
     robustness,
@@ -27,6 +28,7 @@ from harness.study.merged_plan import combined_description
 SECTIONS: tuple[Callable[[StudyGroup], Section | None], ...] = (
     lambda of: comparison.answering(of.findings, of.problems),
     lambda of: comparison.ranking(of.findings),
+    lambda of: presence.presence(of.findings, of.arguments),
     lambda of: comparison.result(of.findings),
     lambda of: comparison.differences(of.findings),
     lambda of: robustness.robustness(of.findings),

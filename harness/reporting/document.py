@@ -6,6 +6,7 @@ What is said is decided once; files differ in form only.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -104,7 +105,44 @@ class Code:
     text: str
 
 
-Block = Paragraph | Bullets | Facts | Table | Figure | Code
+@dataclass(frozen=True)
+class Sliders:
+    """Expected values of rows by the chance that each modality is present, for formats that can
+    compute them at once; the command that gives their intervals for all.
+
+    Attributes:
+        title: what is computed.
+        names: the modalities.
+        percent: where each one's slider stands at first.
+        masks: (C, V) which modalities each combination has.
+        rows: label -> the value of each combination, None where there is none.
+        decimals: of values.
+        higher_is_better: which row comes first.
+        command: what computes intervals, without the chances.
+        key: what a chance is called behind it, without the modality.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    percent: tuple[int, ...]
+    masks: tuple[tuple[bool, ...], ...]
+    rows: dict[str, tuple[float | None, ...]]
+    decimals: int
+    higher_is_better: bool
+    command: str
+    key: str
+
+    @property
+    def full_command(self) -> str:
+        """The command for where the sliders stand at first."""
+        keys = [
+            f"{self.key}.{name}={percent / 100:g}"
+            for name, percent in zip(self.names, self.percent, strict=True)
+        ]
+        return " ".join([self.command, *map(shlex.quote, keys)])
+
+
+Block = Paragraph | Bullets | Facts | Table | Figure | Code | Sliders
 
 
 @dataclass(frozen=True)

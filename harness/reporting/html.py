@@ -6,6 +6,7 @@ blocks, so that a template language would have no work here, and would be one mo
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64encode
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from harness.reporting.document import (
     Link,
     Paragraph,
     Section,
+    Sliders,
     Strong,
     Table,
     portable,
@@ -100,6 +102,40 @@ def _block(block: Block) -> str:
             return f'<figure><div class="scroll">{block.svg}</div>{caption}</figure>'
         case Code():
             return f"<pre>{escape(portable(block.text))}</pre>"
+        case Sliders():
+            return _sliders(block)
+
+
+def _sliders(block: Sliders) -> str:
+    """The script computes what stands in the table; without it the command is left."""
+    inputs = "".join(
+        f'<label>{text(name)} <input type="range" min="0" max="100" step="1" value="{percent}">'
+        f" <output>{percent} %</output></label>"
+        for name, percent in zip(block.names, block.percent, strict=True)
+    )
+    facts = {
+        "names": block.names,
+        "masks": block.masks,
+        "rows": block.rows,
+        "decimals": block.decimals,
+        "higher": block.higher_is_better,
+        "command": portable(block.command),
+        "key": block.key,
+    }
+    head = f"<legend>{text(block.title)}</legend>"
+    note = (
+        "Means alone, for where the sliders stand (arrow keys move them); nothing present:"
+        ' <output class="nothing"></output> of the time, which counts for no row. The command'
+        " computes the intervals:"
+    )
+    return (
+        f'<fieldset class="presence" data-facts="{escape(json.dumps(facts))}">{head}'
+        f'<div class="sliders">{inputs}</div><p>{note}</p>'
+        f"<pre>{escape(portable(block.full_command))}</pre>"
+        '<div class="scroll"><table><thead><tr><th scope="col">method</th>'
+        '<th scope="col" class="n">expected</th></tr></thead><tbody></tbody></table></div>'
+        "</fieldset>"
+    )
 
 
 def _list(lines: Sequence[str]) -> str:

@@ -48,6 +48,11 @@ th[aria-sort=ascending] button::after { content: " ↑"; } th[aria-sort=descendi
 figure { margin: 1rem 0; } figure svg { height: auto; max-width: 100%; min-width: 34rem; }
 figcaption { font-size: .9rem; }
 pre { background: var(--soft); padding: .8rem; overflow-x: auto; } code { background: var(--soft); overflow-wrap: anywhere; }
+fieldset.presence { min-width: 0; border: 1px solid var(--pale); margin: 1rem 0; } legend { font-weight: 600; }
+.sliders { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: .3rem 1.5rem; }
+.sliders label { display: flex; gap: .6rem; align-items: center; } .sliders input { flex: 1; min-width: 6rem; }
+.sliders output { min-width: 3.2rem; text-align: right; font-variant-numeric: tabular-nums; }
+.presence pre { white-space: pre-wrap; }
 summary { cursor: pointer; padding: .2rem 0; font-weight: 600; } .below { margin-left: 1.5rem; }
 """
 
@@ -74,5 +79,39 @@ for (const head of document.querySelectorAll("thead th")) {
     rows.sort((a, b) => compare(a.cells[at].textContent, b.cells[at].textContent, sign));
     body.append(...rows);
   });
+}
+// Expected values for where the sliders stand: combinations weighted by how likely they are, those without a
+// value and the case that nothing is present left out.
+// A word as a shell reads it.
+function quoted(word) { return /^[\\w@%+=:,./-]+$/.test(word) ? word : `'${word.replace(/'/g, `'"'"'`)}'`; }
+for (const box of document.querySelectorAll(".presence")) {
+  const facts = JSON.parse(box.dataset.facts), inputs = Array.from(box.querySelectorAll("input"));
+  const body = box.querySelector("tbody");
+  function update() {
+    const chances = inputs.map(input => input.valueAsNumber / 100);
+    const weights = facts.masks.map(mask =>
+      mask.reduce((product, there, at) => product * (there ? chances[at] : 1 - chances[at]), 1));
+    const found = Object.entries(facts.rows).map(([label, values]) => {
+      let total = 0, sum = 0;
+      values.forEach((value, at) => { if (value !== null) { total += weights[at]; sum += weights[at] * value; } });
+      return [label, total > 0 ? sum / total : null];
+    });
+    const sign = facts.higher ? -1 : 1;
+    found.sort((a, b) => a[1] === null || b[1] === null ? (a[1] === null) - (b[1] === null) : sign * (a[1] - b[1]));
+    body.replaceChildren(...found.map(([label, value]) => {
+      const row = document.createElement("tr"), head = document.createElement("th"), cell = document.createElement("td");
+      head.scope = "row"; head.textContent = label; cell.className = "n";
+      cell.textContent = value === null ? "\u2013" : value.toFixed(facts.decimals);
+      row.append(head, cell);
+      return row;
+    }));
+    inputs.forEach((input, at) => { input.nextElementSibling.textContent = input.value + " %"; });
+    const nothing = chances.reduce((product, chance) => product * (1 - chance), 1);
+    box.querySelector(".nothing").textContent = (100 * nothing).toPrecision(3) + " %";
+    const keys = facts.names.map((name, at) => quoted(facts.key + "." + name + "=" + chances[at]));
+    box.querySelector("pre").textContent = [facts.command, ...keys].join(" ");
+  }
+  box.addEventListener("input", update);
+  update();
 }
 """

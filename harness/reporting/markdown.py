@@ -18,6 +18,7 @@ from harness.reporting.document import (
     Link,
     Paragraph,
     Section,
+    Sliders,
     Strong,
     Table,
     portable,
@@ -61,6 +62,8 @@ def _block(block: Block) -> str:
             return f"![{_text(block.text)}]({block.file})" if block.file else ""
         case Code():
             return f"```\n{block.text}\n```"
+        case Sliders():
+            return f"With other chances:\n\n```\n{block.full_command}\n```"
 
 
 def _items(lines: Sequence[str]) -> list[str]:

@@ -46,7 +46,8 @@ def make_report(
             )
     name = JOINED.join(plan.study.name for plan in plans)
     folder = plans[0].study.folder.parent / name
-    return Report(folder, [gather(group, store, tracked) for group in groups], arguments, empty)
+    gathered = [gather(group, store, tracked, arguments) for group in groups]
+    return Report(folder, gathered, arguments, empty)
 
 
 def _with_results(groups: Sequence[Group], store: Store) -> tuple[list[Group], list[str]]:

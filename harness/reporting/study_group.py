@@ -28,6 +28,7 @@ class StudyGroup:
         problems: one sentence per damaged trial.
         tracked: where a tracker shows the study; None where it does not.
         corrupted: what evaluations under corruptions say; None where there are none.
+        arguments: those of the command line.
     """
 
     plans: Sequence[Plan]
@@ -37,6 +38,7 @@ class StudyGroup:
     problems: Sequence[str]
     tracked: TrackedRuns | None = None
     corrupted: BadSensors | None = None
+    arguments: Sequence[str] = ()
 
     @property
     def results(self) -> Results:
@@ -61,10 +63,17 @@ class StudyGroup:
         return [*failed, *self.problems, *search_problems(self.searches)]
 
 
-def gather(group: Group, store: Store, tracked: TrackedRuns | None = None) -> StudyGroup:
+def gather(
+    group: Group,
+    store: Store,
+    tracked: TrackedRuns | None = None,
+    arguments: Sequence[str] = (),
+) -> StudyGroup:
     """Read the store once, check it, and compute everything that the report says of a group."""
     findings = analyse(read(group.plan, store))
     searches = [search for plan in group.plans for search in find_searches(plan, store)]
     problems = verify(group.plan, store)
     paper, corrupted = paper_findings(findings), bad_sensors(findings)
-    return StudyGroup(group.plans, findings, paper, searches, problems, tracked, corrupted)
+    return StudyGroup(
+        group.plans, findings, paper, searches, problems, tracked, corrupted, arguments
+    )

@@ -17,11 +17,14 @@ from harness.reporting.html import html
 from harness.reporting.latex import latex
 from harness.reporting.markdown import markdown
 from harness.reporting.sections.comparison import HEATMAP
+from harness.reporting.sections.presence import expected_table
 from harness.reporting.sections.runs import TrackedRuns
 from harness.reporting.study_group import StudyGroup
 from harness.reporting.text import harmless_cells
 from harness.robust.evidence import SPLIT
 from harness.store import canonical_json, write_atomically
+
+PRESENCE = "presence.csv"
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Report:
     @property
     def paths(self) -> list[Path]:
         """All files, the page first."""
-        names = ("report.html", "report.md", "report.csv", *self._pictures, "report.tex")
+        expected = [PRESENCE] if self._expected else []
+        names = ("report.html", "report.md", "report.csv", *expected, *self._pictures, "report.tex")
         return [self.folder / name for name in names]
 
     def tracked(self, runs: TrackedRuns | None) -> Report:
@@ -75,10 +79,22 @@ class Report:
         self._write("report.html", html(self.document, refresh).encode())
         self._write("report.md", markdown(self.document).encode())
         self._write("report.csv", table.encode())
+        if self._expected:
+            lines = pd.DataFrame(self._expected).to_csv(index=False, lineterminator="\n")
+            self._write(PRESENCE, lines.encode())
         for name, group in zip(self._pictures, self.groups, strict=True):
             self._write(name, heatmap(group.results))
         self._write("report.tex", latex(self.document).encode())
         return self
+
+    @cached_property
+    def _expected(self) -> list[dict[str, object]]:
+        """The rows under the presence profile; none without one."""
+        found = [
+            (group.name, line) for group in self.groups for line in expected_table(group.findings)
+        ]
+        alone = len(self.groups) == 1
+        return [line if alone else {"group": name} | line for name, line in found]
 
     @property
     def _pictures(self) -> list[str]:

@@ -109,6 +109,19 @@ class TrackingConfig:
 
 
 @dataclass
+class ReportConfig:
+    """What a report is asked; no trial depends on it."""
+
+    presence: Any = field(
+        default=None,
+        metadata={
+            "help": "how often modalities are present in use: {modality: probability}, or a list"
+            " of {combination, probability}"
+        },
+    )
+
+
+@dataclass
 class Study:
     """One comparison: methods x seeds on one dataset with one recipe."""
 
@@ -154,6 +167,7 @@ class Study:
     )
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     rerun: str | None = setting(
         None, "run these again: failed, or stale", choices=("failed", "stale")
     )

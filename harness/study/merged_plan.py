@@ -132,6 +132,14 @@ class MergedPlan(Plan):
         self.members = tuple(plans)
         self.study = _merged_study([plan.study for plan in plans])
         self.dataset, self.backbone, self.paths = first.dataset, first.backbone, first.paths
+        self.presence = first.presence
+        for plan in plans[1:]:
+            if plan.presence != first.presence:
+                raise UserError(
+                    f"{first.study.name} and {plan.study.name} are ranked together and have"
+                    " different report.presence; give one to all on the command line, or make a"
+                    " report of each"
+                )
         self.of: dict[Key, tuple[Row, list[str]]] = {}
         """Each row under its own label, and the studies that have it."""
         for plan in plans:

@@ -17,6 +17,7 @@ from harness.registry import BACKBONES, DATASETS
 from harness.store import Store
 from harness.study.checks import checked_folder
 from harness.study.config import Study
+from harness.study.presence import presence
 from harness.study.rows import (
     Row,
     check_names,
@@ -69,6 +70,7 @@ class Plan:
         self.backbone = {"name": str(study.backbone.get("name", "small")), **network.facts}
         self.paths = network.paths
         check_names(self.spec)
+        self.presence = presence(study.report.presence, self.spec.names)
         self.rows = joined(rows_of(study, network), winners)
         self.left_out = left_out(study, network)
         for row in self.rows:

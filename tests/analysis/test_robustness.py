@@ -204,22 +204,6 @@ def test_views_of_counted_predictions(tmp_path: Path) -> None:
     assert sum(view.shapley.values()) == pytest.approx(cell[6] - view.blind)
 
 
-def test_reliability_of_counted_predictions(tmp_path: Path) -> None:
-    plan, store = planned(tmp_path, "methods=[sf_md]", "seeds=[0,1]")
-    for seed, start in ((0, 12), (1, 18)):
-        write_trial(plan, store, "sf_md", seed, ladder(start))
-    found = robustness.reliability(read(plan, store))["sf_md"]
-    # scores are one-hot: every confidence is e / (e + 9), and all predictions tie
-    confidence = math.e / (math.e + 9)
-    for name, step in zip(found, LADDER, strict=True):
-        right = [(start + step) / N for start in (12, 18)]
-        assert found[name].calibration_error == pytest.approx(
-            100 * np.mean([abs(r - confidence) for r in right]), abs=1e-4
-        )
-        assert found[name].aurc == pytest.approx(100 * (1 - np.mean(right)))
-        assert found[name].risk == pytest.approx([100 * (1 - np.mean(right))] * 20)
-
-
 def test_the_interval_of_a_shapley_value_is_that_of_its_weighted_sum() -> None:
     """Two modalities: phi_a = v(a) / 2 + (v(ab) - v(b)) / 2 - blind / 2, sample by sample."""
     values = np.random.default_rng(0).normal(50, 10, size=(3, 4, 60))

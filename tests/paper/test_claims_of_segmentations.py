@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import jaccard_score
 
 from harness.analysis import robustness, statistics
+from harness.analysis.in_use.reliability import reliability
 from harness.analysis.ranking import ranking
 from harness.analysis.results import Results, read
 from harness.protocol.label_maps import VOID
@@ -60,8 +61,8 @@ def test_claims_of_segmentations(results: Results) -> None:
     table = results.long_table
     chosen = table[(table["metric"] == "pixel_accuracy") & (table["split"] == "test")]
     pixels = chosen.groupby(["label", "combination"])["value"].mean()
-    for label, by_name in robustness.reliability(results).items():
-        for name, one in by_name.items():
+    for label, row in reliability(results).items():
+        for name, one in row.cells.items():
             assert 100 - one.risk[-1] == pytest.approx(pixels[label, name], abs=1e-4)
     targets = {split: Blocks().load(split).target.numpy() for split in ("val", "test")}
     answer = np.bincount(targets["val"][targets["val"] != VOID]).argmax()

@@ -13,8 +13,9 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from harness.protocol.calibration import (
     COVERAGES,
+    Predictions,
     area,
-    calibration_error,
+    area_values,
     from_histograms,
     from_scores,
     risk,
@@ -36,7 +37,9 @@ def test_the_calibration_error_is_that_of_torchmetrics() -> None:
 
 def test_the_calibration_error_by_hand() -> None:
     # two bins: 4 predictions of 0.9 with 3 right, 6 of 0.5 with 3 right
-    assert calibration_error(np.array([[4, 3.6, 3], [6, 3.0, 3]])) == pytest.approx(100 * 0.6 / 10)
+    bins = np.zeros((1, 15, 3))
+    bins[0, 13], bins[0, 7] = (4, 3.6, 3), (6, 3.0, 3)
+    assert from_histograms(bins).calibration_error == pytest.approx(100 * 0.6 / 10)
 
 
 def test_the_area_by_hand() -> None:
@@ -100,3 +103,74 @@ def test_risk_within_a_tie_is_that_of_a_random_order() -> None:
     assert risk(np.array([4, 4]), np.array([0, 2]), np.array([0.5, 0.75, 1.0])) == pytest.approx(
         [0, 1 / 6, 2 / 8]
     )
+
+
+# ---------------------------------------------------------------------- values per sample
+
+
+def measures(predictions: Predictions) -> list[float]:
+    found = predictions.reliability()
+    return [found.calibration_error, found.aurc, found.excess]
+
+
+def scored(n: int, decimals: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores with ties where they have few decimals, and targets."""
+    noise = np.random.default_rng(3)
+    scores = np.round(noise.normal(size=(n, 3)), decimals) * 2
+    return torch.from_numpy(scores), torch.from_numpy(noise.integers(0, 3, n))
+
+
+@pytest.mark.parametrize("decimals", [1, 9])
+def test_values_of_samples_are_those_of_a_jackknife(decimals: int) -> None:
+    """Their mean is the measure; leaving a sample out changes the measure by what it counts for."""
+    scores, target = scored(400, decimals)
+    whole = Predictions.of_scores(scores, target)
+    values = np.stack(whole.sample_values())
+    assert values.mean(1) == pytest.approx(measures(whole))
+    left_out = np.array(
+        [
+            measures(Predictions.of_scores(scores[others], target[others]))
+            for others in (np.arange(400) != i for i in range(400))
+        ]
+    )
+    pseudo = 400 * np.array(measures(whole)) - 399 * left_out
+    # A bin whose gap is near 0 changes its sign without one of its samples.
+    for found, expected, least in zip(values, pseudo.T, (0.9, 0.99, 0.99), strict=True):
+        assert np.corrcoef(found, expected)[0, 1] > least
+        assert found.std() == pytest.approx(expected.std(), rel=0.03 if least > 0.9 else 0.1)
+
+
+def test_values_of_images_are_those_of_a_jackknife() -> None:
+    """Images of very unequal numbers of pixels."""
+    noise = torch.Generator().manual_seed(5)
+    shape = (60, 200)
+    valid = torch.rand(shape, generator=noise) < torch.rand(60, 1, generator=noise)
+    confidence = torch.rand(shape, generator=noise) ** 0.5
+    right = torch.rand(shape, generator=noise) < 0.6 + 0.3 * torch.rand(60, 1, generator=noise)
+    images = histogram(confidence, right, valid).numpy()
+    whole = Predictions.of_histograms(images)
+    values = np.stack(whole.sample_values())
+    assert values.mean(1) == pytest.approx(measures(whole))
+    left_out = np.array(
+        [measures(Predictions.of_histograms(np.delete(images, i, 0))) for i in range(60)]
+    )
+    pseudo = 60 * np.array(measures(whole)) - 59 * left_out
+    for found, expected in zip(values, pseudo.T, strict=True):
+        assert np.corrcoef(found, expected)[0, 1] > 0.999
+        assert found.std() == pytest.approx(expected.std(), rel=0.03)
+
+
+def test_values_of_the_area_by_hand() -> None:
+    # right, then wrong: R = 0, 1/2. The error counts for R(2) + (1 - 1/2) / 2 = 3/4, the right one
+    # for 0 + 0 / 1 + (0 - 1/2) / 2 = -1/4; their mean is the area, 1/4
+    right, wrong = area_values(np.ones(2), np.array([0.0, 1.0]))
+    assert (right[0], wrong[1]) == (pytest.approx(-1 / 4), pytest.approx(3 / 4))
+
+
+def test_looked_up_sums_are_the_special_functions() -> None:
+    """Many pixels: the same values as of few, to what a share of many can differ."""
+    count, errors = np.array([5e8, 3e8, 2e8]), np.array([1e7, 3e7, 6e7])
+    many = area_values(count, errors)
+    few = area_values(count / 1e4, errors / 1e4)
+    assert np.stack(few) == pytest.approx(np.stack(many), abs=1e-4)
+    assert area(count, errors) == pytest.approx(area(count / 1e4, errors / 1e4), abs=1e-5)

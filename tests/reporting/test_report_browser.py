@@ -95,3 +95,31 @@ def test_figures_are_drawn_in_the_ink_of_the_page(browser: Any, page_file: Path)
         " getComputedStyle(e).stroke]).flat()"
     )
     assert ink == "rgb(230, 230, 230)" and ink in drawn
+
+
+def test_sliders_give_means_at_once(browser: Any, page_file: Path) -> None:
+    """With the keyboard alone: all modalities half of the time is the average; then never a thumb
+    or a spectrum, so that the profile alone is left.
+    """
+    page, heard = opened(browser, page_file, PHONE)
+    box = page.locator("fieldset.presence")
+    cells = "table => [...table.tBodies[0].rows].map(row => row.cells[1].textContent)"
+    table = box.locator("table")
+    # 24, 42 and 6 correct of 60 on the first combination, 9 more on average, 6 more on the third
+    assert table.evaluate(cells) == ["85.0", "55.0", "25.0"]
+    assert table.evaluate("table => table.tBodies[0].rows[0].cells[0].textContent") == "hemis"
+    for at in (0, 1):
+        slider = box.locator("input[type=range]").nth(at)
+        slider.focus()
+        page.keyboard.press("Home")
+    assert table.evaluate(cells) == ["80.0", "50.0", "20.0"]
+    box.locator("input[type=range]").nth(2).focus()
+    page.keyboard.press("ArrowLeft")
+    assert box.locator(".nothing").inner_text() == "51.0 %"
+    assert box.locator("pre").inner_text() == (
+        "python -m harness.report study=quickstart report.presence.thumb=0"
+        " report.presence.spectrum=0 report.presence.profile=0.49"
+    )
+    page.keyboard.press("Home")
+    assert table.evaluate(cells) == ["–", "–", "–"]
+    assert heard == [page_file.as_uri()]

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from harness.analysis.findings import Findings
+from harness.analysis.in_use.reliability import Bounded, Measures, RowReliability
 from harness.analysis.results import Finished, Results
 from harness.analysis.robustness import (
-    COVERAGES,
     PROBABILITIES,
-    Reliability,
     RowRobustness,
     pareto,
     shapley_estimates,
 )
 from harness.analysis.statistics import Difference
+from harness.protocol.calibration import COVERAGES
 from harness.protocol.metrics import Metric
 from harness.reporting.answer import interval, signed
 from harness.reporting.document import Figure, Section, Table, bullets, section, table
@@ -39,7 +39,8 @@ def robustness(findings: Findings) -> Section:
         _bernoulli(findings),
         _steps(findings),
         _shapley(findings),
-        _reliability(findings),
+        _calibration(findings),
+        _areas(findings),
         _each_calibration(findings),
         _risk(findings),
         bullets(_notes(findings)),
@@ -64,6 +65,11 @@ def _notes(findings: Findings) -> list[str]:
             "calibration error: 15 bins; risk-coverage area: mean error rate of the k most"
             " confident predictions over all k, excess: above that of the best possible order; both"
             " in %, lower is better, means over seeds"
+        ),
+        (
+            "intervals of calibration errors leave out what noise alone adds to them, so that on"
+            " few samples they may lie below the value; the worst one is the largest of several,"
+            " and has none"
         ),
     ]
 
@@ -187,60 +193,85 @@ def _shapley_cell(findings: Findings, label: str, view: RowRobustness, modality:
 # ---------------------------------------------------------------------- reliability
 
 
-def _reliability(findings: Findings) -> Table:
-    header = [
-        "method",
-        "calibration error, all present",
-        "mean",
-        "worst",
-        "in",
-        "risk-coverage area, all present",
-        "mean",
-        "excess (mean)",
-    ]
+def _calibration(findings: Findings) -> Table:
+    header = ["method", "all present", "mean", *_minus(findings), "worst", "in"]
     full = findings.results.plan.combinations[-1].name
-    rows = [[label, *_reliable(ones, full)] for label, ones in findings.reliability.items()]
-    return table(header, rows, "Reliability: whether a model knows when it is wrong")
+    rows = []
+    for label, row in findings.reliability.items():
+        errors = {name: one.calibration_error for name, one in row.cells.items()}
+        worst = max(errors, key=lambda name: errors[name])
+        rows.append(
+            [
+                label,
+                bounded(row.calibration.get(full)),
+                *_mean_and_difference(findings, row, "calibration"),
+                f"{errors[worst]:.1f}",
+                worst,
+            ]
+        )
+    caption = "Reliability: calibration error in %, with 95 % intervals"
+    return table(header, rows, caption)
 
 
-def _reliable(ones: Mapping[str, Reliability], full: str) -> list[str]:
-    errors = {name: one.calibration_error for name, one in ones.items()}
-    worst = max(errors, key=lambda name: errors[name])
-    whole = ones.get(full)
-    areas, excess = [one.aurc for one in ones.values()], [one.excess for one in ones.values()]
-    first = (
+def _areas(findings: Findings) -> Table:
+    header = ["method", "all present", "mean", *_minus(findings), "excess (mean)"]
+    full = findings.results.plan.combinations[-1].name
+    rows = [
         [
-            ABSENT if whole is None else f"{value:.1f}"
-            for value in (whole.calibration_error, whole.aurc)
+            label,
+            bounded(row.area.get(full)),
+            *_mean_and_difference(findings, row, "area"),
+            bounded(row.mean.excess if row.mean is not None else None),
         ]
-        if whole
-        else [ABSENT] * 2
-    )
-    means = [
-        f"{sum(values) / len(values):.1f}" for values in (list(errors.values()), areas, excess)
+        for label, row in findings.reliability.items()
     ]
-    return [first[0], means[0], f"{errors[worst]:.1f}", worst, first[1], means[1], means[2]]
+    caption = "Reliability: risk-coverage area in %, with 95 % intervals"
+    return table(header, rows, caption)
+
+
+def _minus(findings: Findings) -> list[str]:
+    """The heading of the differences from the baseline, where it has a trial."""
+    there = findings.baseline in findings.reliability
+    return [f"mean less that of {findings.baseline}"] if there else []
+
+
+def _mean_and_difference(findings: Findings, row: RowReliability, measure: str) -> list[str]:
+    def of(measures: Measures | None, sign: str = "") -> str:
+        return ABSENT if measures is None else bounded(getattr(measures, measure), sign)
+
+    return [of(row.mean), *(of(row.minus_baseline, "+") for _ in _minus(findings))]
+
+
+def bounded(found: Bounded | None, sign: str = "") -> str:
+    """``5.1 (4.2 to 6.0)``, with signs where ``sign`` is +.
+
+    >>> bounded(Bounded(5.08, -0.01, 6.0)), bounded(Bounded(-0.1, -0.5, 0.3), "+")
+    ('5.1 (0.0 to 6.0)', '−0.1 (−0.5 to +0.3)')
+    """
+    if found is None:
+        return ABSENT
+    value, low, high = (
+        f"{round(one, 1) + 0.0:{sign}.1f}".replace("-", "−")
+        for one in (found.value, found.low, found.high)
+    )
+    return f"{value} ({low} to {high})"
 
 
 def _each_calibration(findings: Findings) -> Table:
     names = [c.name for c in findings.results.plan.combinations]
     rows = [
-        [
-            label,
-            *(f"{ones[name].calibration_error:.1f}" if name in ones else ABSENT for name in names),
-        ]
-        for label, ones in findings.reliability.items()
+        [label, *(bounded(row.calibration.get(name)) for name in names)]
+        for label, row in findings.reliability.items()
     ]
-    return table(
-        ["method", *columns(findings.results)], rows, "Calibration error on each combination, in %"
-    )
+    caption = "Calibration error on each combination in %, with 95 % intervals"
+    return table(["method", *columns(findings.results)], rows, caption)
 
 
 def _risk(findings: Findings) -> Figure:
     """The mean over combinations: what is wrong among what is kept, wherever a model is asked."""
     lines = {}
-    for label, ones in findings.reliability.items():
-        risks = [one.risk for one in ones.values()]
+    for label, row in findings.reliability.items():
+        risks = [one.risk for one in row.cells.values()]
         lines[label] = (COVERAGES.tolist(), [sum(at) / len(at) for at in zip(*risks, strict=True)])
     drawing = curves(
         "risk", lines, "share of predictions kept, the most confident ones", "errors among them (%)"

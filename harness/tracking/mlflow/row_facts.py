@@ -15,7 +15,7 @@ from statistics import fmean
 
 from harness.analysis.findings import Findings, RowDifference
 from harness.analysis.results import Finished, dataset_name
-from harness.analysis.statistics import AVERAGE, WORST
+from harness.analysis.statistics import AVERAGE, EXPECTED, WORST
 from harness.reporting.answer import interval, signed
 from harness.reporting.sections.comparison import marked_difference, ranks
 from harness.reporting.text import cell, devices, shown
@@ -136,6 +136,7 @@ def _row(findings: Findings, row: Row, at: int) -> RowFacts:
         metrics=finite(
             _values(findings, row.label)
             | _differences(findings, row.label)
+            | _expected(findings, row.label)
             | _place(findings, row.label)
             | _cost(trials)
         ),
@@ -289,6 +290,25 @@ def _differences(findings: Findings, label: str) -> dict[str, float]:
         if one is not None:
             found[f"minus_baseline/{summary}"] = one.value
     return found
+
+
+def _expected(findings: Findings, label: str) -> dict[str, float]:
+    """Under the presence profile, where one is given."""
+    of = findings.expected
+    if of is None or label not in of.values:
+        return {}
+    found = {
+        f"presence/{findings.comparison.metric.name}": of.values[label].mean,
+        "presence/std_over_seeds": of.values[label].std,
+    }
+    one = _found(findings, EXPECTED).get(label)
+    if one is None:
+        return found
+    return found | {
+        "presence/minus_baseline": one.value,
+        "presence/minus_baseline_low": one.low,
+        "presence/minus_baseline_high": one.high,
+    }
 
 
 def _cost(trials: Sequence[Finished]) -> dict[str, float]:
