@@ -114,8 +114,8 @@ def stored(trial: TrialDirectory, record: Json, code: str | None = None) -> list
     latest file. Files that are damaged, and those of other weights, are left out.
     """
     found: dict[tuple[str, str, int], StoredCondition] = {}
-    files = (trial / FOLDER).glob("*.npz")
-    for file in sorted(files, key=lambda file: (file.stat().st_mtime, file.name)):
+    files = sorted((trial / FOLDER).glob("*.npz"))
+    for file in sorted(files, key=lambda file: file.stat().st_mtime):
         one = read_facts(file, record)
         if one is None:
             continue

@@ -1,7 +1,7 @@
 """What an executor is, what it is given (trials, or a source of them) and who observes it.
 
-Executors implement ``Executor`` (schedule/local.py, schedule/ray.py) and are listed by name in
-schedule/registry.py; schedule/driver.py calls them.
+Executors implement ``Executor`` (schedule/local.py, schedule/on_ray/executor.py) and are listed by
+name in schedule/registry.py; schedule/driver.py calls them.
 """
 
 from __future__ import annotations

@@ -86,12 +86,23 @@ def sweep() -> None:
     """Remove the folders of drivers of ours that were killed: nobody holds their locks."""
     for parent in _parents():
         for path in sorted(parent.glob(f"{NAME}-*")):
-            if not LEFT.fullmatch(path.name) or not _ours(path):
+            if not LEFT.fullmatch(path.name) or not _ours(path) or _may_run(path):
                 continue
             lock = _locked(path)
             if lock is not None:
                 shutil.rmtree(path, ignore_errors=True)
                 os.close(lock)
+
+
+def _may_run(folder: Path) -> bool:
+    """Whether a process has the number in a folder's name: older drivers hold no lock."""
+    try:
+        os.kill(int(folder.name.removeprefix(f"{NAME}-").split("-")[0]), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _locked(folder: Path) -> int | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.schedule.executor import Executor
 from harness.schedule.local import LocalExecutor
-from harness.schedule.ray_executor import RayExecutor
+from harness.schedule.on_ray.executor import RayExecutor
 from harness.study.config import ResourcesConfig, Study
 
 EXECUTORS: dict[str, Callable[[ResourcesConfig, Path], Executor]] = {

@@ -130,9 +130,7 @@ def _check_files(path: Path, trial: TrialDirectory) -> None:
     """UserError for a file of a trial that is damaged, or that no trial has."""
     record: Json = {}
     # Text first: it says how long arrays may be.
-    for file in sorted(
-        trial.path.iterdir(), key=lambda f: (not f.suffix.startswith(".js"), f.name)
-    ):
+    for file in sorted(sorted(trial.path.iterdir()), key=lambda f: not f.suffix.startswith(".js")):
         try:
             if file.name == CORRUPTED:
                 for evidence in sorted(file.iterdir()):

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.schedule.nodes import checks
-from harness.schedule.nodes.admission import _arrives, _expected
-from harness.schedule.nodes.checks import Expected, examine, unfit
-from harness.schedule.ray_source import job_of, payload
-from harness.schedule.rounds import Rounds
+from harness.schedule.on_ray.nodes import checks
+from harness.schedule.on_ray.nodes.admission import _arrives, _expected
+from harness.schedule.on_ray.nodes.checks import Expected, examine, unfit
+from harness.schedule.on_ray.rounds import Rounds
+from harness.schedule.on_ray.source import job_of, payload
 from harness.study.config import load_study
 from harness.study.plan import Plan, PlannedTrial
 from tests.schedule.test_executors import Silent
@@ -74,7 +74,7 @@ def test_each_thing_that_lacks_is_told(expected: Expected, tmp_path: Path) -> No
 def test_what_a_node_wrote_elsewhere_does_not_arrive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.schedule.nodes.admission.ARRIVES_SECONDS", 0.2)
+    monkeypatch.setattr("harness.schedule.on_ray.nodes.admission.ARRIVES_SECONDS", 0.2)
     assert not _arrives(tmp_path / "answer")
 
 

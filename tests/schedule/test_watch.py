@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.schedule.executor import TrialList
-from harness.schedule.rounds import Rounds
+from harness.schedule.on_ray.rounds import Rounds
 from harness.schedule.watch import AwakeClock, StallWatch
 from harness.study.config import load_study
 from harness.study.plan import Plan, PlannedTrial

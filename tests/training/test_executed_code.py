@@ -140,7 +140,7 @@ def test_a_trials_hash_ignores_comments_in_what_it_executes(project: Path, file:
         "methods/hemis.py",
         "harness/store/files.py",
         "harness/study/config.py",
-        "harness/schedule/ray.py",
+        "harness/schedule/on_ray/tune.py",
         "harness/analysis/statistics.py",
         "datasets/digits.py",
     ],

@@ -1,6 +1,6 @@
 """The study's driver as Ray Tune's search algorithm: Tune asks for a trial whenever it has room.
 
-schedule/ray_main.py uses it; Ray is imported when the algorithm is built.
+schedule/on_ray/main.py uses it; Ray is imported when the algorithm is built.
 """
 
 from __future__ import annotations

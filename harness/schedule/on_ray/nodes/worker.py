@@ -1,6 +1,6 @@
 """What a worker of Ray executes once its node may train: one trial, and what it says of it.
 
-nodes/checks.py calls it; what it says is heard by the listener in schedule/ray.py.
+nodes/checks.py calls it; what it says is heard by the listener in schedule/on_ray/tune.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.schedule.ray_source import job_of
+from harness.schedule.on_ray.source import job_of
 from harness.store import Store, TrialDirectory
 from harness.training.heartbeat import heard_by
 from harness.training.loop import EpochReport

@@ -1,8 +1,8 @@
 """The process that Ray's side of a run lives in, as the study's driver sees it.
 
 Ray ends a process whose gcs_server died, and blocks one whose raylet died: neither can be repaired
-in the same process. So Ray runs in a process of its own (schedule/ray_main.py), which can be ended
-with all that it started, and started again. schedule/ray_executor.py is the only caller.
+in the same process. So Ray runs in a process of its own (main.py), which can be ended with all that
+it started, and started again. executor.py is the only caller.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SessionEnded(Exception):
 
 
 class RaySession:
-    """One process with Ray in it, and the messages to and from it (see ray_main.py)."""
+    """One process with Ray in it, and the messages to and from it (see main.py)."""
 
     def __init__(self, resources: ResourcesConfig, folder: Path, log: Path) -> None:
         self._link, theirs = Pipe()
@@ -42,7 +42,7 @@ class RaySession:
             # A session of its own: Ctrl-C is this process's business, and everything that it
             # starts can be found again.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "harness.schedule.ray_main", str(theirs.fileno())],
+                [sys.executable, "-m", "harness.schedule.on_ray.main", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -114,7 +114,7 @@ def end_session(leader: int) -> None:
 def _members(leader: int) -> list[int]:
     """The processes of a session that still run (zombies do not), but for this one."""
     members = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    for path in sorted(Path("/proc").glob("[0-9]*/stat")):
         try:
             # The name in brackets may hold anything; then: state, parent, group, session.
             facts = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

@@ -1,7 +1,7 @@
 """Ray's side of the executor ``ray``: Tune places trials on a cluster, and workers execute them.
 
 Resume, retries, ids, results and progress are ours: the store decides what is left to run, so Ray's
-own experiment state is thrown away. All of it runs in a process of its own (schedule/ray_main.py).
+own experiment state is thrown away. All of it runs in a process of its own (main.py).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.schedule.nodes.admission import refusal
-from harness.schedule.nodes.placement import placement
-from harness.schedule.nodes.worker import STACK
+from harness.schedule.on_ray.nodes.admission import refusal
+from harness.schedule.on_ray.nodes.placement import placement
+from harness.schedule.on_ray.nodes.worker import STACK
 from harness.schedule.private_folder import private_folder
 from harness.study.config import ResourcesConfig
 
@@ -102,7 +102,7 @@ def _trial_name(trial: Any) -> str:
 
 
 def listener(say: Callable[..., None], resources: ResourcesConfig) -> Any:
-    """A Tune callback that passes on what happens to trials; see schedule/ray_main.py.
+    """A Tune callback that passes on what happens to trials; see schedule/on_ray/main.py.
 
     Built here, so that importing this module does not import Ray.
     """

@@ -114,7 +114,7 @@ def _answer(expected: Expected) -> str:
 
 def _harness(expected: Expected) -> str:
     try:
-        import harness.schedule.nodes.worker  # noqa: F401
+        import harness.schedule.on_ray.nodes.worker  # noqa: F401
     except ImportError as error:
         return (
             f"cannot import the harness ({error}); install this repository there, in the Python"
@@ -125,7 +125,7 @@ def _harness(expected: Expected) -> str:
 
 def _code(trial: dict[str, Any]) -> str:
     import harness
-    from harness.schedule.ray_source import job_of
+    from harness.schedule.on_ray.source import job_of
     from harness.training.executed_code import source_hash
 
     job = job_of(trial)
@@ -149,7 +149,7 @@ def _code(trial: dict[str, Any]) -> str:
 
 def _places(expected: Expected) -> str:
     """Whether the files that the driver names are there: the manifest with the same content."""
-    from harness.schedule.ray_source import job_of
+    from harness.schedule.on_ray.source import job_of
 
     job = job_of(expected)
     there = "; put the data there at the same path, or share the folder"
@@ -170,7 +170,7 @@ def _places(expected: Expected) -> str:
 
 
 def _data(expected: Expected) -> str:
-    from harness.schedule.ray_source import job_of
+    from harness.schedule.on_ray.source import job_of
 
     job = job_of(expected)
     name = job.spec.dataset["name"]
@@ -223,7 +223,7 @@ def trainable(token: str | None) -> Any:
         if problem:
             tune.report({"unfit": [ray.get_runtime_context().get_node_id(), problem]})
             raise RuntimeError(problem)
-        from harness.schedule.nodes.worker import run_in_worker
+        from harness.schedule.on_ray.nodes.worker import run_in_worker
 
         run_in_worker(config["trial"])
 

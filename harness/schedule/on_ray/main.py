@@ -1,6 +1,6 @@
 """What runs in the process of a Ray session: Ray's driver, Tune, and a watch on Ray itself.
 
-``python -m harness.schedule.ray_main FD``, started by schedule/ray_session.py. FD is a connection
+``python -m harness.schedule.on_ray.main FD``, started by session.py beside it. FD is a connection
 to the study's driver. It says ``begin``; this process answers, in any order::
 
     alive                            every second
@@ -38,11 +38,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.schedule.nodes.admission import examined
-from harness.schedule.nodes.checks import trainable
-from harness.schedule.ray import cluster, end_worker, listener, tuner
-from harness.schedule.ray_session import end_session
-from harness.schedule.ray_source import searcher
+from harness.schedule.on_ray.nodes.admission import examined
+from harness.schedule.on_ray.nodes.checks import trainable
+from harness.schedule.on_ray.session import end_session
+from harness.schedule.on_ray.source import searcher
+from harness.schedule.on_ray.tune import cluster, end_worker, listener, tuner
 from harness.schedule.watch import TICK_SECONDS, AwakeClock
 from harness.study.config import ResourcesConfig
 

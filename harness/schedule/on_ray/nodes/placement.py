@@ -1,6 +1,6 @@
 """What Tune asks of Ray for a trial: its CPUs and GPUs, on a node that is not left out.
 
-Called by schedule/ray.py; Ray is imported when it is built.
+Called by schedule/on_ray/tune.py; Ray is imported when it is built.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def placement(resources: ResourcesConfig) -> Any:
             from ray.util.placement_group import placement_group
 
             # Here: Tune sends this class through pickle, which would copy what it refers to.
-            from harness.schedule.nodes.admission import LEFT_OUT
+            from harness.schedule.on_ray.nodes.admission import LEFT_OUT
 
             where = {NODE: f"!in({','.join(LEFT_OUT)})"}
             # Only where it is needed: autoscalers do not all know labels.

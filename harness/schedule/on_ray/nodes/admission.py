@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.schedule.nodes import checks
-from harness.schedule.nodes.checks import ADMITTED, Expected
-from harness.schedule.ray_source import job_of
+from harness.schedule.on_ray.nodes import checks
+from harness.schedule.on_ray.nodes.checks import ADMITTED, Expected
+from harness.schedule.on_ray.source import job_of
 from harness.store import file_sha256
 from harness.study.config import ResourcesConfig
 from harness.training.spec import Job

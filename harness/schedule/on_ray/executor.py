@@ -18,9 +18,9 @@ from harness.schedule.executor import (
     Observer,
     TrialSource,
 )
-from harness.schedule.ray_session import Message, RaySession, SessionEnded, ray_session
-from harness.schedule.ray_source import payload
-from harness.schedule.rounds import Rounds
+from harness.schedule.on_ray.rounds import Rounds
+from harness.schedule.on_ray.session import Message, RaySession, SessionEnded, ray_session
+from harness.schedule.on_ray.source import payload
 from harness.schedule.watch import TICK_SECONDS, AwakeClock, StallWatch
 from harness.store import Store
 from harness.study.plan import PlannedTrial
