@@ -396,3 +396,15 @@ def test_tables_name_every_dataset_study_and_key() -> None:
     for field in fields(Study):
         if field.name not in IN_A_FILE:
             assert re.search(rf"`{field.name}[`.]", keys), field.name
+
+
+def test_what_happens_when_names_a_test_in_every_row() -> None:
+    table = section(HARNESS, "What happens when").split("|---|---|---|---|\n")[1]
+    rows = table.strip().splitlines()
+    assert len(rows) > 30
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", row.rsplit(" | ", 1)[1])
+        assert named, row
+        for file, test in named:
+            text = (PROJECT / file).read_text(encoding="utf-8")
+            assert f"def {test or 'test_'}" in text, f"{file}::{test}"
