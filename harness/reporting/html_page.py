@@ -107,7 +107,7 @@ for (const box of document.querySelectorAll(".presence")) {
     }));
     inputs.forEach((input, at) => { input.nextElementSibling.textContent = input.value + " %"; });
     const nothing = chances.reduce((product, chance) => product * (1 - chance), 1);
-    box.querySelector(".nothing").textContent = (100 * nothing).toPrecision(3) + " %";
+    box.querySelector(".nothing").textContent = Number((100 * nothing).toPrecision(3)) + " %";
     const keys = facts.names.map((name, at) => quoted(facts.key + "." + name + "=" + chances[at]));
     box.querySelector("pre").textContent = [facts.command, ...keys].join(" ");
   }

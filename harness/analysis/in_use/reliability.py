@@ -89,8 +89,8 @@ def reliability(results: Results, split: str = "test") -> dict[str, RowReliabili
 def _groups(results: Results, trials: Mapping[str, Sequence[Finished]], split: str) -> Array | None:
     """The number of each sample's group, which trials of an older version did not record."""
     for done in (done for of_row in trials.values() for done in of_row):
-        arrays = results.store.trial(done.trial.id).scores()
-        if f"{split}_groups" in arrays:
+        if done.record.get("groups"):
+            arrays = results.store.trial(done.trial.id).scores()
             return np.asarray(arrays[f"{split}_groups"]).astype(int)
     return None
 
