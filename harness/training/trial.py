@@ -178,7 +178,8 @@ def _failed(job: Job, trial: TrialDirectory, error: BaseException, seconds: floa
     # The frames of the error hold the tensors that there was no room for.
     traceback.clear_frames(error.__traceback__)
     gc.collect()
-    _log().error("failed: %s\n%s", reason, log)
+    # Half characters, which a method's texts may have, are no text to whoever reads the log.
+    _log().error("failed: %s\n%s", reason, log.encode(errors="backslashreplace").decode())
     return record_failure(trial, job, reason, seconds)
 
 
