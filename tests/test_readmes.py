@@ -85,6 +85,7 @@ QUICK_START = (
     "python -m harness.run",
     "python -m harness.run",
     "python -m harness.report",
+    "python -m harness.report report.presence.thumb=0.99 report.presence.spectrum=0.8",
     "python -m harness.report --watch",
     "python -m harness.report report.presence.thumb=0.99 report.presence.spectrum=0.8",
     "python -m harness.views study=quickstart",

@@ -448,6 +448,7 @@ def test_contents_stand_in_their_order(tmp_path: Path) -> None:
     order = [
         "Answer",
         "Ranking",
+        "Presence profile",
         "Result",
         "Differences",
         "Robustness",

@@ -157,7 +157,13 @@ def test_text_of_others_is_text(text: str) -> None:
 
 def test_sections_and_tables_of_the_page(text: str) -> None:
     page = Page(text)
-    assert page.titles[:4] == ["Answer", "Ranking", "Result", "Differences"]
+    assert page.titles[:5] == [
+        "Answer",
+        "Ranking",
+        "Presence profile",
+        "Result",
+        "Differences",
+    ]
     # 6, 24 and 42 correct of 60 for the first combination, 9 more on average: 25, 55 and 85 %.
     ranking = page.tables[0]
     assert [row[:4] for row in ranking[1:]] == [
@@ -165,7 +171,8 @@ def test_sections_and_tables_of_the_page(text: str) -> None:
         ["hemis", "2", "55.0 ± 0.0", "b"],
         ["sf_md", "3", "25.0 ± 0.0", "c"],
     ]
-    assert page.tables[1][0] == ["method", *MARKS, "average", "worst"]
+    # Behind the table that the sliders fill.
+    assert page.tables[2][0] == ["method", *MARKS, "average", "worst"]
     drawings = [
         a["id"]
         for tag, a in page.elements

@@ -151,10 +151,10 @@ def reproduce(name: str, arguments: Sequence[str]) -> Section:
     return section("How to reproduce", *(Code(command(word, arguments)) for word in words))
 
 
-def command(study: str, arguments: Sequence[str]) -> str:
-    """What runs a study with the arguments of the command line."""
+def command(study: str, arguments: Sequence[str], module: str = "harness.run") -> str:
+    """What runs a study, or makes its report, with the arguments of the command line."""
     changes = [_portable(argument) for argument in arguments if _key(argument) not in MACHINE_KEYS]
-    return shlex.join(["python", "-m", "harness.run", f"study={study}", *changes])
+    return shlex.join(["python", "-m", module, f"study={study}", *changes])
 
 
 def _key(argument: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 
 from harness.analysis.findings import Findings, RowDifference
@@ -13,6 +12,7 @@ from harness.analysis.statistics import EXPECTED
 from harness.protocol.metrics import Metric
 from harness.reporting.answer import interval, percent, signed, size
 from harness.reporting.document import Paragraph, Section, Sliders, Table, bullets, section, table
+from harness.reporting.sections.background import command
 from harness.reporting.sections.comparison import p_value, ranks
 from harness.reporting.text import ABSENT, shown
 from harness.study.merged_plan import study_words
@@ -155,8 +155,8 @@ def _sliders(findings: Findings, arguments: Sequence[str]) -> Sliders:
 def _command(study: str, arguments: Sequence[str]) -> str:
     """What makes this report again, without the profile."""
     words = study_words(arguments) or [study]
-    kept = [one for one in arguments if not one.startswith((f"{KEY}.", f"{KEY}=", "study="))]
-    return shlex.join(["python", "-m", "harness.report", f"study={','.join(words)}", *kept])
+    kept = [one for one in arguments if not one.startswith((f"{KEY}.", f"{KEY}="))]
+    return command(",".join(words), kept, "harness.report")
 
 
 def expected_table(findings: Findings) -> list[dict[str, object]]:
