@@ -33,6 +33,9 @@ STUDY = (
     *("dataset.limit=40", "train.epochs=1", "train.batch_size=20", "backbone.width=2"),
     "resources.retries=20",
 )
+KINDS = ("worker", "worker", "raylet", "driver")
+"""What is killed, in an order that is drawn anew each time it is used up."""
+
 HANG_SECONDS = 600
 """Nothing at all must happen for less than this, whatever was killed."""
 
@@ -45,6 +48,7 @@ class Soak:
     random: random.Random = field(default_factory=lambda: random.Random(13))
     killed: Counter[str] = field(default_factory=Counter)
     endings: Counter[int] = field(default_factory=Counter)
+    deck: list[str] = field(default_factory=list)
     leaders: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -83,7 +87,9 @@ class Soak:
         begun = time.monotonic()
         while True:
             driver = self.start()
-            while time.monotonic() - begun < seconds and self.until(driver, self.at_work_now):
+            while (
+                time.monotonic() - begun < seconds or len(self.killed) < len(set(KINDS))
+            ) and self.until(driver, self.at_work_now):
                 pause = time.monotonic() + self.random.uniform(1, 6)
                 if not self.until(driver, lambda end=pause: time.monotonic() > end):  # type: ignore[misc]
                     break
@@ -100,7 +106,9 @@ class Soak:
     def kill(self, driver: subprocess.Popen[bytes]) -> None:
         """SIGKILL for a worker, the raylet or the driver."""
         leader = ray_leader(driver.pid)
-        kind = self.random.choice(["worker", "worker", "raylet", "driver"])
+        if not self.deck:
+            self.deck = self.random.sample(KINDS, len(KINDS))
+        kind = self.deck.pop()
         try:
             if kind == "worker":
                 victim = self.random.choice(self.at_work())
@@ -156,7 +164,7 @@ def test_random_kills_lose_nothing_double_nothing_and_change_nothing(tmp_path: P
     print(f"drivers ended with {dict(killed.endings)};")
     print(f"'started again' said {killed.console().count('Ray is started again')} times")
 
-    assert killed.killed.keys() == {"worker", "raylet", "driver"}
+    assert killed.killed.keys() == set(KINDS)
     expected = {trial.id for trial in Plan(load_study(list(killed.arguments))).trials}
     assert {path.parent.name for path in killed.output.glob("store/*/record.json")} == expected
     assert not list(killed.output.glob("store/*/failure.json"))
