@@ -18,7 +18,6 @@ from harness.study.plan import Plan
 from methods.lcr import LCR, _Attention, _ParameterEstimation, express, expression_error
 from methods.sf_md import SFMD
 from tests.support import matrix_rows as rows
-from tests.training.test_trial import CountReads
 
 VARIANTS = ("paper", "released")
 F_EXAMPLE = (1.0, 3.0, 8.0)
@@ -320,13 +319,3 @@ def test_released_refuses_what_it_does_not_have() -> None:
     assert Plan(load_study(["methods=[lcr:released]"])).rows
     with pytest.raises(UserError, match=r"hparams.lcr.l1_weight does not apply to lcr:released"):
         Plan(load_study(["methods=[lcr:released]", "hparams.lcr.l1_weight=0.5"]))
-
-
-def test_a_training_step_reads_nothing_from_the_device() -> None:
-    model = rows.make_model(LCR).train()
-    batch = rows.make_batch(model, rows.make_inputs(model), rows.mixed_masks(model))
-    with CountReads() as counter:
-        torch.stack(
-            list(model.loss(model.fuse(batch.features, batch.present, batch.noise), batch).values())
-        ).sum().backward()  # type: ignore[no-untyped-call]
-    assert counter.reads == 0

@@ -17,7 +17,6 @@ from harness.study.config import load_study
 from harness.study.plan import Plan
 from methods.rfnet import RFNet
 from tests.support import matrix_rows as rows
-from tests.training.test_trial import CountReads
 
 FORMS = [("classification", True), ("classification", False), ("segmentation", True)]
 
@@ -242,11 +241,3 @@ def test_linear_predictor_is_refused_for_segmentation() -> None:
 def test_there_is_no_released_variant() -> None:
     with pytest.raises(UserError, match="unknown variant of rfnet 'released'"):
         Plan(load_study(["methods=[rfnet:released]"]))
-
-
-def test_a_training_step_reads_nothing_from_the_device() -> None:
-    model = rows.make_model(RFNet, rows.make_spec(3, 12)).train()
-    batch = rows.make_batch(model, rows.make_inputs(model), rows.mixed_masks(model))
-    with CountReads() as counter:
-        gradients(model, model.loss(model.fuse(batch.features, batch.present, batch.noise), batch))
-    assert counter.reads == 0
