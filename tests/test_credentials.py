@@ -101,7 +101,10 @@ def assert_nowhere(text: str, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "form",
-    [pytest.param(form, marks=[pytest.mark.slow] if at else []) for at, form in enumerate(FORMS)],
+    [
+        pytest.param(form, marks=[pytest.mark.slow, pytest.mark.long] if at else [])
+        for at, form in enumerate(FORMS)
+    ],
 )
 def test_a_run_tells_no_credentials(form: str, tmp_path: Path) -> None:
     done = run(*command(tmp_path, form))
@@ -116,6 +119,7 @@ def test_a_run_tells_no_credentials(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_command_to_go_on_tells_no_credentials(tmp_path: Path) -> None:
     form = "a password with slash, at and question mark"
     process = start(*command(tmp_path, form, "train.epochs=2000"))

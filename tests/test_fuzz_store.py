@@ -50,7 +50,9 @@ CHECKPOINTS = (
 )
 
 
-@pytest.mark.parametrize("examples", [60, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "examples", [60, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.long])]
+)
 def test_any_checkpoint(examples: int) -> None:
     maker(MAKER, max_examples=examples)(given(*CHECKPOINTS)(any_checkpoint))()
 
@@ -63,7 +65,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 NAMES = ("record.json", "spec.json", "metrics.jsonl", "failure.json", "origin.json")
 
 
-@pytest.mark.parametrize("examples", [10, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "examples", [10, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.long])]
+)
 def test_any_record_is_reported_or_left_out(
     examples: int, source: Source, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -151,7 +151,9 @@ TRIED = {
 
 
 @pytest.mark.parametrize("check", TRIED, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("examples", [60, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "examples", [60, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.long])]
+)
 @pytest.mark.filterwarnings("ignore")
 def test_it_is_read_or_refused(check: Callable[..., None], examples: int) -> None:
     maker(MAKER, max_examples=examples)(given(*TRIED[check])(check))()

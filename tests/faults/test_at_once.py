@@ -63,6 +63,7 @@ def test_a_second_driver_of_a_study_is_refused_and_the_first_goes_on(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_studies_on_one_store_train_a_shared_trial_once(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,6 +137,7 @@ def spoiling(folder: Path, action: str) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_data_file_that_changes_in_mid_study(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

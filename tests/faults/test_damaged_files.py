@@ -157,6 +157,7 @@ def test_a_damaged_file_of_a_finished_trial_is_said(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @EACH
 def test_a_damaged_file_of_a_finished_trial_has_a_way_out(
     finished: Path, file: str, damage: Damage, said: str, capsys: pytest.CaptureFixture[str]
@@ -221,6 +222,7 @@ def test_a_record_without_checksums_is_still_read(finished: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_weights_that_another_trial_needs_are_checked_before_they_are_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

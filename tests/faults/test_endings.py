@@ -93,6 +93,7 @@ def test_sys_exit_where_a_method_is_asked_about_the_data_is_no_success(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_driver_that_dies_in_a_trial_is_told_at_the_next_start_and_not_for_ever(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_driver_that_dies_in_a_trial_is_told_at_the_next_start_and_not_for_eve
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_deaths_with_an_epoch_between_them_do_not_add_up(tmp_path: Path) -> None:
     """A machine that is taken away every epoch: the trial ends all the same."""
     file = method_file(tmp_path, "Taken", loss="os._exit(7) if self.steps > 3 else None")
@@ -150,6 +152,7 @@ def test_a_trial_in_work_elsewhere_is_not_taken_for_one_that_died(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_same_with_ray(tmp_path: Path) -> None:
     chosen = {name: ENDINGS[name] for name in ("Exits", "Base", "Unspeakable", "NoTensor")}
     files = [method_file(tmp_path, name, **parts) for name, (parts, _) in chosen.items()]

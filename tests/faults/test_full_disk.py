@@ -55,7 +55,13 @@ def filling(folder: Path, disk: Path, once: str, method: str = "loss") -> Path:
     ("where", "method", "file"),
     [
         pytest.param("self.at == 1", "loss", "checkpoint.pt", id="checkpoint"),
-        pytest.param("True", "remarks", "record.json", id="record", marks=pytest.mark.slow),
+        pytest.param(
+            "True",
+            "remarks",
+            "record.json",
+            id="record",
+            marks=[pytest.mark.slow, pytest.mark.long],
+        ),
     ],
 )
 def test_a_disk_that_is_full_while_a_trial_runs(
@@ -87,6 +93,7 @@ def test_a_disk_that_is_full_while_a_trial_runs(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_full_disk_at_the_report_an_export_and_the_start(
     tmp_path: Path, disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,6 +185,7 @@ def test_a_prepared_cache_that_does_not_fit(tmp_path: Path, disk: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_output_that_may_not_be_written_to(
     disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,6 +203,7 @@ def test_an_output_that_may_not_be_written_to(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_full_disk_of_mlflow_is_a_warning(
     tmp_path: Path, disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,6 +85,7 @@ def test_a_manifest_of_pictures_sounds_and_features(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_segmentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks.install(tmp_path, monkeypatch)
     results = trained(tmp_path / "runs", "dataset=synthetic", "study=nyuv2_segmentation")

@@ -28,6 +28,7 @@ def evidence(output: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same(tmp_path: Path) -> None:
     outputs = [tmp_path / name for name in ("killed", "undisturbed")]
     for output in outputs:

@@ -19,7 +19,7 @@ from tests.support.clusters import Node, can_mount, cluster
 from tests.support.media import classification
 from tests.support.processes import alive, epochs, results, run, start, wait_until, workers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 HIDE_INSTALLED = tuple(
     f"mount --bind /dev/null {path}"

@@ -61,6 +61,7 @@ def kill_all(leader: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
@@ -91,6 +92,7 @@ def test_ray_killed_in_mid_trial_is_started_again_and_the_table_is_the_same(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_ray_that_dies_again_and_again_ends_the_command_with_the_way_on(tmp_path: Path) -> None:
     driver = started(tmp_path, "train.epochs=4000")
     deaths = 0
@@ -110,6 +112,7 @@ def test_ray_that_dies_again_and_again_ends_the_command_with_the_way_on(tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("stopped", [False, True])
 def test_nothing_of_ray_outlives_a_killed_driver(tmp_path: Path, stopped: bool) -> None:
     driver = started(tmp_path, "train.epochs=4000")
@@ -125,6 +128,7 @@ def test_nothing_of_ray_outlives_a_killed_driver(tmp_path: Path, stopped: bool) 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_driver_and_a_worker_that_are_stopped_and_continued_are_no_stalled_trials(
     tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
@@ -144,6 +148,7 @@ def test_a_driver_and_a_worker_that_are_stopped_and_continued_are_no_stalled_tri
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_sigterm_and_sighup_end_a_run_like_ctrl_c(
     tmp_path: Path, number: signal.Signals, code: int
@@ -208,6 +213,7 @@ def hanging(tmp_path: Path, hang: str) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_method_that_hangs_is_ended_tried_again_alone_and_failed(tmp_path: Path) -> None:
     """It holds Python's lock: nothing in its own process could end it."""
     arguments = hanging(tmp_path, HOLDS_THE_LOCK)
@@ -223,6 +229,7 @@ def test_a_method_that_hangs_is_ended_tried_again_alone_and_failed(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("hang", [IN_PYTHON, OUTSIDE_PYTHON])
 def test_a_method_that_hangs_in_process(tmp_path: Path, hang: str) -> None:
     arguments = (*hanging(tmp_path, hang), "executor=local")

@@ -153,6 +153,7 @@ def undisturbed(soak: Soak) -> list[Sizes]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_random_kills_lose_nothing_double_nothing_and_change_nothing(tmp_path: Path) -> None:
     quiet, killed = Soak(tmp_path / "quiet"), Soak(tmp_path / "killed")
     begun = time.monotonic()

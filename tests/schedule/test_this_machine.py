@@ -12,6 +12,7 @@ from tests.support.processes import epochs, run, start, wait_until
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_server_of_a_local_run_listens_on_loopback_alone(tmp_path: Path) -> None:
     driver = start(
         *("methods=[sf_md]", "seeds=[0,1]", "train.epochs=400", "dataset.limit=200"),
@@ -46,6 +47,7 @@ def listening(pid: int) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_code_that_changes_while_a_study_runs_stops_it(tmp_path: Path) -> None:
     """Here and not at the end: what it would train is neither the old code's nor the new one's."""
     method = tmp_path / "mine.py"

@@ -101,6 +101,8 @@ TRIED = {
 
 
 @pytest.mark.parametrize("check", TRIED, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("examples", [30, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "examples", [30, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.long])]
+)
 def test_it_is_a_plan_or_a_sentence(check: Callable[..., None], examples: int) -> None:
     maker(MAKER, max_examples=examples)(given(*TRIED[check])(check))()
