@@ -32,9 +32,14 @@ def checked_folder(key: str, text: str) -> str:
     if not text.strip() or not is_one_line(text):
         raise UserError(f"{key}={text!r} must be the name of a folder")
     try:
-        return str(Path(text).expanduser()) if text.startswith("~") else text
+        folder = str(Path(text).expanduser()) if text.startswith("~") else text
     except RuntimeError as error:
         raise UserError(f"{key}={text}: there is no such home folder") from error
+    try:
+        Path(folder).resolve()
+    except (RuntimeError, OSError) as error:
+        raise UserError(f"{key}={text} is a link that leads to itself") from error
+    return folder
 
 
 def checked_texts(description: str, written: Mapping[str, Any]) -> None:

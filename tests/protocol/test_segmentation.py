@@ -391,12 +391,8 @@ def test_a_changed_count_is_found(tmp_path: Path) -> None:
     arrays["test"][2, 0, 0, 0] += 1000
     np.savez(folder / "scores.npz", **arrays)
     record = folder.record() or {}
-    from harness.store import write_json
-
-    write_json(
-        folder / "record.json",
-        record | {"files": folder.describe_files("scores.npz", "weights.pt")},
-    )
+    files = folder.describe_files("scores.npz", "weights.pt")
+    folder.save_record("record.json", record | {"files": files})
     (problem,) = verify(plan, store)
     assert "for m0+m1 on test, record.json says" in problem
 

@@ -284,7 +284,7 @@ def test_a_document_as_markdown() -> None:
     assert markdown(DOCUMENT).split("\n\n") == [
         "# a & b",
         "what …/x.bin says",
-        "## One: <two>",
+        "## One: &lt;two>",
         "p < 0.05 with `code`",
         "none",
         "- x\n- …/y",

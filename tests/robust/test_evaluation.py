@@ -288,6 +288,9 @@ def test_scores_that_are_not_finite_fail_the_trial_and_the_command(
             for name, x in trial.weights().items()
         }
         torch.save(weights, trial / "weights.pt")
+        files = trial.describe_files("scores.npz", "weights.pt")
+        trial.save_record("record.json", done.record | {"files": files})
+    results = read(results.plan, results.store)
     found = run(work_of(results), Steps(1))
     assert len(found.failed) == 2 and found.conditions == 0
     assert found.failed[0] == "sf_md seed 0: scores of thumb are not finite with nothing corrupted"

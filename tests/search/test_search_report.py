@@ -168,7 +168,8 @@ def test_a_value_that_the_store_does_not_have_is_a_problem(reported: SearchPlan)
     trial = reported.trials_of(found[0].subject, found[0].points[2].point)[0]
     path = store.trial(trial.id) / "selection.json"
     before = path.read_text()
-    path.write_text(json.dumps(json.loads(before) | {"val_mean": 99.0}))
+    changed = json.loads(before) | {"val_mean": 99.0}
+    store.trial(trial.id).save_record("selection.json", changed)
     (sentence,) = search_problems(find_searches(reported.plan, store))
     path.write_text(before)
     assert sentence.startswith("point 2 of the search, biased[") and "was told" in sentence

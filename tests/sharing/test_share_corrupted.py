@@ -110,7 +110,7 @@ def test_evidence_of_other_samples_is_refused(
         files[_evidence(files)] = short
 
     forgery = forged(corrupted[1], tmp_path / "short.zip", shorten)
-    assert "which is not of its combinations and samples" in refused(forgery)
+    assert "of the shape (4, 59, 10), which no evidence is" in refused(forgery)
 
 
 def test_archives_without_it_are_as_they_were(corrupted: tuple[Source, Path]) -> None:

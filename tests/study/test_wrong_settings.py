@@ -134,3 +134,9 @@ def test_a_file_called_like_a_built_in_has_its_own_values(tmp_path: Path) -> Non
         load_study([f"methods=[dmrnet,{{method: {own}, label: mine}}]", "hparams.dmrnet.alpha=0.5"])
     )
     assert [row.hparams["alpha"] == 0.5 for row in both.rows] == [True, False]
+
+
+def test_an_output_that_is_a_link_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match="is a link that leads to itself"):
+        load_study([f"output={tmp_path / 'loop'}"])

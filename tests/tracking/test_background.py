@@ -134,7 +134,9 @@ def test_a_silent_server_does_not_delay_the_end(study: Any, silent_server: str) 
 def test_an_unreadable_store_and_a_broken_warning_do_not_raise(study: Any) -> None:
     broken = study("unreadable", "seeds=[9]")
     broken.train()
-    (broken.files(broken.trial) / "metrics.jsonl").write_text("{half a line")
+    curve = broken.files(broken.trial) / "metrics.jsonl"
+    curve.unlink()
+    curve.mkdir()
     background = BackgroundTracker(broken.tracker, refuse)
     background.trial_finished(broken.trial)
     assert not background.close()
