@@ -59,11 +59,6 @@ class StallWatch:
         """What a stalled trial has done."""
         return f"no progress for {(self.allowed or 0.0) / 60:.3g} minutes"
 
-    @property
-    def running(self) -> int:
-        """How many trials are watched."""
-        return len(self._heard)
-
     def started(self, trial_id: str, grace: float = 0.0) -> None:
         """A worker took the trial, or was just ended because of it.
 

@@ -94,6 +94,8 @@ class _Run:
         self.outcomes: dict[str, Outcome] = {}
         self.clock = AwakeClock()
         self.watch = StallWatch(self.resources.stall_minutes, self.clock)
+        self._begun: set[str] = set()
+        """Trials that a worker took and that have not ended."""
         self._workers: dict[str, tuple[int, str]] = {}
         self._ending: dict[str, str] = {}
         """Trials whose worker is being ended because they stalled, and the sentence on it."""
@@ -129,7 +131,7 @@ class _Run:
 
     def tell_restart(self, sentence: str, log: Path) -> None:
         """Say that Ray died, once, and keep what ran for the next session."""
-        running = self.watch.running
+        running = len(self._begun)
         going_on = "trial goes" if running == 1 else "trials go"
         self.observer.warned(
             f"{sentence} and {running} {going_on} on from the last epoch; what Ray says is in {log}"
@@ -173,6 +175,7 @@ class _Run:
 
     def _hear_of_trial(self, word: str, trial: PlannedTrial, facts: Sequence[object]) -> None:
         if word == "started":
+            self._begun.add(trial.id)
             self.watch.started(trial.id, START_SECONDS)
             self.observer.started(trial)
         elif word == "unfit":
@@ -219,6 +222,7 @@ class _Run:
         self.watch.ended(trial.id)
         self._workers.pop(trial.id, None)
         self._ending.pop(trial.id, None)
+        self._begun.discard(trial.id)
         self.outcomes[trial.id] = outcome
         self.observer.finished(trial, outcome)
         self.rounds.ended(trial)
