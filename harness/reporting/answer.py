@@ -226,7 +226,7 @@ def _in_use(findings: Findings) -> list[str]:
         ]
     metric = findings.comparison.metric
     over = f"{metric.name} expected under {profile_text(of.profile)}"
-    last = [f"{_conditional(of)} With each combination as likely as any other:".lstrip()]
+    last = [f"{_but_for(of)} With each combination as likely as any other:".lstrip()]
     sign = 1 if metric.higher_is_better else -1
     top = max(of.values, key=lambda label: sign * of.values[label].mean)
     value = f"{top} has {with_unit(of.values[top].mean, metric)} {over}"
@@ -255,8 +255,13 @@ def percent(probability: float) -> str:
     return f"{100 * probability:.3g} %"
 
 
-def _conditional(of: Expected) -> str:
-    """What the expected values leave out."""
+def _but_for(of: Expected) -> str:
+    parts = left_out(of)
+    return f"Left out: {'; '.join(parts)}." if parts else ""
+
+
+def left_out(of: Expected) -> list[str]:
+    """What of a profile the expected values leave out, in parts of a sentence."""
     parts = []
     if of.profile.nothing > 0:
         parts.append(
@@ -267,7 +272,7 @@ def _conditional(of: Expected) -> str:
         parts.append(
             f"{percent(of.unseen)} of the profile are combinations that no test sample has"
         )
-    return f"Left out: {'; '.join(parts)}." if parts else ""
+    return parts
 
 
 def _best(findings: Findings, found: Ranking, over: str) -> str:

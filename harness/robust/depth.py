@@ -55,7 +55,8 @@ DEPTH = (
     Corruption("quantisation", "bits", "ours", constant(6, 5, 4, 3, 2), quantisation),
     Corruption(
         "distance_noise",
-        "times the deviation 0.0012 + 0.0019 (z - 0.4)² m of a Kinect",
+        "times the deviation 0.0012 + 0.0019 (z - 0.4)² m of a Kinect; the range of a map of"
+        " unknown unit counts as 5 m",
         NGUYEN,
         constant(1, 2, 4, 8, 16),
         distance_noise,

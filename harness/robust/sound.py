@@ -37,6 +37,10 @@ def gaps(reading: Reading, share: float) -> Array:
     return np.where(np.repeat(lost, length)[:samples], 0, reading.values)
 
 
+FROZEN = Corruption(
+    "frozen", "share of samples with another sample's sound", "ours", HANGING, frozen
+)
+
 SOUND = (
     Corruption("noise", RATIO, "ours (white noise)", DECIBELS, noise),
     Corruption(
@@ -47,7 +51,7 @@ SOUND = (
         clipping,
     ),
     Corruption("gaps", "chance that 20 ms are lost", "ours", LOST, gaps),
-    Corruption("frozen", "share of samples with another sample's sound", "ours", HANGING, frozen),
+    FROZEN,
 )
 
 
@@ -92,5 +96,5 @@ SPECTROGRAMS = (
         LOST,
         gaps_on_spectrogram,
     ),
-    Corruption("frozen", "share of samples with another sample's sound", "ours", HANGING, frozen),
+    FROZEN,
 )

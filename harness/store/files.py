@@ -82,10 +82,10 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Json | None:
-    """The object in ``path``; None when the file is absent or not whole."""
+    """The object in ``path``; None when there is no such file, or it is not whole."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

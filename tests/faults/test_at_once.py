@@ -15,28 +15,21 @@ from harness import run
 from harness.cli import guarded
 from harness.store import Store
 from harness.training.trial import run_trial
-from tests.support.faults import TINY, command, method_file, stopped_after, study_file, trials
+from tests.support.faults import (
+    TINY,
+    command,
+    exit_code,
+    in_background,
+    method_file,
+    stopped_after,
+    study_file,
+    trials,
+)
 from tests.support.media import array, classification
 from tests.training.test_trial import directory, planned, results
 
 UNTIL = "import time\n        while self.at == 1 and not ({}): time.sleep(0.05)"
 WAITED_FOR = "any('waiting for another' in open(p).read() for p in __import__('glob').glob({!r}))"
-
-
-def in_background(output: Path, *arguments: str) -> int:
-    """``command`` in a child of this process; the child."""
-    child = os.fork()
-    if child == 0:
-        code = 99
-        try:
-            code = command(output, *arguments)
-        finally:
-            os._exit(code)
-    return child
-
-
-def exit_code(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def wait_for(folder: Path, pattern: str) -> None:

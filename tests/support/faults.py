@@ -80,8 +80,8 @@ def command(output: Path, *arguments: str) -> int:
     return guarded(run.main, [*TINY, f"output={output}", *arguments])
 
 
-def forked(output: Path, *arguments: str) -> int:
-    """``command`` in a child of this process, which may die: its exit code."""
+def in_background(output: Path, *arguments: str) -> int:
+    """``command`` in a child of this process, which may die: the child."""
     child = os.fork()
     if child == 0:
         code = 99
@@ -89,7 +89,17 @@ def forked(output: Path, *arguments: str) -> int:
             code = command(output, *arguments)
         finally:
             os._exit(code)
+    return child
+
+
+def exit_code(child: int) -> int:
+    """Wait for a child."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def forked(output: Path, *arguments: str) -> int:
+    """``command`` in a child of this process, which may die: its exit code."""
+    return exit_code(in_background(output, *arguments))
 
 
 def trials(output: Path, *arguments: str) -> dict[str, TrialDirectory]:

@@ -10,7 +10,7 @@ from harness.analysis.in_use.presence import Expected
 from harness.analysis.ranking import Place
 from harness.analysis.statistics import EXPECTED
 from harness.protocol.metrics import Metric
-from harness.reporting.answer import interval, percent, signed, size
+from harness.reporting.answer import interval, left_out, percent, signed, size
 from harness.reporting.document import Paragraph, Section, Sliders, Table, bullets, section, table
 from harness.reporting.sections.background import command
 from harness.reporting.sections.comparison import p_value, ranks
@@ -102,16 +102,7 @@ def _notes(findings: Findings, of: Expected) -> list[str]:
             " as of the average"
         )
     ]
-    if of.profile.nothing > 0:
-        notes.append(
-            f"nothing is present {percent(of.profile.nothing)} of the time: no method can answer"
-            " then, and it counts for none of them"
-        )
-    if of.unseen > 0:
-        notes.append(
-            f"combinations that no test sample has make up {percent(of.unseen)} of the profile;"
-            " values are those of the others"
-        )
+    notes += [f"left out: {part}" for part in left_out(of)]
     if of.ranking is None:
         return notes
     if of.ranking.differences:

@@ -1,7 +1,7 @@
 """The trials of a source, some of which go round more than once.
 
-Their worker died, they stalled, or Ray died;
-schedule/on_ray/executor.py hands them out to the process that Ray runs in.
+Their worker died, they stalled, or Ray died. executor.py hands them out to the process that Ray
+runs in.
 """
 
 from __future__ import annotations

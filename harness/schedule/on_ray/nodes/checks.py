@@ -150,6 +150,7 @@ def _code(trial: dict[str, Any]) -> str:
 def _places(expected: Expected) -> str:
     """Whether the files that the driver names are there: the manifest with the same content."""
     from harness.schedule.on_ray.source import job_of
+    from harness.store import file_sha256
 
     job = job_of(expected)
     there = "; put the data there at the same path, or share the folder"
@@ -158,7 +159,7 @@ def _places(expected: Expected) -> str:
     if job.manifest is not None:
         if not Path(job.manifest).is_file():
             return f"has no data: dataset.manifest={job.manifest} is not a file there{there}"
-        if file_hash(job.manifest) != expected["manifest"]:
+        if file_sha256(Path(job.manifest)) != expected["manifest"]:
             return f"has another file at dataset.manifest={job.manifest} than the driver{there}"
     seen = expected["cache"]
     if seen is not None and not Path(seen).is_file():
@@ -197,12 +198,6 @@ def data_evidence(job: Any) -> str:
         if not split.dense:
             sha.update(split.target.numpy().tobytes())
     return sha.hexdigest()
-
-
-def file_hash(path: str) -> str:
-    """sha256 of a file."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 # ---------------------------------------------------------------------- in a worker
