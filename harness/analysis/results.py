@@ -408,4 +408,5 @@ def _noted(trial: TrialDirectory) -> str | None:
         CURVE_FILE: f"to have the curve again, remove store/{trial.path.name} and run the study",
     }
     out = "; ".join(ways[name] for name in notes)
-    return f"{' and '.join(notes)} changed or gone since the end, its results do not depend on that; {out}"
+    changed = f"{' and '.join(notes)} changed or gone since the end"
+    return f"{changed}, its results do not depend on that; {out}"
