@@ -16,7 +16,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from PIL import Image
 
-from datasets._media.audio import is_pointer
+from datasets._media.audio import FASTEST, SLOWEST, is_pointer, no_rate
 from harness.data.images import DAMAGE, orientation, read_image, upright_size
 from harness.data.prepared import Item, Unreadable
 from harness.errors import UserError
@@ -166,8 +166,10 @@ def _left(stream: BinaryIO) -> int:
 
 
 def _samples(size: int, frame: int, rate: int) -> int:
-    if frame <= 0 or rate <= 0 or size < frame:
+    if frame <= 0 or size < frame:
         raise ValueError("no samples in it")
+    if not SLOWEST <= rate <= FASTEST:
+        raise ValueError(no_rate(rate))
     return size // frame
 
 

@@ -31,6 +31,12 @@ POINTER = b"version https://git-lfs"
 UNTIL_THE_END = 0xFFFFFFFF
 FLOOR = 1e-7
 GUARD = 1e-9
+SLOWEST, FASTEST = 100, 2**23
+"""Rates in Hz that sound is recorded with; others stand in headers that lie."""
+
+FURTHEST = 64
+"""Rates further apart than this factor are a header that lies: made equal, seconds become hours."""
+
 LOUDEST = 2.0
 """Samples with a decimal point may pass full scale a little, as peaks do, and not by more."""
 
@@ -73,12 +79,19 @@ def read_wav(path: Path) -> tuple[Array, int]:
         rate, values = wavfile.read(io.BytesIO(content))
     except DAMAGE as error:
         raise Unreadable(path, f"no readable wav file ({error})") from error
-    if values.size == 0 or rate <= 0:
+    if values.size == 0:
         raise Unreadable(path, "has no samples")
+    if not SLOWEST <= rate <= FASTEST:
+        raise Unreadable(path, no_rate(rate))
     sound = _unit(values)
     if not np.isfinite(sound).all():
         raise Unreadable(path, "has samples that are not finite")
     return sound, int(rate)
+
+
+def no_rate(rate: int) -> str:
+    """Why a file with a rate out of bounds is not read."""
+    return f"says {rate:,} Hz, and sound is recorded with {SLOWEST:,} to {FASTEST:,} Hz"
 
 
 def resampled(sound: Array, rate: int, wanted: int) -> Array:
@@ -148,7 +161,7 @@ class FrontEnd:
         Unreadable where :func:`read_wav` says so, and for a sound so loud that clipping would leave
         nothing but its signs.
         """
-        sound, rate = read_wav(path)
+        sound, rate = self._recorded(path)
         loudest = float(np.abs(sound).max())
         if self.clipped and not self.power and loudest > LOUDEST:
             raise Unreadable(
@@ -163,13 +176,22 @@ class FrontEnd:
         """
 
         def read(n: int) -> Array:
-            return resampled(*read_wav(file(n)), self.rate)
+            return resampled(*self._recorded(file(n)), self.rate)
 
         def receive(sounds: Sequence[Array]) -> Tensor:
             stored = [self.features(sound, self.rate).astype(np.float16) for sound in sounds]
             return torch.from_numpy(np.stack(stored)).float()
 
         return Raw("sound", read, receive, low=-1.0, rate=self.rate)
+
+    def _recorded(self, path: Path) -> tuple[Array, int]:
+        """Sound and rate of a wav file; Unreadable where this rate cannot be made of that one."""
+        sound, rate = read_wav(path)
+        if not self.rate / FURTHEST <= rate <= self.rate * FURTHEST:
+            raise Unreadable(
+                path, f"says {rate:,} Hz, too far from {self.rate:,} Hz to be brought to it"
+            )
+        return sound, rate
 
     def _cut(self, sound: Array) -> Array:
         wanted = max(self.samples, round(self.rate * self.at_least))

@@ -6,7 +6,8 @@ It is HDF5 and read image by image. Called by copy.py beside it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,9 @@ SPLITS_FILE = "splits.mat"
 MAPPINGS = {40: ("classMapping40.mat",), 13: ("classMapping40.mat", "class13Mapping.mat")}
 WHERE = "the ESANet repository has it in src/datasets/nyuv2, ankurhanda/nyuv2-meta-data too"
 KEYS = {"rgb": "images", "label": "labels"}
+
+DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
+"""What h5py raises on a file that is damaged inside, and on cells that are no text."""
 
 
 @dataclass
@@ -64,27 +68,34 @@ class MatCopy(Copy):
             import h5py
         except ImportError as error:
             raise UserError(f'{MAT} needs the extra `nyuv2`: pip install -e ".[nyuv2]"') from error
-        try:
+        with self._told("its first bytes"):
             return h5py.File(self.root / MAT, "r")
-        except OSError as error:
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """UserError that names ``what`` of the file is damaged."""
+        try:
+            yield
+        except DAMAGE as error:
             raise UserError(
-                f"{self.root / MAT} cannot be opened ({error}); it has 2,972,037,809 bytes as"
-                " published, fetch it again"
+                f"{self.root / MAT} cannot be opened, {what} are damaged ({error}); it has"
+                " 2,972,037,809 bytes as published, fetch it again"
             ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_data"}
 
     def _check_axes(self) -> None:
-        for key in self.keys.values():
-            if key not in self._data:
-                raise UserError(
-                    f"{self.root / MAT} has no '{key}'; it is not the labelled set of NYUv2, or a"
-                    " part of it only"
-                )
-        images, depth, labels = (
-            tuple(self._data[self.keys[kind]].shape) for kind in ("rgb", "depth", "label")
-        )
+        with self._told("the names of its arrays"):
+            for key in self.keys.values():
+                if key not in self._data:
+                    raise UserError(
+                        f"{self.root / MAT} has no '{key}'; it is not the labelled set of NYUv2, or"
+                        " a part of it only"
+                    )
+            images, depth, labels = (
+                tuple(self._data[self.keys[kind]].shape) for kind in ("rgb", "depth", "label")
+            )
         count, sides = images[0], images[2:]
         upright = len(images) == 4 and images[1] == 3 and sides[0] >= sides[1]
         if not upright or depth != (count, *sides) or labels != (count, *sides):
@@ -99,10 +110,12 @@ class MatCopy(Copy):
 
         Cells are references to arrays of characters.
         """
-        if "scenes" not in self._data:
-            return {}
-        cells = self._data["scenes"][()].ravel()
-        names = ["".join(map(chr, self._data[cell][()].ravel().tolist())) for cell in cells]
+        with self._told("the names of its arrays"):
+            if "scenes" not in self._data:
+                return {}
+        with self._told("the names of its scenes"):
+            cells = self._data["scenes"][()].ravel()
+            names = ["".join(map(chr, self._data[cell][()].ravel().tolist())) for cell in cells]
         if len(names) < max(self.ids["train"]):
             return {}
         return {image: names[image - 1] for image in self.ids["train"]}
@@ -130,7 +143,7 @@ class MatCopy(Copy):
     def _read(self, kind: Kind, image: int) -> Array:
         try:
             found: Array = self._data[self.keys[kind]][image - 1]
-        except OSError as error:
+        except DAMAGE as error:
             raise Unreadable(self.root / MAT, f"image {image}: {error}") from error
         return found
 
@@ -155,7 +168,16 @@ def matlab_splits(path: Path) -> dict[str, tuple[int, ...]]:
 
 def raw_mapping(folder: Path, classes: int) -> Array:
     """(895,) label of each raw label, 0 = void, from the mappings in ``folder``."""
-    content = [_matlab(folder / name) for name in MAPPINGS[classes]]
+    names = MAPPINGS[classes]
+    try:
+        return _mapping([_matlab(folder / name) for name in names], classes)
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{' or '.join(names)} in {folder} is not laid out as published ({error}); {WHERE}"
+        ) from error
+
+
+def _mapping(content: Sequence[Any], classes: int) -> Array:
     table = np.append(0, content[0]["mapClass"].ravel()).astype(np.int64)
     if len(table) != RAW_LABELS + 1 or table.max() > 40:
         raise UserError(
@@ -174,4 +196,11 @@ def _matlab(path: Path) -> Any:
 
     if not path.is_file():
         raise UserError(f"{path.name} is not beside {MAT}, and it is needed; {WHERE}")
-    return loadmat(path)
+    try:
+        return loadmat(path)
+    # Damaged bytes raise whatever the reader stumbles over.
+    except Exception as error:
+        raise UserError(
+            f"{path} is no readable file of MATLAB 5 ({error or type(error).__name__}); take the"
+            f" published one ({WHERE})"
+        ) from error

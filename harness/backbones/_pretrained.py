@@ -121,7 +121,19 @@ def _read(path: Path) -> dict[str, Tensor]:
         isinstance(value, Tensor) for value in content.values()
     ):
         raise UserError(f"backbone.pretrained={path} does not hold a state dict (name -> tensor)")
-    return {_bare(str(name)): value for name, value in content.items()}
+    weights = {_bare(str(name)): value for name, value in content.items()}
+    odd = [name for name, value in weights.items() if not _is_plain(value)]
+    if odd:
+        raise UserError(
+            f"backbone.pretrained={path} holds tensors that are sparse, quantised or of no real"
+            f" numbers: {shown(odd, SHOWN)}"
+        )
+    return weights
+
+
+def _is_plain(value: Tensor) -> bool:
+    real = not value.is_complex() and not value.is_quantized
+    return value.layout == torch.strided and real
 
 
 def _bare(name: str) -> str:

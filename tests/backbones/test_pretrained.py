@@ -155,6 +155,9 @@ def test_files_that_are_not_what_they_should_be_are_refused(tmp_path: Path) -> N
     (tmp_path / "code.pth").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(UserError, match="weights_only"):
         ESANet(SPEC, OPTIONS | {"pretrained": str(tmp_path / "code.pth")})
+    odd = {"bn1.weight": torch.ones(4).to_sparse(), "bn1.bias": torch.ones(4).to(torch.complex64)}
+    with pytest.raises(UserError, match=r"sparse, .* no real numbers: bn1\.weight, bn1\.bias"):
+        ESANet(SPEC, OPTIONS | {"pretrained": str(saved(tmp_path / "odd.pth", weights() | odd))})
     assert not [
         word
         for word in ("load_url", "urlopen", "http")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -228,6 +230,69 @@ def test_headers_that_promise_more_than_the_file_holds(
         header_only(tmp_path / row["vec"], shape)
     with pytest.raises(UserError, match=r"no file of column 'vec' can be read: .*" + reason):
         assert Manifest(manifest=path).spec
+
+
+def with_rate(path: Path, rate: int) -> None:
+    """Let a wav file of 16 bits and one channel say another rate."""
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<II", content, 24, rate, 2 * rate % 2**32)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("rate", "reason"),
+    [
+        (1, "says 1 Hz, and sound is recorded with 100 to 8,388,608 Hz"),
+        (2**31 - 1, "says 2,147,483,647 Hz, and sound is recorded with 100 to 8,388,608 Hz"),
+        # A factor of 80: a tenth of a second would be eight.
+        (320_000, "says 320,000 Hz, too far from 4,000 Hz to be brought to it"),
+    ],
+)
+def test_rates_that_no_recording_has(tmp_path: Path, rate: int, reason: str) -> None:
+    path = classification(tmp_path)
+    with_rate(tmp_path / "snd/train0.wav", rate)
+    dataset, said = opened(path)
+    assert dataset.counts()["train"] == 15
+    assert any("train0.wav" in line and reason in line for line in said)
+
+
+def test_a_rate_that_lies_in_every_file_is_one_sentence(tmp_path: Path) -> None:
+    path = classification(tmp_path)
+    for row in read_rows(path):
+        with_rate(tmp_path / row["snd"], 1)
+    with pytest.raises(UserError, match=r"no file of column 'snd' can be read: .*says 1 Hz"):
+        assert Manifest(manifest=path).spec
+
+
+WITHIN = """
+import resource, sys
+from pathlib import Path
+from datasets.manifest import Manifest
+
+resource.setrlimit(resource.RLIMIT_DATA, (2**30, 2**30))
+path = Path(sys.argv[1])
+data = Manifest(manifest=path, cache=path.parent / "cache")
+for line in data.prepare(lambda name, done, total: None):
+    print(line)
+"""
+
+
+def test_a_picture_of_100_000_by_100_000_is_left_out_within_a_gibibyte(tmp_path: Path) -> None:
+    path = classification(tmp_path)
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        body = name + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    head = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(2**20))), (b"IEND", b""))
+    body = b"".join(chunk(name, content) for name, content in parts)
+    (tmp_path / "pic/train0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHIN, str(path)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert any("train0.png" in s and "10000000000 pixels" in s for s in done.stdout.splitlines())
 
 
 def test_numbers_that_float32_cannot_hold(tmp_path: Path) -> None:

@@ -6,14 +6,18 @@ With the file, how many, the first three and the way out.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
+from datasets._nyuv2.mat import MAT, MatCopy
 from datasets._nyuv2.split import check_official
 from datasets.nyuv2 import NYUv2
+from harness.data.prepared import Unreadable
 from harness.errors import UserError
 from tests.support import nyuv2_copies as copies
 from tests.support.nyuv2_copies import SMALL, Content
@@ -213,4 +217,46 @@ def test_what_the_mat_file_needs_beside_it(tmp_path: Path, content: Content) -> 
             rf"{name} is not beside nyu_depth_v2_labeled\.mat.*ESANet repository.*nyuv2-meta-data",
         )
     (root / "nyu_depth_v2_labeled.mat").write_bytes(b"not HDF5")
-    refused(root, r"cannot be opened .*2,972,037,809 bytes")
+    refused(root, r"cannot be opened, its first bytes are damaged .*2,972,037,809 bytes")
+
+
+@pytest.mark.parametrize("name", ["splits.mat", "classMapping40.mat", "class13Mapping.mat"])
+@pytest.mark.parametrize(
+    "damage", [lambda body: b"", lambda body: body[:150], lambda body: b"text"]
+)
+def test_damaged_files_of_matlab_are_one_sentence(
+    tmp_path: Path, content: Content, name: str, damage: Callable[[bytes], bytes]
+) -> None:
+    pytest.importorskip("h5py", reason="the extra `nyuv2` is not installed")
+    root = copies.write_mat(tmp_path / "mat", content)
+    (root / name).write_bytes(damage((root / name).read_bytes()))
+    refused(root, rf"{name} is no readable file of MATLAB 5 .*; take the published one", classes=13)
+
+
+def test_a_mapping_with_other_names_is_one_sentence(tmp_path: Path, content: Content) -> None:
+    pytest.importorskip("h5py", reason="the extra `nyuv2` is not installed")
+    root = copies.write_mat(tmp_path / "mat", content)
+    savemat(root / "classMapping40.mat", {"mapping": np.zeros((1, 894))})
+    refused(root, r"classMapping40\.mat in .* is not laid out as published")
+
+
+def test_any_flipped_bytes_of_the_mat_file_are_read_or_refused(
+    tmp_path: Path, content: Content
+) -> None:
+    pytest.importorskip("h5py", reason="the extra `nyuv2` is not installed")
+    root = copies.write_mat(tmp_path / "mat", content, scenes=["den_1"] * 13)
+    whole = (root / MAT).read_bytes()
+    random = np.random.default_rng(3)
+    refusals = 0
+    for _ in range(60):
+        body = bytearray(whole)
+        # The first bytes hold most of its structures.
+        for place in random.integers(8, 4096, 60):
+            body[place] = random.integers(256)
+        (root / MAT).write_bytes(body)
+        try:
+            copy = MatCopy(root, 40, False)
+            copy.rgb(1, (24, 32)), copy.depth(1, (24, 32)), copy.target(1, (24, 32))
+        except (UserError, Unreadable) as error:
+            refusals += bool(str(error))
+    assert refusals > 5
