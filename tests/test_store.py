@@ -159,3 +159,42 @@ def test_a_second_driver_is_told_who_holds_the_study(tmp_path: Path) -> None:
         assert f"UserError: busy (process {os.getpid()})" in second.stderr
     with only_holder(path, "free again"):
         pass
+
+
+# ---------------------------------------------------------------------- what is read back
+
+
+def changed_digit(path: Path, before: str, after: str) -> None:
+    text = path.read_text()
+    assert text.count(before) == 1
+    path.write_text(text.replace(before, after))
+
+
+def test_an_epoch_whose_value_is_changed_is_no_epoch(tmp_path: Path) -> None:
+    """JSON as well formed as before: nothing that mirrors the curve may show it."""
+    trial = Store(tmp_path).trial("a")
+    epochs = [{"step": n, "time": 5.0 + n, "values": {"loss": n / 8}} for n in range(4)]
+    epochs[3]["values"] = {"loss": float("nan")}
+    trial.save_history(epochs)
+    assert str(trial.history()) == str(epochs)
+    changed_digit(trial / "metrics.jsonl", '"loss": 0.25', '"loss": 0.75')
+    assert trial.history() == epochs[:2]
+
+
+def test_epochs_written_before_each_had_a_checksum_are_read(tmp_path: Path) -> None:
+    trial = Store(tmp_path).trial("a")
+    trial.path.mkdir()
+    (trial / "metrics.jsonl").write_text('{"step": 0, "time": 1.0, "values": {"loss": 1.5}}\n')
+    assert trial.history() == [{"step": 0, "time": 1.0, "values": {"loss": 1.5}}]
+
+
+def test_a_reason_that_is_changed_is_not_told(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    trial = store.trial("a")
+    trial.save_spec({}, "x")
+    trial.save_failure({"trial_id": "a", "reason": "out of memory"})
+    failure = trial.failure()
+    assert failure is not None and failure["reason"] == "out of memory"
+    assert store.state("a", "code") == "failed"
+    changed_digit(trial / "failure.json", "out of memory", "not separable")
+    assert trial.failure() is None and store.state("a", "code") == "started"

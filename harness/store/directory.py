@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import torch
 
 from harness.errors import UserError
 from harness.store.files import Json, file_sha256, read_json, write_atomically, write_json
-from harness.store.record import CURVE, fault, sealed
+from harness.store.record import CURVE, fault, is_whole, sealed
 
 ORIGIN, WEIGHTS = "origin.json", "weights.pt"
 SPEC_FILE, CURVE_FILE = "spec.json", "metrics.jsonl"
+FAILURE_FILE = "failure.json"
+CHECK = "crc32"
+"""The key of an epoch's own checksum. Lines written before it was kept have none."""
+
 PARTIAL = ("selection.json", "val.npz")
 """What stands for the record as long as nobody has asked for test."""
 
@@ -71,8 +76,15 @@ class TrialDirectory:
         return not (self / name).is_file() and name in (self.origin() or {}).get("left_out", [])
 
     def failure(self) -> Json | None:
-        """Why the trial failed, or None."""
-        return read_json(self / "failure.json")
+        """Why the trial failed; None where it did not, or where that is not what was written."""
+        failure = read_json(self / FAILURE_FILE)
+        if failure is None or not isinstance(failure.get("reason"), str):
+            return None
+        return failure if is_whole(failure) else None
+
+    def save_failure(self, failure: Json) -> None:
+        """Write ``failure.json`` with its own checksum."""
+        write_json(self / FAILURE_FILE, sealed(failure))
 
     def history(self) -> list[Json]:
         """The finished epochs so far: ``step``, ``time`` and ``values`` of each.
@@ -93,7 +105,7 @@ class TrialDirectory:
 
     def save_history(self, history: list[Json]) -> None:
         """Write the finished epochs."""
-        text = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in history)
+        text = "".join(_line(entry | {CHECK: _check(entry)}) + "\n" for entry in history)
         write_atomically(self / CURVE_FILE, lambda stream: stream.write(text.encode()))
 
     def save_record(self, name: str, record: Json) -> None:
@@ -182,4 +194,16 @@ def _epoch(line: bytes) -> Json | None:
         and isinstance(entry.get("values"), dict)
         and all(isinstance(value, int | float) for value in entry["values"].values())
     )
-    return entry if right else None
+    if not right or entry.get(CHECK, check := _check(entry)) != check:
+        return None
+    return {key: value for key, value in entry.items() if key != CHECK}
+
+
+def _line(entry: Json) -> str:
+    return json.dumps(entry, sort_keys=True)
+
+
+def _check(entry: Json) -> int:
+    """CRC-32 of an epoch's values; a line that is changed is no epoch."""
+    body = {key: value for key, value in entry.items() if key != CHECK}
+    return zlib.crc32(_line(body).encode())

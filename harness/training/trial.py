@@ -21,7 +21,7 @@ from harness.errors import FULL, DiskError, TrialFailure, UserError, one_line, u
 from harness.method import Method
 from harness.protocol.metrics import metric
 from harness.protocol.seeds import Streams
-from harness.store import SPEC_FILE, Store, TrialDirectory, read_json, write_json, writing
+from harness.store import SPEC_FILE, Store, TrialDirectory, read_json, writing
 from harness.store.checkpoint import CheckpointFile
 from harness.training.conclude import Run, conclude
 from harness.training.fusion import NotSeparable
@@ -164,9 +164,8 @@ def restore_spec(job: Job) -> bool:
 
 def record_failure(trial: TrialDirectory, job: Job, reason: str, seconds: float = 0.0) -> Outcome:
     """Write why a trial failed, and what it was."""
-    write_json(
-        trial / "failure.json",
-        {"trial_id": job.spec.id, "label": job.label, "spec": asdict(job.spec), "reason": reason},
+    trial.save_failure(
+        {"trial_id": job.spec.id, "label": job.label, "spec": asdict(job.spec), "reason": reason}
     )
     return Outcome(job.spec.id, "failed", reason, seconds)
 
