@@ -41,12 +41,16 @@ def interruption_code(interrupt: KeyboardInterrupt) -> int:
 class UserError(Exception):
     """A mistake in a study, a key, a value or a path: one sentence with the way out.
 
-    The command line exits with 2. What it quotes of a user's text is shown in one line, whatever
-    characters it has.
+    Several arguments are several sentences, a line each. The command line exits with 2. What it
+    quotes of a user's text is shown in one line, whatever characters it has.
     """
 
     def __str__(self) -> str:
-        return UNPRINTED.sub(lambda found: ascii(found[0])[1:-1], super().__str__())
+        return "\n".join(map(_in_one_line, map(str, self.args)))
+
+
+def _in_one_line(sentence: str) -> str:
+    return UNPRINTED.sub(lambda found: ascii(found[0])[1:-1], sentence)
 
 
 class DiskError(UserError):

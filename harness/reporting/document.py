@@ -18,6 +18,10 @@ argument.
 """
 
 
+MOST_COLUMNS = 20
+"""Of a table that is read row by row: 15 combinations of four modalities, and their summaries."""
+
+
 class Strong(str):
     """A text to be emphasised."""
 
@@ -147,9 +151,10 @@ Block = Paragraph | Bullets | Facts | Table | Figure | Code | Sliders
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading, one sentence that says what is seen there, and what shows it: pictures first."""
 
     title: str
+    lead: str
     blocks: tuple[Block, ...]
 
 
@@ -177,7 +182,7 @@ class GroupPlace:
     def place(self, section: Section) -> Section:
         """The section, told from those of other groups by title, captions, figures and files."""
         title = f"Group {self.number}, {self.name}: {section.title}"
-        return Section(title, tuple(self._place(block) for block in section.blocks))
+        return Section(title, section.lead, tuple(map(self._place, section.blocks)))
 
     def _place(self, block: Block) -> Block:
         match block:
@@ -199,9 +204,9 @@ class GroupPlace:
         return name if self.number == 1 else f"{stem}-{self.number}.{suffix}"
 
 
-def section(title: str, *blocks: Block | None) -> Section:
+def section(title: str, lead: str, *blocks: Block | None) -> Section:
     """A section; None stands for a block that is not there."""
-    return Section(title, tuple(block for block in blocks if block is not None))
+    return Section(title, lead, tuple(block for block in blocks if block is not None))
 
 
 def table(
@@ -209,6 +214,19 @@ def table(
 ) -> Table:
     """A table from any sequences."""
     return Table(tuple(header), tuple(tuple(row) for row in rows), caption, paper)
+
+
+def readable(found: Table) -> Table:
+    """The table, its rows and columns exchanged where it has too many columns to be read.
+
+    >>> readable(table(["method", "a", "b"], [["x", "1", "2"]])).header
+    ('method', 'a', 'b')
+    """
+    if len(found.header) <= MOST_COLUMNS:
+        return found
+    lines = zip(found.header, *found.rows, strict=True)
+    header, *rows = (tuple(line) for line in lines)
+    return replace(found, header=header, rows=tuple(rows))
 
 
 def bullets(lines: Sequence[str]) -> Bullets:

@@ -121,7 +121,7 @@ def bars(
     return _drawing(figure, name)
 
 
-def forest(found: Sequence[RowDifference], other: str, metric: Metric) -> Drawing:
+def forest(name: str, found: Sequence[RowDifference], other: str, metric: Metric) -> Drawing:
     """Differences with their intervals, one row each; filled where significant."""
     figure, axes = _axes(1.0 + LINE * len(found), left=0.3, right=0.97)
     axes.axvline(0, color=PALE, linewidth=1.2)
@@ -141,7 +141,7 @@ def forest(found: Sequence[RowDifference], other: str, metric: Metric) -> Drawin
     axes.set_xlabel(
         f"minus {other}, {unit}; filled: significant", color=INK, fontsize=SMALL, parse_math=False
     )
-    return _drawing(figure, "forest")
+    return _drawing(figure, name)
 
 
 @dataclass(frozen=True)

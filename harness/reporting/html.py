@@ -35,8 +35,12 @@ from harness.reporting.text import ABSENT
 NUMBER = re.compile(r"[−+<]?\s?[\d∞]")
 """How a cell with a number begins."""
 
-LONG = 40
-"""Rows above which a table starts folded."""
+LONG = 33
+"""Rows above which a table starts folded: 31 combinations with their average and worst."""
+
+WIDTH = re.compile(r'<svg[^>]* width="([\d.]+)pt"')
+SMALLEST = 0.45
+"""Of its width, what a drawing keeps: so that all of a curve is seen at once on a phone."""
 
 
 def html(document: Document, refresh: int | None = None) -> str:
@@ -76,7 +80,8 @@ def anchor(title: str) -> str:
 
 
 def _section(section: Section) -> str:
-    blocks = "\n".join(map(_block, section.blocks))
+    lead = f'<p class="lead">{text(section.lead)}</p>'
+    blocks = "\n".join([lead, *map(_block, section.blocks)])
     return (
         "<section"
         f' id="{anchor(section.title)}">\n<h2>{text(section.title)}</h2>\n{blocks}\n</section>'
@@ -99,11 +104,24 @@ def _block(block: Block) -> str:
         case Figure():
             # The drawing is this project's own; its texts are escaped by the library that drew it.
             caption = f"<figcaption>{text(block.text)}</figcaption>"
-            return f'<figure><div class="scroll">{block.svg}</div>{caption}</figure>'
+            return (
+                f'<figure><div class="scroll" style="--least: {_least_width(block.svg)}">'
+                f"{block.svg}</div>{caption}</figure>"
+            )
         case Code():
             return f"<pre>{escape(portable(block.text))}</pre>"
         case Sliders():
             return _sliders(block)
+
+
+def _least_width(svg: str) -> str:
+    """How narrow a drawing may become before it scrolls.
+
+    >>> _least_width('<svg width="500pt" height="9pt">')
+    '225pt'
+    """
+    width = WIDTH.search(svg)
+    return f"{SMALLEST * float(width[1]):.0f}pt" if width else "auto"
 
 
 def _sliders(block: Sliders) -> str:

@@ -34,7 +34,8 @@ body { margin: 0 auto; max-width: 84rem; padding: 1rem; background: var(--page);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; border-bottom: 1px solid var(--pale); }
 a { color: var(--link); }
-#answer p { font-size: 1.1rem; background: var(--soft); border-left: 4px solid var(--link); padding: .8rem 1rem; }
+.lead { font-size: 1.05rem; max-width: 60rem; }
+#answer .lead { font-size: 1.25rem; background: var(--soft); border-left: 4px solid var(--link); padding: .8rem 1rem; }
 .scroll { overflow-x: auto; max-width: 100%; }
 table { border-collapse: collapse; margin: .5rem 0 1rem; font-size: .9rem; font-variant-numeric: tabular-nums; }
 figure.table figcaption { font-weight: 600; }
@@ -45,7 +46,7 @@ tbody th { font-weight: 400; white-space: nowrap; position: sticky; left: 0; bac
 thead button { all: unset; cursor: pointer; font-weight: 600; }
 thead button:focus-visible { outline: 2px solid var(--link); }
 th[aria-sort=ascending] button::after { content: " ↑"; } th[aria-sort=descending] button::after { content: " ↓"; }
-figure { margin: 1rem 0; } figure svg { height: auto; max-width: 100%; min-width: 34rem; }
+figure { margin: 1rem 0; } figure svg { height: auto; max-width: 100%; min-width: var(--least); }
 figcaption { font-size: .9rem; }
 pre { background: var(--soft); padding: .8rem; overflow-x: auto; } code { background: var(--soft); overflow-wrap: anywhere; }
 fieldset.presence { min-width: 0; border: 1px solid var(--pale); margin: 1rem 0; } legend { font-weight: 600; }

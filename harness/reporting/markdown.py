@@ -38,7 +38,7 @@ def markdown(document: Document) -> str:
 
 def _section(section: Section) -> str:
     shown = [text for text in map(_block, section.blocks) if text]
-    return "\n\n".join([f"## {_text(section.title)}", *shown])
+    return "\n\n".join([f"## {_text(section.title)}", _text(section.lead), *shown])
 
 
 def _block(block: Block) -> str:

@@ -264,11 +264,12 @@ def test_report_says_everything_a_reader_must_know(study: tuple[Plan, Store]) ->
     assert "5 of 6 planned trials" in section(text, "Holes") and "…/x.bin' is gone" in section(
         text, "Holes"
     )
-    assert section(text, "Damaged trials").endswith("none")
+    assert section(text, "Damaged trials").endswith("the stored scores: all agree.")
     assert "hemis seed 0: 1 of 7 combinations (thumb)" in section(text, "Collapsed models")
     remarks = section(text, "Remarks of the trained models").splitlines()
-    assert remarks[0] == "- sf_md, seed 1: a phase never ran"
-    assert remarks[1].startswith("- hemis, seed 0: 4 times an encoder had fewer than two samples")
+    assert remarks[0] == "What trained models of 2 rows say of themselves:"
+    assert remarks[2] == "- sf_md, seed 1: a phase never ran"
+    assert remarks[3].startswith("- hemis, seed 0: 4 times an encoder had fewer than two samples")
     assert re.search(
         r"\| dmrnet +\| 23,994 +\| 22,874 +\| 1\.5 +\| 2\.000 +\| 3\.000 +\| 100 ",
         section(text, "Cost"),
@@ -288,12 +289,19 @@ def test_report_says_everything_a_reader_must_know(study: tuple[Plan, Store]) ->
     )
 
 
-def test_every_heading_says_none_when_there_is_nothing(tmp_path: Path) -> None:
+def test_every_heading_says_so_when_there_is_nothing(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "seeds=[0]", "methods=[sf_md]")
     write_trial(plan, store, "sf_md", 0, ladder(30))
     text = (write_report(plan, store).folder / "report.md").read_text()
-    for title in ("Holes", "Damaged trials", "Collapsed models", "Remarks of the trained models"):
-        assert section(text, title).splitlines()[-1] == "none"
+    for title, said in {
+        "Holes": "1 of 1 planned trials are in the table.",
+        "Damaged trials": "the values on val and test computed again from the stored scores: all"
+        " agree.",
+        "Collapsed models": "No model predicts one class for every test sample.",
+        "Remarks of the trained models": "No trained model has a remark.",
+    }.items():
+        (line,) = section(text, title).splitlines()
+        assert line.endswith(said)
 
 
 def test_equal_remarks_of_several_seeds_are_said_once(tmp_path: Path) -> None:
@@ -303,7 +311,8 @@ def test_equal_remarks_of_several_seeds_are_said_once(tmp_path: Path) -> None:
             plan, store, "dmrnet", seed, ladder(30), remarks=["HCR never ran"] if seed != 1 else []
         )
     text = markdown(document_of(analyse(read(plan, store))))
-    assert section(text, "Remarks of the trained models") == "- dmrnet, seeds 0, 2: HCR never ran"
+    lines = section(text, "Remarks of the trained models").splitlines()
+    assert lines[2:] == ["- dmrnet, seeds 0, 2: HCR never ran"]
 
 
 def test_regenerated_files_are_identical_in_another_process_and_another_folder(
@@ -391,7 +400,7 @@ def test_reproduction_hides_folders_and_quotes_the_rest(study: tuple[Plan, Store
     ]
     text = section(markdown(document_of(analyse(read(plan, store)), arguments)), "How to reproduce")
     assert (
-        text.splitlines()[1]
+        text.splitlines()[3]
         == "python -m harness.run study=quickstart 'methods=[sf_md,…/my_method.py]'"
         " dataset.root=YOUR_COPY"
     )

@@ -50,7 +50,7 @@ def test_special_characters(text: str, expected: str) -> None:
 
 def document(*rows: tuple[str, ...], paper: bool = True) -> Document:
     table = Table(("method", "value", "note"), rows, "What it shows", paper)
-    return Document("a_b", "", (Section("S", (Paragraph("text"), table)),))
+    return Document("a_b", "", (Section("S", "lead", (Paragraph("text"), table)),))
 
 
 def test_a_table_with_booktabs() -> None:

@@ -28,6 +28,7 @@ from harness.reporting.document import (
     Section,
     Strong,
     Table,
+    readable,
 )
 from harness.reporting.figures import curves
 from harness.reporting.html import html
@@ -35,6 +36,9 @@ from harness.reporting.html_page import SCRIPT
 from harness.reporting.markdown import markdown
 from tests.support.handmade import MARKS, ladder, planned, write_trial
 from tests.support.reports import write_report
+
+DRAWN = ("ranking", "heatmap", "forest", "present", "presence", "risk", "pareto")
+"""The drawings of a page, in order."""
 
 VOID = {"meta", "br", "wbr", "hr", "img", "input", "link"}
 NASTY = "<script>alert(1)</script> & \"x\" 'y' $1"
@@ -178,10 +182,24 @@ def test_sections_and_tables_of_the_page(text: str) -> None:
         for tag, a in page.elements
         if tag == "g" and (a.get("id") or "").endswith("-figure_1")
     ]
-    assert drawings == [
-        f"{name}-figure_1"
-        for name in ("heatmap", "forest", "present", "presence", "risk", "pareto")
-    ]
+    assert drawings == [f"{name}-figure_1" for name in DRAWN]
+
+
+def test_each_section_opens_with_a_sentence_and_shows_before_it_lists(text: str) -> None:
+    """A sentence of what is seen; of a section's pictures and tables the first is a picture."""
+    sections = re.findall(r"<section id=.*?</section>", text, re.DOTALL)
+    assert len(sections) > 15
+    pictured = 0
+    for section in sections:
+        below = re.match(
+            r'<section id="[\w-]+">\s*<h2>.*?</h2>\s*<p class="lead">(.*?)</p>', section
+        )
+        assert below is not None, section[:200]
+        assert below[1].endswith((".", ":")), below[1]
+        picture, table = section.find("<svg"), section.find("<table")
+        pictured += picture >= 0
+        assert picture < 0 or table < 0 or picture < table, section[:200]
+    assert pictured == 5
 
 
 def test_phone_light_and_dark(text: str) -> None:
@@ -203,7 +221,10 @@ def test_phone_light_and_dark(text: str) -> None:
     drawings = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
     assert "#222222" not in drawings and "var(--ink)" in drawings
     # Whatever is wide scrolls in itself, so that the page does not.
-    assert text.count('<div class="scroll">') == len(page.tables) + 6
+    assert text.count('<div class="scroll"') == len(page.tables) + len(DRAWN)
+    # A phone of 390 pixels has 268 points beside its margins; the heat map may scroll.
+    least = [int(width) for width in re.findall(r"--least: (\d+)pt", text)]
+    assert len(least) == len(DRAWN) and sorted(least)[-2] <= 268 < 390
 
 
 def contrast(first: str, second: str) -> float:
@@ -236,6 +257,23 @@ def test_labels_stay_what_they_are_in_drawings() -> None:
     assert set(labels) <= texts
 
 
+def test_more_columns_than_can_be_read_become_rows() -> None:
+    wide = Table(
+        ("method", *(f"c{at}" for at in range(31)), "average"),
+        tuple((name, *map(str, range(31)), "15.0") for name in ("x", Strong("y"))),
+        "what",
+        paper=True,
+    )
+    tall = readable(wide)
+    assert tall.header == ("method", "x", "y") and isinstance(tall.header[2], Strong)
+    assert len(tall.rows) == 32 and tall.rows[30] == ("c30", "30", "30")
+    assert tall.rows[-1] == ("average", "15.0", "15.0")
+    assert (tall.caption, tall.paper) == ("what", True)
+    # 15 combinations of four modalities, average and worst.
+    narrow = Table(("method", *map(str, range(17))), (("x", *map(str, range(17))),))
+    assert readable(narrow) is narrow
+
+
 # ---------------------------------------------------------------------- forms of a document
 
 DOCUMENT = Document(
@@ -244,10 +282,12 @@ DOCUMENT = Document(
     (
         Section(
             "One: <two>",
+            "seen <here>",
             (Paragraph("p < 0.05 with `code`"), Bullets(()), Bullets(("x", "/tmp/a/b/y"))),
         ),
         Section(
             "Rows",
+            "r leads",
             (
                 Table(("m", "v|w"), ((Strong("r"), "1"), ("s", "−2"))),
                 Facts("f", ("fact",), ("below",)),
@@ -256,6 +296,7 @@ DOCUMENT = Document(
         ),
         Section(
             "Seen",
+            "two pictures",
             (
                 Figure("n", "<svg>{}</svg>".format, "t & u", "n.png"),
                 Figure("o", "<svg>{}</svg>".format, "only here"),
@@ -269,7 +310,8 @@ def test_a_document_as_a_page() -> None:
     text = html(DOCUMENT)
     assert "<h1>a &amp; b</h1>" in text and "what …/x.bin says" in text
     assert (
-        '<section id="one-two">\n<h2>One: &lt;two&gt;</h2>\n<p>p &lt; 0.05 with'
+        '<section id="one-two">\n<h2>One: &lt;two&gt;</h2>\n<p class="lead">seen &lt;here&gt;</p>'
+        "\n<p>p &lt; 0.05 with"
         " <code>code</code></p>" in text
     )
     assert "<ul><li>none</li></ul>" in text and "<li>…/y</li>" in text
@@ -285,15 +327,18 @@ def test_a_document_as_markdown() -> None:
         "# a & b",
         "what …/x.bin says",
         "## One: &lt;two>",
+        "seen &lt;here>",
         "p < 0.05 with `code`",
         "none",
         "- x\n- …/y",
         "## Rows",
+        "r leads",
         "| m     | v\\|w |\n| ----- | ---- |\n| **r** | 1    |\n| s     | −2   |",
         "### f",
         "- fact\n  - below",
         "```\na <b>\n```",
         "## Seen",
+        "two pictures",
         "![t & u](n.png)\n",
     ]
 

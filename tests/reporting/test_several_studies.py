@@ -238,7 +238,7 @@ def test_unequal_terms_are_not_ranked_together(
         "Group 1, a+b": ["hemis", "dmrnet", "sf_md"],
         "Group 2, rate": ["hemis", "sf_md"],
     }.items():
-        table = section(text, f"{title}: Ranking").split("\n\n")[1].splitlines()[2:]
+        table = section(text, f"{title}: Ranking").split("\n\n")[2].splitlines()[2:]
         assert [re.sub(r"[*|]", "", line).split()[0] for line in table] == rows
     folder = runs / "runs" / "a+rate+b+later"
     assert {path.name for path in folder.iterdir()} == {

@@ -48,12 +48,12 @@ def data(results: Results) -> Section:
         else []
     )
     absent = [ABSENT_DATA] if isinstance(dataset, Recorded) else []
+    lead = (
+        f"{dataset_name(spec)}: {spec.task}, {len(spec.modalities)} modalities,"
+        f" {len(spec.classes)} classes."
+    )
     lines = [
         *absent,
-        (
-            f"{dataset_name(spec)}: {spec.task}, {len(spec.modalities)} modalities,"
-            f" {len(spec.classes)} classes"
-        ),
         *nature,
         *spec.notes,
         *dataset.remarks(),
@@ -64,17 +64,24 @@ def data(results: Results) -> Section:
         ),
     ]
     rows = [[m.name, "x".join(map(str, m.shape)), m.description or ABSENT] for m in spec.modalities]
-    return section(
-        "Data", bullets(lines), table(["modality", "channels x height x width", "what"], rows)
-    )
+    header = ["modality", "channels x height x width", "what"]
+    return section("Data", lead, bullets(lines), table(header, rows))
 
 
 def methods(results: Results) -> Section:
     """Where each row's method comes from, where it departs from its paper, and what published
     weights amount to.
     """
+    rows = results.plan.rows
+    names = dict.fromkeys(row.method for row in rows)
+    count = f"{len(rows)} {'row' if len(rows) == 1 else 'rows'} of {len(names)}"
+    lead = (
+        f"{count} {'method' if len(names) == 1 else 'methods'}: where each comes from, and where it"
+        " departs from its paper."
+    )
     return section(
         "Methods: provenance and deviations",
+        lead,
         bullets(results.plan.left_out) if results.plan.left_out else None,
         *(_method(row, results.plan) for row in results.plan.rows),
     )
@@ -118,7 +125,8 @@ def protocol(results: Results) -> Section:
         ),
         f"{chosen.name}: {chosen.definition}",
     ]
-    return section("Protocol", bullets(lines))
+    lead = "What is the same for every row: network, recipe, masks, checkpoint rule, evaluation."
+    return section("Protocol", lead, bullets(lines))
 
 
 def _settings(values: Mapping[str, object]) -> str:
@@ -135,8 +143,13 @@ def machines(results: Results) -> Section:
         [key, ", ".join(sorted({str(e[key]) for e in environments if key in e}))] for key in keys
     ]
     lines = mixtures(results)
+    trials = f"{len(environments)} {'trial' if len(environments) == 1 else 'trials'}"
+    lead = f"{trials} ran on one kind of machine with one set of library versions."
+    if lines:
+        lead = f"{trials} ran on different kinds of machine or library versions."
     return section(
         "Versions and hardware",
+        lead,
         table(["what", "values over all trials"], rows),
         bullets(lines) if lines else None,
     )
@@ -148,7 +161,9 @@ def reproduce(name: str, arguments: Sequence[str]) -> Section:
     Without ``study=`` in the arguments it is the study called ``name``.
     """
     words = study_words(arguments) or [name]
-    return section("How to reproduce", *(Code(command(word, arguments)) for word in words))
+    which = "This command trains and reports" if len(words) == 1 else "These train and report"
+    lead = f"{which} all of it; what is there already is not repeated."
+    return section("How to reproduce", lead, *(Code(command(word, arguments)) for word in words))
 
 
 def command(study: str, arguments: Sequence[str], module: str = "harness.run") -> str:

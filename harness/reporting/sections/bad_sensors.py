@@ -7,7 +7,7 @@ import math
 from harness.analysis.findings import Findings
 from harness.protocol.metrics import Metric
 from harness.reporting.answer import interval, listed, signed
-from harness.reporting.document import Figure, Paragraph, Section, Table, bullets, section, table
+from harness.reporting.document import Figure, Section, Table, bullets, section, table
 from harness.reporting.figures import Panel, trust_panels
 from harness.reporting.text import number
 from harness.robust.catalogue import corruption_of
@@ -25,10 +25,10 @@ def bad_sensors(findings: Findings, found: BadSensors | None) -> Section | None:
     if found is None:
         return None
     if not found.declines:
-        return section("Bad sensors", bullets(found.lacking))
+        return section("Bad sensors", "Nothing is whole yet.", bullets(found.lacking))
     return section(
         "Bad sensors",
-        Paragraph(sentence(findings, found)),
+        sentence(findings, found),
         _figure(findings, found),
         _main_table(findings, found),
         _by_corruption(findings, found),

@@ -4,14 +4,15 @@ differences.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from harness.analysis.findings import Findings, RowDifference
 from harness.analysis.ranking import Place, Ranking
-from harness.analysis.results import Results
+from harness.analysis.results import Comparison, Results
 from harness.analysis.statistics import AVERAGE, WORST, Difference
 from harness.protocol.metrics import Metric
-from harness.reporting.answer import answer, caveats, interval, listed, signed, size
+from harness.reporting.answer import MANY, answer, caveats, interval, listed, signed, size
 from harness.reporting.document import (
     Bullets,
     Figure,
@@ -20,6 +21,7 @@ from harness.reporting.document import (
     Strong,
     Table,
     bullets,
+    readable,
     section,
     table,
 )
@@ -32,6 +34,7 @@ from harness.reporting.text import (
     main_grid,
     marked,
     metric_sentence,
+    number,
     shown,
 )
 
@@ -43,9 +46,13 @@ NEGLIGIBLE = 0.0005
 
 def answering(findings: Findings, problems: Sequence[str]) -> Section:
     """The answer in two sentences, and what must be known before it is believed."""
+    first, *others = answer(findings)
     notes = caveats(findings, problems)
     return section(
-        "Answer", Paragraph(" ".join(answer(findings))), bullets(notes) if notes else None
+        "Answer",
+        first,
+        Paragraph(" ".join(others)) if others else None,
+        bullets(notes) if notes else None,
     )
 
 
@@ -58,7 +65,7 @@ def ranking(findings: Findings) -> Section:
     Why not, where nothing is ranked.
     """
     if AVERAGE not in findings.rankings:
-        return section("Ranking", Paragraph(f"Not ranked: {findings.unranked}."))
+        return section("Ranking", f"Not ranked: {findings.unranked}.")
     by_worst = {place.label: place for place in findings.rankings[WORST].places}
     header = [
         "method",
@@ -73,8 +80,26 @@ def ranking(findings: Findings) -> Section:
     rows = [_place(findings, place, by_worst[place.label]) for place in places]
     caption = f"Ranking by {findings.comparison.metric.name} averaged over the combinations"
     return section(
-        "Ranking", table(header, rows, caption, paper=True), bullets(ranking_notes(findings))
+        "Ranking",
+        _ranking_lead(findings, places),
+        None if findings.best is None else _forest("ranking", findings, findings.best),
+        table(header, rows, caption, paper=True),
+        bullets(ranking_notes(findings)),
     )
+
+
+def _ranking_lead(findings: Findings, places: Sequence[Place]) -> str:
+    first, *others = places
+    value = f"{number(first.mean, findings.comparison.metric)} on average"
+    if not others:
+        return f"{first.label} is the only row that is ranked, with {value}."
+    tied = [one.label for one in others if any(x in first.letters for x in one.letters)]
+    if not tied:
+        return f"{first.label} comes first with {value}, and every other row is told apart from it."
+    said = f"{listed(tied)} {'is' if len(tied) == 1 else 'are'}"
+    if len(tied) > MANY:
+        said = f"{len(tied)} of the other {len(others)} rows are"
+    return f"{first.label} comes first with {value}, and {said} not told apart from it."
 
 
 def _place(findings: Findings, place: Place, worst: Place) -> list[str]:
@@ -157,10 +182,24 @@ def result(findings: Findings) -> Section:
     grid, sentence = main_grid(results, findings.comparison), metric_sentence(results)
     return section(
         "Result",
-        grid_table(grid, findings.comparison.labels, findings.leader, sentence),
-        bullets([*legend(results, findings.comparison), *_samples(results)]),
+        _extremes(findings.comparison),
         Figure("heatmap", heatmap_drawing(results), sentence, HEATMAP),
+        readable(grid_table(grid, findings.comparison.labels, findings.leader, sentence)),
+        bullets([*legend(results, findings.comparison), *_samples(results)]),
     )
+
+
+def _extremes(found: Comparison) -> str:
+    """The best and the worst cell of the table."""
+    cells = {place: one.mean for place, one in found.cells.items() if math.isfinite(one.mean)}
+    if not cells:
+        return "No row has a value yet."
+    order = sorted(cells, key=lambda place: cells[place], reverse=found.metric.higher_is_better)
+
+    def named(place: tuple[str, str]) -> str:
+        return f"{number(cells[place], found.metric)} ({place[0]}, {place[1]})"
+
+    return f"The best value is {named(order[0])}, the worst {named(order[-1])}."
 
 
 def grid_table(grid: Grid, labels: Sequence[str], leader: str | None, caption: str) -> Table:
@@ -195,15 +234,39 @@ def differences(findings: Findings) -> Section:
     if not findings.differences:
         return section(
             "Differences",
-            Paragraph("There are no two rows with a common seed, so no difference can be given."),
+            "There are no two rows with a common seed, so no difference can be given.",
         )
     others = [
         other for other in dict.fromkeys([findings.best, findings.baseline]) if other is not None
     ]
-    tables = [_against(findings, other) for other in others]
     reference = findings.baseline or findings.best
-    drawn = [] if reference is None else [_forest(findings, reference), _each(findings, reference)]
-    return section("Differences", *tables, *drawn, _difference_notes(findings))
+    return section(
+        "Differences",
+        _difference_lead(findings, reference),
+        None if reference is None else _forest("forest", findings, reference),
+        *(_against(findings, other) for other in others),
+        None if reference is None else _each(findings, reference),
+        _difference_notes(findings),
+    )
+
+
+def _difference_lead(findings: Findings, other: str | None) -> str:
+    found = [] if other is None else findings.against(other)
+    if not found:
+        return "No row is compared with another one here."
+    better, worse = (
+        sum(one.verdict == verdict for one in found) for verdict in ("better", "worse")
+    )
+    rows = "The other row is" if len(found) == 1 else f"Of the {len(found)} other rows"
+    left = len(found) - better - worse
+    if len(found) == 1:
+        verdict = "better than" if better else "worse than" if worse else "not told apart from"
+        return f"{rows} {verdict} {other} on average."
+    return (
+        f"{rows}, {better} {'is' if better == 1 else 'are'} better than {other} on average, {worse}"
+        f" {'is' if worse == 1 else 'are'} worse, and {left} {'is' if left == 1 else 'are'} not"
+        " told apart from it."
+    )
 
 
 def _against(findings: Findings, other: str) -> Table | None:
@@ -273,12 +336,12 @@ def seeds_needed(difference: Difference) -> str:
     return ABSENT if needed != needed else "∞" if needed == float("inf") else f"{needed:.0f}"
 
 
-def _forest(findings: Findings, other: str) -> Figure | None:
+def _forest(name: str, findings: Findings, other: str) -> Figure | None:
     found = findings.against(other)
     text = f"Each row minus {other}, average over the combinations, with 95 % intervals"
-    return (
-        Figure("forest", forest(found, other, findings.comparison.metric), text) if found else None
-    )
+    if not found:
+        return None
+    return Figure(name, forest(name, found, other, findings.comparison.metric), text)
 
 
 def _each(findings: Findings, other: str) -> Table | None:
@@ -304,7 +367,7 @@ def _each(findings: Findings, other: str) -> Table | None:
         f" {LESS} worse"
     )
     header = ["method", *columns(findings.results), "worst case", *sizes]
-    return table(header, rows, caption) if rows else None
+    return readable(table(header, rows, caption)) if rows else None
 
 
 def marked_difference(one: RowDifference | None, metric: Metric) -> str:

@@ -5,7 +5,7 @@ digits.
 from __future__ import annotations
 
 from harness.analysis.results import Finished, Results
-from harness.reporting.document import Paragraph, Section, bullets, section
+from harness.reporting.document import Section, bullets, section
 
 DECIDING = ("device", "device_name", "platform", "python", "torch", "numpy")
 """Of a machine and its libraries, what may change the last digits of results."""
@@ -52,11 +52,8 @@ def origins(results: Results) -> Section | None:
         return None
     lines = [f"{name}: {len(trials)} trials, of {_rows(trials)}" for name, trials in found.items()]
     own = len(results.finished) - sum(map(len, found.values()))
-    return section(
-        "Where trials come from",
-        Paragraph("Imported, by archive:"),
-        bullets([*lines, f"made in this store: {own}"]),
-    )
+    lead = f"{sum(map(len, found.values()))} of {len(results.finished)} trials were imported."
+    return section("Where trials come from", lead, bullets([*lines, f"made in this store: {own}"]))
 
 
 def _rows(trials: list[Finished]) -> str:

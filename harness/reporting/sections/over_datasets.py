@@ -8,7 +8,6 @@ from harness.reporting.answer import interval, signed
 from harness.reporting.document import (
     Block,
     Figure,
-    Paragraph,
     Section,
     Table,
     bullets,
@@ -24,17 +23,26 @@ def over_datasets(found: DatasetComparison | str) -> Section:
     """Values, ranks, and a rank test or each dataset's own gaps; or why there is nothing to say."""
     title = "Across datasets"
     if isinstance(found, str):
-        return section(title, Paragraph(f"Nothing is said over datasets: {found}."))
+        return section(title, f"Nothing is said over datasets: {found}.")
     rows = [
         [label, *(number(value, found.metric) for value in values), f"{found.ranks[label]:.2f}"]
         for label, values in found.values.items()
     ]
     caption = "Average over the combinations on each dataset, and the mean of the ranks"
     values = table(["method", *found.datasets, "mean rank"], rows, caption, paper=True)
+    first = min(found.ranks, key=found.ranks.__getitem__)
+    lead = (
+        f"{first} has the best mean rank over {len(found.datasets)} datasets"
+        f" ({found.ranks[first]:.2f} of {len(found.values)} rows)."
+    )
+    gaps = _gaps(found) if found.tests is None else []
     return section(
         title,
+        lead,
+        *(block for block in gaps if isinstance(block, Figure)),
         values,
-        *(_gaps(found) if found.tests is None else [_tests(found)]),
+        *(block for block in gaps if not isinstance(block, Figure)),
+        _tests(found) if found.tests is not None else None,
         bullets(_across_notes(found)),
     )
 
@@ -65,7 +73,7 @@ def _gaps(found: DatasetComparison) -> list[Block]:
         for one in found.gaps
     ]
     caption = f"Each row minus {against}, dataset by dataset"
-    drawing = forest(found.gaps, against, metric)
+    drawing = forest("forest", found.gaps, against, metric)
     header = ["method, dataset", f"minus {found.other}", "95 % interval", "verdict"]
     return [
         table(header, rows, caption, paper=True),

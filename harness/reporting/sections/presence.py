@@ -14,7 +14,7 @@ from harness.reporting.answer import interval, left_out, percent, signed, size
 from harness.reporting.document import Paragraph, Section, Sliders, Table, bullets, section, table
 from harness.reporting.sections.background import command
 from harness.reporting.sections.comparison import p_value, ranks
-from harness.reporting.text import ABSENT, shown
+from harness.reporting.text import ABSENT, number, shown
 from harness.study.merged_plan import study_words
 from harness.study.presence import KEY
 
@@ -27,22 +27,41 @@ def presence(findings: Findings, arguments: Sequence[str]) -> Section:
     of = findings.expected
     return section(
         "Presence profile",
-        _opening(findings, of),
+        _lead(findings, of),
+        None if of is None or not of.values else _profile(findings, of),
         None if of is None else _table(findings, of),
         None if of is None else bullets(_notes(findings, of)),
         _sliders(findings, arguments),
     )
 
 
-def _opening(findings: Findings, of: Expected | None) -> Paragraph:
+def _lead(findings: Findings, of: Expected | None) -> str:
     if of is None:
-        return Paragraph(
+        return (
             "How often each modality is present in use was not given, so that the answer takes each"
             f" combination as equally likely; {KEY} gives it (analysis only, nothing is trained"
             " again)."
         )
     if not of.values:
-        return Paragraph("No test sample has any of the profile's combinations.")
+        return "No test sample has any of the profile's combinations."
+    metric = findings.comparison.metric
+    first, *others = _order(of, metric)
+    best, kind = number(of.values[first].mean, metric), f"expected {metric.name}"
+    if not others:
+        return f"Under this profile {first} has an {kind} of {best}."
+    last = number(of.values[others[-1]].mean, metric)
+    return (
+        f"Under this profile the best {kind} is {best} ({first}), the worst {last} ({others[-1]})."
+    )
+
+
+def _order(of: Expected, metric: Metric) -> list[str]:
+    """The rows, the best expected value first."""
+    sign = -1 if metric.higher_is_better else 1
+    return sorted(of.values, key=lambda label: sign * of.values[label].mean)
+
+
+def _profile(findings: Findings, of: Expected) -> Paragraph:
     shares = zip(findings.results.plan.combinations, of.profile.probabilities, strict=True)
     likely = sorted(((p, one.name) for one, p in shares if p > 0), reverse=True)
     named = ", ".join(f"{name} {percent(p)}" for p, name in likely[:8])
@@ -54,8 +73,7 @@ def _table(findings: Findings, of: Expected) -> Table | None:
     metric, baseline = findings.comparison.metric, findings.baseline
     if not of.values:
         return None
-    sign = -1 if metric.higher_is_better else 1
-    order = sorted(of.values, key=lambda label: sign * of.values[label].mean)
+    order = _order(of, metric)
     places = {} if of.ranking is None else {one.label: one for one in of.ranking.places}
     others = [x for x in dict.fromkeys([order[0], baseline]) if x is not None and x in of.values]
     against = {other: _against(findings, other) for other in others}

@@ -12,7 +12,7 @@ from harness.paper.findings import PaperFindings
 from harness.paper.published_numbers import AVERAGE, PublishedComparison
 from harness.protocol.metrics import METRICS
 from harness.reporting.answer import signed
-from harness.reporting.document import Paragraph, Section, Table, bullets, section, table
+from harness.reporting.document import Section, Table, bullets, section, table
 from harness.reporting.text import ABSENT
 
 INSIDE = {True: "yes", False: "no", None: ABSENT}
@@ -32,12 +32,12 @@ def published(findings: Findings, paper: PaperFindings) -> Section:
     """The averages first, then every cell; none when no table of the paper is about this study."""
     found, number_of = paper.published, findings.results.plan.study.published_table
     if number_of is None:
-        return section("Paper beside measured", Paragraph("The paper has no table for this study."))
+        return section("Paper beside measured", "The paper has no table for this study.")
     if not found:
         name = findings.results.plan.spec.name
         return section(
             "Paper beside measured",
-            Paragraph(f"Table {number_of} of the paper has no values for {name}."),
+            f"Table {number_of} of the paper has no values for {name}.",
         )
     averages = [one for one in found if one.published.combination == AVERAGE]
     rows = [_row(one) for one in averages]
@@ -53,7 +53,19 @@ def published(findings: Findings, paper: PaperFindings) -> Section:
     ]
     caption = f"Averages of Table {number_of} of the paper beside ours"
     head = table(HEADER, rows, caption, paper=True) if rows else None
-    return section("Paper beside measured", bullets(lines), head, _cells(found, number_of))
+    lead = _lead(averages or found, number_of)
+    return section("Paper beside measured", lead, bullets(lines), head, _cells(found, number_of))
+
+
+def _lead(found: Sequence[PublishedComparison], number_of: int) -> str:
+    asked = [one for one in found if one.within is not None]
+    if not asked:
+        return f"No value of Table {number_of} of the paper has an interval of ours beside it."
+    inside = sum(bool(one.within) for one in asked)
+    return (
+        f"{inside} of {len(asked)} published averages of Table {number_of} lie in the 95 % interval"
+        " of ours."
+    )
 
 
 def _weights(findings: Findings, labels: Collection[str]) -> list[str]:

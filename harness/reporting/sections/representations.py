@@ -43,7 +43,7 @@ def representations(findings: Findings, paper: PaperFindings) -> Section:
             f"Not measured: `python -m harness.views {plan.arguments}` does, and `views=true` lets"
             " the study do it when it has run."
         )
-        return section("Representations", Paragraph(text))
+        return section("Representations", text)
     notes = [
         (
             f"measured on {SPLIT} with the selected weights, in evaluation mode; means ± standard"
@@ -57,10 +57,11 @@ def representations(findings: Findings, paper: PaperFindings) -> Section:
     ]
     return section(
         "Representations",
-        _variances(findings, paper),
+        _lead(paper),
         _variance_figure(findings, paper),
-        _distances(paper),
         _distance_figure(paper.distances),
+        _variances(findings, paper),
+        _distances(paper),
         bullets(notes),
     )
 
@@ -76,7 +77,20 @@ def claims(findings: Findings, paper: PaperFindings) -> Section:
         " data unless these are they."
     )
     reserve = Paragraph(f"Every answer here: {findings.reserve}.") if findings.reserve else None
-    return section("The paper's claims, asked here", Paragraph(text), reserve, *asked)
+    return section("The paper's claims, asked here", text, reserve, *asked)
+
+
+def _lead(paper: PaperFindings) -> str:
+    """Between which values each view of the trained models lies."""
+    names = {SIGMA2: "mean sigma^2", DISTANCE: "the mean inter-channel distance"}
+    parts = []
+    for view, name in names.items():
+        found = paper.measured[paper.measured["view"] == view]
+        means = found.groupby(["label", "of"], sort=False)["value"].mean()
+        if len(means):
+            parts.append(f"{name} is {means.min():.3f} to {means.max():.3f}")
+    said = ", and ".join(parts)
+    return f"Over the rows and what is measured of each, {said}."
 
 
 # ---------------------------------------------------------------------- values

@@ -19,7 +19,15 @@ from harness.analysis.statistics import Difference
 from harness.protocol.calibration import COVERAGES
 from harness.protocol.metrics import Metric
 from harness.reporting.answer import interval, signed
-from harness.reporting.document import Figure, Section, Table, bullets, section, table
+from harness.reporting.document import (
+    Figure,
+    Section,
+    Table,
+    bullets,
+    readable,
+    section,
+    table,
+)
 from harness.reporting.figures import curves, scatter
 from harness.reporting.text import ABSENT, columns, number
 
@@ -34,17 +42,33 @@ def robustness(findings: Findings) -> Section:
     metric = findings.comparison.metric
     return section(
         "Robustness",
-        _summaries(findings.robustness, metric),
+        _lead(findings),
         _by_present(findings),
         _bernoulli(findings),
+        _risk(findings),
+        _summaries(findings.robustness, metric),
         _steps(findings),
         _shapley(findings),
         _calibration(findings),
         _areas(findings),
-        _each_calibration(findings),
-        _risk(findings),
+        readable(_each_calibration(findings)),
         bullets(_notes(findings)),
     )
+
+
+def _lead(findings: Findings) -> str:
+    """How far rows fall from everything present to the fewest modalities."""
+    metric, views = findings.comparison.metric, list(findings.robustness.values())
+    sizes = sorted({size for view in views for size in view.by_present})
+    parts = []
+    for size in [sizes[0], sizes[-1]] if len(sizes) > 1 else sizes:
+        values = [view.by_present[size] for view in views if size in view.by_present]
+        low, high = number(min(values), metric), number(max(values), metric)
+        there = low if low == high else f"{low} to {high}"
+        parts.append(f"{there} with {size} {'modality' if size == 1 else 'modalities'} present")
+    if not parts:
+        return "No row has a value yet."
+    return f"Mean {metric.name} is {' and '.join(parts)}."
 
 
 def _notes(findings: Findings) -> list[str]:
@@ -287,7 +311,8 @@ def cost(findings: Findings) -> Section:
     parameters together.
     """
     results = findings.results
-    rows = [[row.label, *_costs(results.of(row.label))] for row in results.plan.rows]
+    trained = {row.label: results.of(row.label) for row in results.plan.rows}
+    rows = [[label, *_costs(trials)] for label, trials in trained.items()]
     header = [
         "method",
         "parameters in training",
@@ -314,10 +339,28 @@ def cost(findings: Findings) -> Section:
     ]
     return section(
         "Cost",
+        _cost_lead({label: trials for label, trials in trained.items() if trials}),
+        _pareto(findings),
         table(header, rows, "What each row costs", paper=True),
         bullets(notes),
-        _pareto(findings),
     )
+
+
+def _cost_lead(trained: Mapping[str, Sequence[Finished]]) -> str:
+    if not trained:
+        return "No row has been trained yet."
+    sizes = {label: of[0].record["parameters"]["inference"] for label, of in trained.items()}
+    seconds = {label: _train_seconds(of) for label, of in trained.items()}
+    small, slow = min(sizes, key=sizes.__getitem__), max(seconds, key=seconds.__getitem__)
+    return (
+        f"{small} has the fewest parameters at inference ({sizes[small]:,}), and a trial of {slow}"
+        f" trained longest ({seconds[slow]:.1f} s)."
+    )
+
+
+def _train_seconds(trials: Sequence[Finished]) -> float:
+    """Seconds of training, mean over the trials."""
+    return float(sum(done.record["train_seconds"] for done in trials) / len(trials))
 
 
 def _costs(trials: Sequence[Finished]) -> list[str]:
@@ -325,7 +368,6 @@ def _costs(trials: Sequence[Finished]) -> list[str]:
         return [ABSENT] * 6
     records = [done.record for done in trials]
     parameters = records[0]["parameters"]
-    seconds = sum(record["train_seconds"] for record in records) / len(records)
     memory = max(record["peak_memory_bytes"] for record in records) / 2**20
     times = [
         f"{milliseconds:.3f}" if milliseconds is not None else ABSENT
@@ -334,7 +376,7 @@ def _costs(trials: Sequence[Finished]) -> list[str]:
     return [
         f"{parameters['training']:,}",
         f"{parameters['inference']:,}",
-        f"{seconds:.1f}",
+        f"{_train_seconds(trials):.1f}",
         *times,
         f"{memory:.0f}",
     ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.analysis.results import Results
-from harness.reporting.document import Link, Paragraph, Section, section, table
+from harness.reporting.document import Link, Section, section, table
 
 Address = str | Link
 
@@ -40,4 +40,4 @@ def runs(results: Results, tracked: TrackedRuns | None) -> Section | None:
             lines.append([done.trial.row.label, done.trial.job.name, address])
     title = f"Runs in {tracked.tracker}"
     header = ["method", "run", f"address in {tracked.tracker}"]
-    return section(title, Paragraph(tracked.opened), table(header, lines, title))
+    return section(title, tracked.opened, table(header, lines, title))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.analysis.findings import Findings
 from harness.protocol.metrics import Metric
-from harness.reporting.answer import signed, size
+from harness.reporting.answer import listed, signed, size
 from harness.reporting.document import (
     Block,
     Code,
@@ -42,19 +42,20 @@ def search(findings: Findings, found: Sequence[SearchResult]) -> Section:
     """How hyperparameters were found; a sentence for a study that searches none."""
     if not found:
         elsewhere = any(row.label.endswith(SEARCHED) for row in findings.results.plan.rows)
-        return section(TITLE, Paragraph(ELSEWHERE if elsewhere else NO_SEARCH))
-    blocks: list[Block | None] = [
+        return section(TITLE, ELSEWHERE if elsewhere else NO_SEARCH)
+    blocks: list[Block | None] = [_curve(found)] if any(one.points for one in found) else []
+    blocks += [
         bullets(_lines(findings, found)),
         _budgets(found),
         _on_test(findings, found),
     ]
-    if any(one.points for one in found):
-        blocks.append(_curve(found))
     for number_of, one in enumerate(found):
         blocks += _surface(one, number_of)
     blocks += [_importance(found), *(_points(one) for one in found if one.points)]
+    named = [f"{_title(one, found)} at {one.subject.points} points" for one in found]
     return section(
         TITLE,
+        f"Searched: {listed(named)}.",
         *blocks,
         Paragraph("Optuna's dashboard shows every point:"),
         _dashboard(findings, found),

@@ -4,10 +4,12 @@ models, remarks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from harness.analysis.results import Comparison, Results
-from harness.reporting.document import Paragraph, Section, bullets, section, table
+from harness.reporting.answer import signed
+from harness.reporting.document import Section, bullets, section, table
 from harness.reporting.text import COLLAPSED_SENTENCE, hole_lines, marked, shown
 
 STORE = "store"
@@ -32,8 +34,23 @@ def last_epoch(results: Results, selected: Comparison) -> Section:
     collapsed = any(
         found.average[label].collapsed for found in (selected, last) for label in selected.labels
     )
+    changes = [
+        last.average[label].mean - selected.average[label].mean
+        for label in selected.labels
+        if math.isfinite(last.average[label].mean - selected.average[label].mean)
+    ]
+    lead = "No row has been trained to its last epoch yet."
+    if changes:
+        low, high = (signed(one, selected.metric) for one in (min(changes), max(changes)))
+        change = low if low == high else f"{low} to {high}"
+        lead = (
+            f"Taking the last epoch instead of the one chosen on val changes averages by {change}."
+        )
     return section(
-        "Last epoch", table(header, rows), bullets([COLLAPSED_SENTENCE]) if collapsed else None
+        "Last epoch",
+        lead,
+        table(header, rows),
+        bullets([COLLAPSED_SENTENCE]) if collapsed else None,
     )
 
 
@@ -49,8 +66,11 @@ def seeds(results: Results) -> Section:
         [row.label, *(", ".join(there.get((row.label, seed), ["–"])) for seed in planned)]
         for row in results.plan.rows
     ]
+    count = sum(map(len, there.values()))
     return section(
-        "Seeds and trials", table(["method", *(f"seed {seed}" for seed in planned)], rows)
+        "Seeds and trials",
+        f"{count} trials with seed {', '.join(map(str, planned))} stand behind the numbers above.",
+        table(["method", *(f"seed {seed}" for seed in planned)], rows),
     )
 
 
@@ -60,11 +80,11 @@ def _stale(status: str) -> str:
 
 def holes(results: Results) -> Section:
     """Planned trials that are not there."""
-    head = (
-        f"{len(results.finished)} of {results.plan.size} planned trials are in the table. Not"
-        " in it:"
-    )
-    return section("Holes", Paragraph(head), bullets(hole_lines(results.holes, STORE)))
+    head = f"{len(results.finished)} of {results.plan.size} planned trials are in the table"
+    lines = hole_lines(results.holes, STORE)
+    if not lines:
+        return section("Holes", f"{head}.")
+    return section("Holes", f"{head}, and these are not:", bullets(lines))
 
 
 def damaged(results: Results, problems: Sequence[str]) -> Section:
@@ -72,9 +92,11 @@ def damaged(results: Results, problems: Sequence[str]) -> Section:
     checked = len({done.trial.id for done in results.finished})
     head = (
         f"The files of {checked} trials were compared with their recorded sha256, and the values on"
-        " val and test computed again from the stored scores. What does not agree:"
+        " val and test computed again from the stored scores"
     )
-    return section("Damaged trials", Paragraph(head), bullets(problems))
+    if not problems:
+        return section("Damaged trials", f"{head}: all agree.")
+    return section("Damaged trials", f"{head}, and these do not agree:", bullets(problems))
 
 
 def collapsed(results: Results) -> Section:
@@ -86,8 +108,10 @@ def collapsed(results: Results) -> Section:
         for done in results.finished
         if done.collapsed
     ]
-    head = "One class is predicted for every test sample. The score counts like any other:"
-    return section("Collapsed models", Paragraph(head), bullets(lines))
+    if not lines:
+        return section("Collapsed models", "No model predicts one class for every test sample.")
+    head = "These predict one class for every test sample, and their scores count like any other:"
+    return section("Collapsed models", head, bullets(lines))
 
 
 def remarks(results: Results) -> Section:
@@ -105,4 +129,8 @@ def remarks(results: Results) -> Section:
         f"{label}, {'seeds' if len(of) > 1 else 'seed'} {', '.join(of)}: {remark}"
         for (label, remark), of in found.items()
     ]
-    return section("Remarks of the trained models", bullets(lines))
+    if not lines:
+        return section("Remarks of the trained models", "No trained model has a remark.")
+    count = len({label for label, _ in found})
+    lead = f"What trained models of {count} {'row' if count == 1 else 'rows'} say of themselves:"
+    return section("Remarks of the trained models", lead, bullets(lines))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.analysis.results import dataset_name
 from harness.reporting.answer import answer
-from harness.reporting.document import Paragraph, Section, bullets, section, table
+from harness.reporting.document import Section, bullets, section, table
 from harness.reporting.study_group import StudyGroup
 from harness.study.merged_plan import MergedPlan, unlike
 
@@ -19,7 +19,7 @@ def answers(groups: Sequence[StudyGroup]) -> Section:
     ]
     return section(
         "Answer",
-        Paragraph(f"{len(groups)} groups of studies, never ranked together."),
+        f"{len(groups)} groups of studies, never ranked together.",
         bullets(lines),
     )
 
@@ -46,6 +46,7 @@ def studies(groups: Sequence[StudyGroup], empty: Sequence[str]) -> Section:
     )
     return section(
         "Studies",
+        f"{len(rows)} studies in {len(groups)} {'group' if len(groups) == 1 else 'groups'}.",
         table(["study", "group", "rows, as they are called there", "seeds"], rows),
         bullets([*lines, *absent]),
     )
@@ -83,4 +84,4 @@ def groups_apart(groups: Sequence[StudyGroup]) -> Section:
     head = (
         "Rows are ranked together only where all but method, hyperparameters and seed is the same."
     )
-    return section("Why groups are apart", Paragraph(head), bullets(lines))
+    return section("Why groups are apart", head, bullets(lines))

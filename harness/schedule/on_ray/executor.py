@@ -147,7 +147,7 @@ class _Run:
         if word == "next":
             self._answer(session)
         elif word == "refused":
-            raise UserError(facts[0])
+            raise UserError(*facts)
         elif word == "warned":
             self.observer.warned(facts[0])
         elif word == "connected":

@@ -13,7 +13,7 @@ to the study's driver. It says ``begin``; this process answers, in any order::
     unfit ID SENTENCE                its worker is on a node that must not train: it is lost next
     lost ID                          its worker died
     warned SENTENCE                  on a node that joined and is left out
-    refused SENTENCE                 a user's mistake
+    refused SENTENCE ...             a user's mistake, or several
     died SENTENCE                    a part of Ray died, or does not answer
     over                             no trial is left
 
@@ -197,7 +197,7 @@ def main(descriptor: int) -> None:
     try:
         _run(link)
     except UserError as error:
-        link.say("refused", str(error))
+        link.say("refused", *map(str, error.args))
     except Exception as error:
         traceback.print_exc()
         words = str(error).strip().partition("\n")[0]

@@ -57,7 +57,7 @@ class Nodes:
         """Examine the nodes that are there; UserError with a sentence for each that is unfit."""
         problems = self._examine(self._new())
         if problems:
-            raise UserError("\n".join(problems))
+            raise UserError(*problems)
 
     def examine_new(self) -> None:
         """Examine nodes that have joined, until ``stop``; say what is wrong with them."""
