@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import TextIO, cast
 
 from harness.errors import (
     BAD_CONFIGURATION,
-    DONE,
     FULL,
     SOME_FAILED,
     Terminated,
@@ -50,6 +50,7 @@ def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> i
     Neither stream gets credentials, not even in the traceback of a mistake of ours.
     """
     _end_like_ctrl_c()
+    _open_what_is_closed()
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast(TextIO, MaskedStream(stream)) for stream in streams)
     try:
@@ -70,9 +71,6 @@ def _guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> 
     except KeyboardInterrupt as interrupt:
         print("interrupted; nothing is lost, the same command goes on", file=sys.stderr)
         return interruption_code(interrupt)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     except SystemExit as error:
         # No command of ours ends like this.
         print(
@@ -104,9 +102,34 @@ def _end_like_ctrl_c() -> None:
             signal.signal(number, _terminate)
 
 
+def _open_what_is_closed() -> None:
+    """Streams that a service manager closed write nowhere, so that no file of ours gets their
+    numbers.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest number that is free, which is this one.
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+
+
+SAME_REQUEST_SECONDS = 10.0
+"""Service managers and people repeat a signal; a later one ends the process whatever it does."""
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
-    # The second one ends the process whatever it is doing.
-    signal.signal(number, signal.SIG_DFL)
+    first = time.monotonic()
+
+    def again(number: int, frame: FrameType | None) -> None:
+        if time.monotonic() - first > SAME_REQUEST_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    signal.signal(number, again)
     raise Terminated(number)
 
 

@@ -147,15 +147,34 @@ def _secrets() -> list[str]:
 
 
 class MaskedStream:
-    """A text stream that hides what is secret in everything that is written to it."""
+    """A text stream that hides what is secret in everything that is written to it.
+
+    When its reader has left, as `head` does, what follows goes nowhere and the command goes on:
+    its results are in files.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
         """Write the text without its secrets; returns its length, as callers expect."""
-        self._stream.write(masked(text))
+        try:
+            self._stream.write(masked(text))
+        except BrokenPipeError:
+            self._to_nowhere()
         return len(text)
+
+    def flush(self) -> None:
+        """Let what was written arrive."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._to_nowhere()
+
+    def _to_nowhere(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
 
     def writelines(self, lines: list[str]) -> None:
         """Write each line without its secrets."""
