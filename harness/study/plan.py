@@ -276,7 +276,7 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint(),
         "protocol": dataset.protocol,
         "limit": dataset.limit,
-        "options": dict(dataset.values),
+        "options": dataset.facts,
         "synthetic": dataset.spec.synthetic,
     }
 

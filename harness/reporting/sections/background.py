@@ -50,10 +50,7 @@ def data(results: Results) -> Section:
     absent = [ABSENT_DATA] if isinstance(dataset, Recorded) else []
     lines = [
         *absent,
-        (
-            f"{dataset_name(spec)}: {spec.task}, {len(spec.modalities)} modalities,"
-            f" {len(spec.classes)} classes"
-        ),
+        (f"{dataset_name(spec)}: {spec.task}, {len(spec.modalities)} modalities, {spec.predicted}"),
         *nature,
         *spec.notes,
         *dataset.remarks(),

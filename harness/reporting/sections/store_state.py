@@ -78,7 +78,7 @@ def damaged(results: Results, problems: Sequence[str]) -> Section:
 
 
 def collapsed(results: Results) -> Section:
-    """Models that predict one class."""
+    """Models that predict one class, or one number."""
     count = len(results.plan.combinations)
     lines = [
         f"{done.trial.job.name}: {len(done.collapsed)} of {count} combinations"
@@ -86,7 +86,8 @@ def collapsed(results: Results) -> Section:
         for done in results.finished
         if done.collapsed
     ]
-    head = "One class is predicted for every test sample. The score counts like any other:"
+    what = "number" if results.plan.spec.task == "regression" else "class"
+    head = f"One {what} is predicted for every test sample. The score counts like any other:"
     return section("Collapsed models", Paragraph(head), bullets(lines))
 
 
