@@ -297,7 +297,9 @@ def test_what_does_not_matter_sets_nothing_apart(tmp_path: Path) -> None:
     assert unlike(one, other) == [] and len(grouped([one, other])) == 1
 
 
-def test_studies_that_differ_in_what_is_missing_alone_have_a_curve(tmp_path: Path) -> None:
+def test_studies_that_differ_in_what_is_missing_alone_have_a_curve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     random = "missing: {train: random, "
     texts = {
         "half": f"methods: [sf_md, hemis]\n{random}rate: 0.5}}",
@@ -309,8 +311,8 @@ def test_studies_that_differ_in_what_is_missing_alone_have_a_curve(tmp_path: Pat
     for name, text in texts.items():
         files.append(study_file(tmp_path, name, text))
         plans[name], store = filled(files[-1], output)
-    said = guarded(report.main, [f"study={','.join(files)}", f"output={output}"])
-    assert said == 0
+    assert guarded(report.main, [f"study={','.join(files)}", f"output={output}"]) == 0
+    printed = capsys.readouterr().out
     text = (output / "+".join(texts) / "report.md").read_text()
     curve = section(text, "Missing in training")
     # thumb alone, 0.3 of a third; 0.5 less what is kept where all three would be lost; not 0.9.
@@ -323,6 +325,7 @@ def test_studies_that_differ_in_what_is_missing_alone_have_a_curve(tmp_path: Pat
             if line.startswith("|")
         )
     }
+    assert all(line in printed for line in curve.splitlines() if line.startswith("|"))
     assert cells["method"] == ["0.0 %", "10.0 %", "45.8 %"]
     assert cells["hemis"][1] == "–" and cells["dmrnet"][1:] == ["–", "–"]
     mean = read(plans["half"], store).comparison().average["sf_md"].mean
