@@ -18,9 +18,9 @@ from datasets._copies import copies
 from datasets._manifest.columns import Column, columns, unequal_places
 from datasets._manifest.csv_file import read_sheet
 from datasets._manifest.headers import Scan, hashes, scan
-from datasets._manifest.labels import Labels, labels
+from datasets._manifest.labels import Labels, label_scale, labels
 from datasets._manifest.options import OPTIONS, as_declared
-from datasets._manifest.sheet import Sheet
+from datasets._manifest.sheet import Row, Sheet
 from datasets._manifest.splits import Splits, require_both, splits
 from datasets._manifest.statistics import save, saved, too_far_from_zero
 from datasets._manifest.tables import LABEL, Arrays
@@ -30,12 +30,17 @@ from harness.dataset import SPLITS, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError, shown
 
 MARKERS = ("SYNTHETIC.md", "SYNTHETIC.json")
-METRIC = {"classification": "accuracy", "anti_spoofing": "acer", "segmentation": "miou"}
+METRIC = {
+    "classification": "accuracy",
+    "anti_spoofing": "acer",
+    "segmentation": "miou",
+    "regression": "mae",
+}
 HOW = (
     "dataset manifest needs dataset.manifest=PATH, a CSV with the columns split (train, val, test),"
-    " label (a class) or label_path (a map of classes), and one column per modality with the path"
-    " of a picture, wav or npy file relative to the CSV; an empty cell is a modality that the"
-    " sample does not have; samples with the same text in a column group belong together"
+    " label (a class, or a number) or label_path (a map of classes), and one column per modality"
+    " with the path of a picture, wav or npy file relative to the CSV; an empty cell is a modality"
+    " that the sample does not have; samples with the same text in a column group belong together"
 )
 
 
@@ -46,7 +51,8 @@ class Manifest(Dataset):
     Pictures (8 or 16 bit, grey or colour, turned upright) become (C, H, W) of one size, wav files
     log spectrograms (1, frequencies, frames), npy arrays of one shape: (n,) features (n, 1, 1) or a
     sequence (1, 1, n), (channels, time) a series (channels, 1, time), (H, W) one channel, (C, H, W)
-    as they are. Every channel is normalised by the training
+    as they are. Series of unequal lengths, (time, features) or (channels, time), get zeros behind
+    their ends and a channel that says where frames are. Every channel is normalised by the training
     split. An empty cell is a modality that the sample does not have: it is not shown in training,
     and in evaluation a sample counts for the combinations that it has. Pixels of label maps that
     are 255 are void.
@@ -86,7 +92,8 @@ class Manifest(Dataset):
     @cached_property
     def _splits(self) -> Splits:
         share, seed = float(self.values["val_share"]), int(self.values["split_seed"])
-        return splits(self._sheet, share, seed, self.limit)
+        classes = self.values["task"] != "regression"
+        return splits(self._sheet, share, seed, self.limit, classes)
 
     @property
     def spec(self) -> DataSpec:
@@ -112,11 +119,20 @@ class Manifest(Dataset):
             synthetic=bool(self.values["synthetic"]) or marked,
             notes=tuple(self._found(aligned)),
             complete=None if complete == len(self._splits.rows["train"]) else complete,
+            label_scale=self._label_scale(),
         )
+
+    def _label_scale(self) -> tuple[float, float] | None:
+        numbers, train = self._labels.numbers, self._splits.rows["train"]
+        return label_scale(self._sheet, train, numbers) if numbers else None
 
     def _found(self, aligned: bool) -> list[str]:
         """What was inferred, in sentences."""
         classes = self._labels.classes
+        predicted = f"{len(classes)} classes: {shown(classes)}"
+        if self._labels.numbers:
+            low, high = min(self._labels.numbers.values()), max(self._labels.numbers.values())
+            predicted = f"numbers from {low:g} to {high:g}"
         sheet = self._sheet
         given = "the column label_path" if sheet.dense else "the column label"
         if self.values["task"] != "auto":
@@ -125,10 +141,7 @@ class Manifest(Dataset):
         if aligned:
             where = "aligned: a place is the same in all modalities"
         return [
-            (
-                f"read from {sheet.path.name}: {self._labels.task} by {given}, {len(classes)}"
-                f" classes: {shown(classes)}"
-            ),
+            (f"read from {sheet.path.name}: {self._labels.task} by {given}, {predicted}"),
             f"{where} (dataset.options.aligned=yes|no changes that)",
             *(unequal_places(self._columns) if aligned else []),
             *sheet.remarks,
@@ -170,7 +183,8 @@ class Manifest(Dataset):
         for split, count in self.counts().items():
             own = Counter(row.label for row in rows[split])
             each = ", ".join(f"{label} {n:,}" for label, n in sorted(own.items()))
-            samples.append(f"{split}: {count:,}" + ("" if sheet.dense else f" ({each})"))
+            plain = sheet.dense or self._labels.numbers
+            samples.append(f"{split}: {count:,}" + ("" if plain else f" ({each})"))
         kinds = [f"{one.name}: {one.kind}, {one.operation}" for one in self._columns]
         broken = {
             name: reason for name, reason in self._scan.headers.items() if isinstance(reason, str)
@@ -181,7 +195,7 @@ class Manifest(Dataset):
         return {
             "read as": kinds,
             "samples": samples,
-            "classes": list(self._labels.classes),
+            "classes": list(self._labels.classes) or ["none: numbers are predicted"],
             "groups": groups if sheet.grouped else ["unknown: there is no column group"],
             "left aside": list(sheet.aside),
             "files without a readable header": [
@@ -197,7 +211,7 @@ class Manifest(Dataset):
         rows = [[row.split, row.label, *row.files] for row in self._sheet.rows]
         if self._sheet.grouped:
             rows = [[*row, own.group] for row, own in zip(rows, self._sheet.rows, strict=True)]
-        options = {key: value for key, value in self.values.items() if key != "synthetic"}
+        options = {key: value for key, value in self.facts.items() if key != "synthetic"}
         made = [
             [column.name, column.operation, column.shape, column.dtype] for column in self._columns
         ]
@@ -246,12 +260,17 @@ class Manifest(Dataset):
         kept = arrays.readable()
         rows = self._splits.rows[split]
         inputs = {column.name: arrays.stored(column.name, column.shape) for column in self._columns}
-        classes = [0 if sheet.dense else self._labels.index[row.label] for row in rows]
-        target = arrays.stored(LABEL, ()) if sheet.dense else torch.tensor(classes)
+        target = arrays.stored(LABEL, ()) if sheet.dense else self._target(rows)
         available = torch.tensor([[bool(name) for name in row.files] for row in rows])
         groups = tuple(row.group for row in rows) if sheet.grouped else ()
         whole = Split(inputs, target, available, modalities=self._received(), groups=groups)
         return whole if len(kept) == len(rows) else whole.select(torch.tensor(kept))
+
+    def _target(self, rows: Sequence[Row]) -> torch.Tensor:
+        if self._labels.numbers:
+            numbers = [self._labels.numbers[row.label] for row in rows]
+            return torch.tensor(numbers, dtype=torch.float32)
+        return torch.tensor([self._labels.index[row.label] for row in rows])
 
     def raw(self, split: str, modality: str) -> Raw:
         """Of sounds the waveform of the file at the front-end's rate."""
@@ -291,7 +310,7 @@ class Manifest(Dataset):
 
     def _require_classes(self) -> None:
         """UserError where a class of train has samples, and none of them can be read."""
-        if self._sheet.dense:
+        if self._sheet.dense or self._labels.numbers:
             return
         arrays, rows = self._arrays("train"), self._splits.rows["train"]
         bad, index = arrays.unreadable(), self._labels.index
@@ -307,7 +326,8 @@ class Manifest(Dataset):
         """Compute what normalises each modality from the training split, keep it, and say it."""
         train, said = self._arrays("train"), []
         for position, column in enumerate(self._columns):
-            mean, std = save(self._folder(), train.tables[column.name], train.having(position))
+            table, having = train.tables[column.name], train.having(position)
+            mean, std = save(self._folder(), table, having, column.frames)
             said.append(
                 f"{column.name}: normalised by train's mean {_few(mean)} and deviation {_few(std)}"
             )

@@ -27,7 +27,7 @@ from harness.errors import UserError, shown
 from harness.protocol.hyperparameters import Range, Value, resolve
 from harness.protocol.label_maps import VOID
 
-TASKS = ("classification", "anti_spoofing", "segmentation")
+TASKS = ("classification", "anti_spoofing", "segmentation", "regression")
 SPLITS = ("train", "val", "test")
 
 
@@ -54,6 +54,10 @@ class Modality:
     std: tuple[float, ...] = ()
     interpolation: Mode = "bilinear"
     kind: Kind | None = None
+    frames: bool = False
+    """Series of unequal lengths: the last channel is 1 where there is a frame, and 0 in the frames
+    behind the end, which are 0 in every channel as encoders receive them.
+    """
 
 
 @dataclass(frozen=True)
@@ -118,11 +122,25 @@ class DataSpec:
     """
     complete: int | None = None
     """How many training samples have every modality, where some have not."""
+    label_scale: tuple[float, float] | None = None
+    """Regression, where ``classes`` is empty: mean and standard deviation of the training labels,
+    by which they are standardised in training.
+    """
 
     @property
     def names(self) -> tuple[str, ...]:
         """Modality names in the dataset's order; masks and combinations follow it."""
         return tuple(modality.name for modality in self.modalities)
+
+    @property
+    def outputs(self) -> int:
+        """K: a score per class, or the one number of a regression."""
+        return 1 if self.task == "regression" else len(self.classes)
+
+    @property
+    def predicted(self) -> str:
+        """What is predicted, in words: ``10 classes``, or ``one number``."""
+        return "one number" if self.task == "regression" else f"{len(self.classes)} classes"
 
 
 @dataclass
@@ -131,7 +149,8 @@ class Split:
 
     Attributes:
         inputs: modality name -> (M, ...) stored rows of any type, possibly mapped from disk.
-        target: (N,) int64 class index; for segmentation (M, H, W) stored class maps with VOID.
+        target: (N,) int64 class index; for segmentation (M, H, W) stored class maps with VOID; for
+            regression (N,) float32 in the labels' unit.
         available: (N, V) bool, what each sample has; on the CPU, where masks are drawn.
         rows: (N,) int64, the row of each sample; None when sample n is row n.
         modalities: how stored rows become what encoders receive; empty when they already are.
@@ -237,7 +256,8 @@ class Split:
         return inputs, self._target_map(self._gather(self.target, rows), drawn)
 
     def raw(self, described: Modality) -> Raw:
-        """A modality as it is stored, before it is normalised; its sounds are spectrograms.
+        """A modality as it is stored, before it is normalised; its sounds are spectrograms, and its
+        series of unequal lengths end where they end.
 
         What says nothing of its kind is a picture where it is stored as whole numbers of 8 bits in
         one or three channels, a series where its height is 1, and features otherwise.
@@ -258,13 +278,17 @@ class Split:
 
         def read(n: int) -> Array:
             rows = torch.tensor([n]) if self.rows is None else self.rows[[n]]
-            return np.array(stored[int(self._taken(name, rows, None))].cpu())
+            found = np.array(stored[int(self._taken(name, rows, None))].cpu())
+            return unpadded(found) if own.frames else found
 
         def receive(values: Sequence[Array]) -> Tensor:
+            if own.frames:
+                values = [padded(one, own.shape[2]) for one in values]
             return _received(own, torch.from_numpy(np.stack(values)), None)
 
-        mean: Array | float = _column(own.mean) if own.mean else 0.0
-        std: Array | float = _column(own.std) if own.mean else 1.0
+        channels = slice(0, -1 if own.frames else None)
+        mean: Array | float = _column(own.mean[channels]) if own.mean else 0.0
+        std: Array | float = _column(own.std[channels]) if own.mean else 1.0
         return Raw(kind, read, receive, low, high, mean, std, note=note)
 
     def _taken(self, name: str, rows: Tensor, draws: Draws | None) -> Tensor:
@@ -303,11 +327,28 @@ def _received(modality: Modality, x: Tensor, draws: Draws | None) -> Tensor:
         )
     elif tuple(x.shape[-2:]) != size:
         x = resize(x, size, modality.interpolation)
-    if not modality.mean:
-        return x.float()
-    return (x.float() - _per_channel(modality.mean, x.device)) / _per_channel(
-        modality.std, x.device
-    )
+    x = x.float()
+    if modality.mean:
+        x = (x - _per_channel(modality.mean, x.device)) / _per_channel(modality.std, x.device)
+    return x * x[:, -1:] if modality.frames else x
+
+
+def padded(series: Array, frames: int) -> Array:
+    """A series (C, 1, T) as (C + 1, 1, frames): zeros behind its end, and the channel that says so.
+
+    What is longer than ``frames`` is cut.
+    """
+    series = series[:, :, :frames]
+    found = np.zeros((series.shape[0] + 1, 1, frames), dtype=series.dtype)
+    found[:-1, :, : series.shape[2]] = series
+    found[-1, :, : series.shape[2]] = 1
+    return found
+
+
+def unpadded(stored: Array) -> Array:
+    """The series (C, 1, T) that ``padded`` was given."""
+    length = int(stored[-1].astype(bool).sum())
+    return np.ascontiguousarray(stored[:-1, :, :length])
 
 
 def _inferred_kind(modality: Modality, stored: Tensor) -> Kind:
@@ -391,6 +432,18 @@ class Dataset(ABC):
         A dataset that takes lists or tables turns them into text.
         """
         return options
+
+    @property
+    def facts(self) -> dict[str, Value]:
+        """The options that are part of a trial's identity: one that was declared later is none at
+        its default.
+        """
+        later = {
+            key
+            for key, r in self.options.items()
+            if r.added_later and self.values[key] == r.default
+        }
+        return {key: value for key, value in self.values.items() if key not in later}
 
     @property
     def name(self) -> str:

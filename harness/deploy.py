@@ -28,8 +28,10 @@ USE = """```python
 from harness.deploy import load
 
 model = load("FOLDER")  # the folder of this file, downloaded; on the CPU, in evaluation mode
-logits = model(inputs, present).logits
+{use}
 ```"""
+SCORES = "logits = model(inputs, present).logits"
+VALUES = "values = model.predicted(model(inputs, present).logits)  # (B, 1), in the labels' unit"
 
 
 def card(job: Job, record: Json, data: DataSpec) -> Json:
@@ -139,7 +141,7 @@ def card_text(found: Json) -> str:
             " (counted from 0), selected on val."
         ),
         f"## Test\n\n{test}",
-        f"## Use\n\n{USE}\n\n{_inputs(found['data'])}",
+        f"## Use\n\n{_use(found['data'])}\n\n{_inputs(found['data'])}",
         (
             f"## Method\n\n{found['method']} (variant `{found['variant']}`):"
             f" {found['citation']}\n\n{_method(found)}"
@@ -153,6 +155,10 @@ def card_text(found: Json) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def _use(data: Mapping[str, Any]) -> str:
+    return USE.format(use=VALUES if data["task"] == "regression" else SCORES)
+
+
 def _inputs(data: Mapping[str, Any]) -> str:
     """What a caller hands over."""
     names = ", ".join(modality["name"] for modality in data["modalities"])
@@ -164,10 +170,20 @@ def _inputs(data: Mapping[str, Any]) -> str:
         rows.append([modality["name"], shape, mean, _listed(modality["std"])])
     table = "\n".join(pipe_table(head, rows))
     classes = ", ".join(data["classes"][:12]) + (", ..." if len(data["classes"]) > 12 else "")
+    predicted = f"Classes: {classes}."
+    if data["task"] == "regression":
+        mean, deviation = data["label_scale"]
+        predicted = f"One number; in training labels had mean {mean:g}, deviation {deviation:g}."
+    padded = [modality["name"] for modality in data["modalities"] if modality.get("frames")]
+    if padded:
+        predicted += (
+            f" The last channel of {', '.join(padded)} is 1 where there is a frame; behind the end"
+            " every channel is 0."
+        )
     return (
         f"`inputs`: name to float32 (B, C, H, W). `present`: bool (B, {len(data['modalities'])}),"
         f" columns {names}; what an absent modality holds cannot influence the"
-        f" output.\n\n{table}\n\nClasses: {classes}."
+        f" output.\n\n{table}\n\n{predicted}"
     )
 
 

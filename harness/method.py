@@ -43,7 +43,8 @@ class Output:
     """What ``fuse`` returns.
 
     Attributes:
-        logits: (B, K), or (B, K, H, W) for segmentation.
+        logits: (B, K), or (B, K, H, W) for segmentation; (B, 1) for regression, standardised as
+            training labels are (``Method.predicted`` gives them the labels' unit).
         z: the penultimate representation, before the head.
         aux: auxiliary predictions: name -> (logits, per-sample weight (B,)).
         extra: other tensors that the method's own loss needs.
@@ -61,7 +62,7 @@ class TrainBatch:
 
     Attributes:
         inputs: modality -> (B, C, H, W).
-        target: (B,) or (B, H, W).
+        target: (B,), or (B, H, W); of a regression (B,) float32 in the labels' unit.
         available: (B, V) bool, what each sample has.
         present: (B, V) bool, what ``fuse`` was shown; contained in ``available``.
         index: (B,) int64, the samples' positions in the training split.
@@ -146,6 +147,7 @@ class Method(nn.Module):
     ``hyperparameters``, ``variants`` (name -> what it computes), ``tasks``, ``training_only``
     (prefixes of parameters that are not deployed), ``needs`` (name -> model handed to ``adopt``),
     ``role`` (what a row of it is for; baseline and methods make up the entry ``all``),
+    ``unfit`` (task -> why the method does not do it),
     ``needs_complete_data``, ``per_combination`` (one model is trained for each combination),
     ``identity`` (the method and hyperparameters that this name is short for; it shares their
     trials), ``joint`` (it works on networks that mix modalities while encoding), ``separate`` (it
@@ -158,6 +160,7 @@ class Method(nn.Module):
     hyperparameters: ClassVar[Mapping[str, Range]] = {}
     variants: ClassVar[Mapping[str, str]] = {"paper": "the published operator"}
     tasks: ClassVar[tuple[str, ...]] = ("classification", "anti_spoofing")
+    unfit: ClassVar[Mapping[str, str]] = {}
     training_only: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[Mapping[str, Need]] = {}
     role: ClassVar[Role] = "method"
@@ -168,6 +171,7 @@ class Method(nn.Module):
     separate: ClassVar[bool] = True
 
     class_weights: Tensor | None
+    label_scale: Tensor | None
 
     def __init__(
         self, backbone: Backbone, variant: str = "paper", hparams: Mapping[str, Value] | None = None
@@ -183,6 +187,9 @@ class Method(nn.Module):
         self.register_buffer(
             "class_weights", None if weights is None else torch.tensor(weights), persistent=False
         )
+        # With the weights, so that these alone predict in the labels' unit.
+        scale = self.spec.label_scale
+        self.register_buffer("label_scale", None if scale is None else torch.tensor(scale))
         self.starved_encoders = 0
         # Encoders first: methods that share a seed then start from the same encoder weights.
         self.encoders = nn.ModuleList(backbone.encoder(modality) for modality in self.spec.names)
@@ -374,14 +381,30 @@ class Method(nn.Module):
         """The plain forward pass: encode, prepare, fuse."""
         return self.combine(self.prepare(self.encode_all(inputs)), present, noise)
 
+    def predicted(self, logits: Tensor) -> Tensor:
+        """What logits say: of a regression the predicted values (B, 1) in the labels' unit, else
+        the scores themselves.
+        """
+        if self.label_scale is None:
+            return logits
+        mean, deviation = self.label_scale.unbind()
+        return logits.float() * deviation + mean
+
     def task_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy per sample, (B,).
+
+        Of a regression, (B, 1) and (B,): the absolute error in standard deviations of the training
+        labels. It is what weights are selected by, has no scale to be chosen, and is the loss of
+        MulT's released trainer on sentiment (Tsai et al., ACL 2019: ``nn.L1Loss``).
 
         Of a segmentation, (B, K, H, W) and (B, H, W): its mean over the samples is the batch's sum
         of w_y * CE over the sum of w_y, over all pixels that are not void, w the dataset's class
         weights; 0 if all are void. The same of the side predictions that the logits carry, with
         labels of their resolution (nearest neighbour), is added.
         """
+        if self.label_scale is not None:
+            mean, deviation = self.label_scale.unbind()
+            return (logits[:, 0] - (target - mean) / deviation).abs()
         if target.dim() == 1:
             return F.cross_entropy(logits, target, reduction="none")
         scales = (logits, *sides_of(logits))

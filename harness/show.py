@@ -187,7 +187,7 @@ def show_dataset(name: str, settings: Sequence[str]) -> str:
         f"dataset {name}",
         {
             "what it is": description,
-            "task": [f"{spec.task}, {len(spec.classes)} classes, metric {spec.metric}"],
+            "task": [f"{spec.task}, {spec.predicted}, metric {spec.metric}"],
             "modalities": modalities,
             **(dataset.inferred() if given else {}),
             "protocols": protocols,
@@ -296,7 +296,7 @@ def show_trial(prefix: str, settings: Sequence[str]) -> str:
 
 
 def _cell(record: Mapping[str, object], cell: Mapping[str, object]) -> str:
-    collapsed = " † one class predicted for everything" if cell["collapsed"] else ""
+    collapsed = " † the same predicted for everything" if cell["collapsed"] else ""
     return f"{record['metric']} {cell['value']:.2f} (n = {cell['n']}){collapsed}"
 
 

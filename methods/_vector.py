@@ -32,6 +32,7 @@ class SampledVector(Method):
     """
 
     hyperparameters = {"alpha": ALPHA}
+    tasks = ("classification", "anti_spoofing", "regression")
     role = "ablation"
     variants = {"paper": "the row of the paper's ablation as we read it; no code of it is released"}
     alpha: Tensor

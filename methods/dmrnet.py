@@ -90,7 +90,7 @@ class DMRNet(Method):
             " CASIA-SURF's set is fixed"
         ),
     }
-    tasks = ("classification", "anti_spoofing", "segmentation")
+    tasks = ("classification", "anti_spoofing", "segmentation", "regression")
     training_only = ("heads.logvar",)
     joint = True
 

@@ -58,6 +58,7 @@ class ESANetMD(Method):
         ),
     }
     tasks = ("segmentation",)
+    unfit = {"regression": "its network is a decoder of label maps"}
     joint = True
     separate = False
 

@@ -40,7 +40,7 @@ class HeMIS(Method):
         ),
     }
 
-    tasks = ("classification", "anti_spoofing", "segmentation")
+    tasks = ("classification", "anti_spoofing", "segmentation", "regression")
 
     def build(self, backbone: Backbone) -> None:
         channels = [2 * scale.channels for scale in backbone.maps]

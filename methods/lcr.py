@@ -97,7 +97,7 @@ class LCR(Method):
             " cross-entropy only"
         ),
     }
-    tasks = ("classification", "anti_spoofing", "segmentation")
+    tasks = ("classification", "anti_spoofing", "segmentation", "regression")
 
     l1_weight: Tensor
 

@@ -93,6 +93,10 @@ class MMANet(Method):
         ),
     }
     tasks = ("classification", "anti_spoofing", "segmentation")
+    unfit = {
+        "regression": "it weighs samples by the entropy of class scores and ranks combinations by"
+        " histograms of predicted classes"
+    }
     training_only = ("regulariser_trunk", "regulariser_head")
     needs = {"teacher": Need("dedicated")}
     needs_complete_data = True

@@ -140,7 +140,7 @@ class MMFormer(Method):
             " trunk's last stage on, weighted by the number of present modalities"
         ),
     }
-    tasks = ("classification", "anti_spoofing", "segmentation")
+    tasks = ("classification", "anti_spoofing", "segmentation", "regression")
     training_only = ("auxiliary",)
 
     dropout: Tensor
@@ -188,13 +188,13 @@ class MMFormer(Method):
         return [len(self.spec.names) * scale.channels for scale in backbone.maps]
 
     def _paper_auxiliary(self, backbone: Backbone, fused: Sequence[int]) -> nn.ModuleDict:
-        classes, own = len(self.spec.classes), [scale.channels for scale in backbone.maps]
+        outputs, own = self.spec.outputs, [scale.channels for scale in backbone.maps]
         deep = nn.ModuleList(
-            MapHead(channels, classes, self.dense)
+            MapHead(channels, outputs, self.dense)
             for channels in (fused[-1], *backbone.inner, *backbone.decoded)
         )
         if self.settings["sep_head"] == "linear":
-            return nn.ModuleDict({"deep": deep, "head": MapHead(own[-1], classes, self.dense)})
+            return nn.ModuleDict({"deep": deep, "head": MapHead(own[-1], outputs, self.dense)})
         trunk, head = backbone.trunk(own), backbone.head(own)
         return nn.ModuleDict({"deep": deep, "trunk": trunk, "head": head})
 

@@ -80,6 +80,7 @@ class OGMMD(SFMD):
     }
     role = "method"
     tasks = ("classification", "anti_spoofing")
+    unfit = {"regression": "it compares modalities by the probability of the true class"}
 
     alpha: Tensor
     coefficient_sum: Tensor

@@ -123,6 +123,7 @@ class RFNet(Method):
         ),
     }
     tasks = ("classification", "anti_spoofing", "segmentation")
+    unfit = {"regression": "it fuses region by region, and its regions are the classes"}
     training_only = ("sep.",)
 
     omega: Tensor

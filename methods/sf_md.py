@@ -29,7 +29,12 @@ class SFMD(Method):
         " loss)"
     )
     role: ClassVar[Role] = "baseline"
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "anti_spoofing", "segmentation")
+    tasks: ClassVar[tuple[str, ...]] = (
+        "classification",
+        "anti_spoofing",
+        "segmentation",
+        "regression",
+    )
 
     def build(self, backbone: Backbone) -> None:
         channels = [len(self.spec.names) * scale.channels for scale in backbone.maps]

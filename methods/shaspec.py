@@ -117,7 +117,7 @@ class ShaSpec(Method):
             " 3 of 3 leaves slot 2 out), MSE over neighbours, DAO and DCO pre-mask"
         ),
     }
-    tasks = ("classification", "anti_spoofing", "segmentation")
+    tasks = ("classification", "anti_spoofing", "segmentation", "regression")
     training_only = ("modality_classifier",)
 
     alpha: Tensor

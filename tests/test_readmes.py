@@ -65,6 +65,8 @@ LONG = (
     "python -m harness.run study=digits_all_methods",
     "python -m harness.run study=digits_alpha_beta",
     "python -m harness.run study=digits_claims",
+    "python -m harness.run study=quickstart_missing_30",
+    "python -m harness.run study=quickstart_missing_unlike",
     "python -m harness.run dataset=htad dataset.protocol=block",
     "python -m harness.run study=own_data dataset.manifest=PATH/manifest.csv",
     "python -m harness.run study=own_claims dataset.manifest=PATH/manifest.csv",
@@ -105,6 +107,10 @@ ELSEWHERE = {
     "python -m harness.report study=quickstart,digits_all_methods": (
         "tests/reporting/test_several_studies.py"
     ),
+    (
+        "python -m harness.report study=quickstart,quickstart_missing_30,quickstart_missing_60,"
+        "quickstart_missing_unlike"
+    ): "tests/reporting/test_several_studies.py",
     "python -m harness.report study=quickstart tracking.uri=http://HOST:5000 --track": (
         "tests/tracking/test_background.py"
     ),

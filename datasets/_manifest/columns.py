@@ -54,7 +54,7 @@ MOST_CHANNELS, LONGER = 16, 4
 and the second is so many times as long.
 """
 
-READINGS = ("auto", "series", "picture")
+READINGS = ("auto", "series", "frames", "picture")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Column:
     ``shape``: the (C, H, W) that is stored and received; ``dtype``: as stored; ``read``: file ->
     item; ``operation`` and ``what``: that in words, for the data's identity and for reports;
     ``places``: the heights and widths that its files have, upright; none of sounds; ``sensor``:
-    what gave it, which decides how it can go bad; ``front_end``: of a sound.
+    what gave it, which decides how it can go bad; ``front_end``: of a sound; ``frames``: its
+    series have unequal lengths, see ``Modality``.
     """
 
     name: str
@@ -78,11 +79,12 @@ class Column:
     places: frozenset[tuple[int, ...]] = frozenset()
     sensor: Sensor = "features"
     front_end: FrontEnd | None = None
+    frames: bool = False
 
     @property
     def modality(self) -> Modality:
         """As methods and reports see it, before its mean and deviation are known."""
-        return Modality(self.name, self.shape, self.what, kind=self.sensor)
+        return Modality(self.name, self.shape, self.what, kind=self.sensor, frames=self.frames)
 
 
 def columns(sheet: Sheet, scan: Scan, options: Mapping[str, Value]) -> list[Column]:
@@ -350,6 +352,9 @@ def _array(
     size: Size | None,
     options: Mapping[str, Value],
 ) -> Column:
+    time = _time_axis(found, _reading(name, options))
+    if time is not None:
+        return _frames(name, found, time, int(options["frames"]))
     shape = _one_shape(sheet, name, found)
     layout, remarks = _layout(name, shape, options, sheet.dense)
     received = arranged(np.empty(shape, dtype=np.bool_), layout).shape
@@ -376,6 +381,54 @@ def _array(
     )
 
 
+def _time_axis(found: Sequence[tuple[int, Header]], reading: str) -> int | None:
+    """Which side of two-dimensional arrays is time, where they are series of unequal lengths.
+
+    It is the one side that differs: where the study says that the arrays are series or frames, or
+    where more than half of the files differ from the most frequent shape, for a few odd ones are
+    mistakes. None for everything else.
+    """
+    shapes = Counter(header.shape for _, header in found)
+    if len(shapes) < 2 or any(len(shape) != 2 for shape in shapes):
+        return None
+    sides = [{shape[axis] for shape in shapes} for axis in (0, 1)]
+    wanted = {"series": 1, "frames": 0, "picture": None}
+    axis = wanted.get(reading, 0 if len(sides[0]) > 1 else 1)
+    many = shapes.most_common(1)[0][1] * 2 <= len(found)
+    if axis is None or len(sides[1 - axis]) > 1 or (reading == "auto" and not many):
+        return None
+    return axis
+
+
+def _frames(name: str, found: Sequence[tuple[int, Header]], time: int, most: int) -> Column:
+    """Series of unequal lengths, brought to one by zeros behind their ends."""
+    lengths = [header.shape[time] for _, header in found]
+    frames = min(most or max(lengths), max(lengths))
+    channels = found[0][1].shape[1 - time]
+    layout: Layout = "series last" if time == 0 else "series"
+    types = ", ".join(sorted({header.detail for _, header in found}))
+    cut = sum(length > frames for length in lengths)
+    remark = (
+        f"'{name}' is read as series of {min(lengths)} to {max(lengths)} frames of {channels}"
+        f" features, each normalised by itself, with zeros behind their ends up to {frames}; the"
+        " last channel says where frames are"
+        + (f"; {cut} longer ones are cut" if cut else "; dataset.options.frames=N cuts them")
+    )
+    return Column(
+        name,
+        "array",
+        (channels + 1, 1, frames),
+        "float32",
+        f"npy {layout} of unequal lengths -> {channels} and where frames are, {frames} frames",
+        partial(array, layout=layout, size=None, dtype="float32", frames=frames),
+        f"{len(found):,} arrays of {min(lengths)} to {max(lengths)} frames, {types}",
+        (remark,),
+        frozenset([(1, frames)]),
+        "series",
+        frames=True,
+    )
+
+
 def _one_shape(sheet: Sheet, name: str, found: Sequence[tuple[int, Header]]) -> tuple[int, ...]:
     shapes = Counter(header.shape for _, header in found)
     shape = shapes.most_common(1)[0][0]
@@ -385,6 +438,12 @@ def _one_shape(sheet: Sheet, name: str, found: Sequence[tuple[int, Header]]) -> 
             f"{sheet.path.name}: the arrays of column '{name}' have the shape {shape}, but not in"
             f" {rows_named([n for n, _ in odd])} ({odd[0][1]}); a modality has one shape: pad or"
             " cut these, or empty the cells"
+            + (
+                f"; if they are series of unequal lengths (time, features), set"
+                f" dataset.options.arrays={name}:frames"
+                if len(shape) == 2
+                else ""
+            )
         )
     if len(shape) > 3:
         raise UserError(
@@ -432,7 +491,7 @@ def _plane(
     """How arrays of two dimensions are read: as series of channels, or as a picture."""
     first, second = shape
     long = first <= MOST_CHANNELS and second >= LONGER * first
-    last = last and reading != "picture"
+    last = (last and reading != "picture") or reading == "frames"
     if reading == "series" or last or (reading == "auto" and long and not dense):
         channels, time = (second, first) if last else (first, second)
         return "series last" if last else "series", [

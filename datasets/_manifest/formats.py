@@ -19,6 +19,7 @@ from PIL import Image
 from datasets._media.audio import FASTEST, SLOWEST, is_pointer, no_rate
 from harness.data.images import DAMAGE, orientation, read_image, upright_size
 from harness.data.prepared import Item, Unreadable
+from harness.dataset import padded
 from harness.errors import UserError
 
 Kind = Literal["image", "audio", "array"]
@@ -212,8 +213,10 @@ def label_map(path: Path) -> Item:
     return values
 
 
-def array(path: Path, layout: Layout, size: Size | None, dtype: str) -> Item:
+def array(path: Path, layout: Layout, size: Size | None, dtype: str, frames: int = 0) -> Item:
     """An npy file as (C, H, W), resized where ``size`` is given.
+
+    With ``frames`` a series gets zeros up to so many frames, and a channel (see ``padded``).
 
     Unreadable when it is damaged or holds non-finite values.
     """
@@ -224,6 +227,8 @@ def array(path: Path, layout: Layout, size: Size | None, dtype: str) -> Item:
     if largest > LARGEST:
         raise Unreadable(path, f"holds {largest:.3g}, beyond {LARGEST:.3g}")
     values = values.astype(dtype)
+    if frames:
+        return padded(values, frames)
     return values if size is None else resized(values, size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets._manifest.formats import Size, label_map, nearest
+from datasets._manifest.formats import LARGEST, Size, label_map, nearest
 from datasets._manifest.headers import Scan
 from datasets._manifest.sheet import Row, Sheet, rows_named
 from harness.data.prepared import Item, Unreadable
@@ -29,6 +30,7 @@ anti-spoofing.
 
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+Scale = tuple[float, float]
 MANY_NUMBERS = 6
 """So many different labels that are numbers, some with decimals, may be meant as measurements."""
 
@@ -38,13 +40,14 @@ class Labels:
     """What is predicted.
 
     ``index``: label as in the manifest -> class; for segmentation ``stored``: class number in the
-    maps -> class, void left out.
+    maps -> class, void left out; for regression ``numbers``: label -> its value.
     """
 
     task: str
     classes: tuple[str, ...]
     index: Mapping[str, int] = field(default_factory=dict)
     stored: Mapping[int, int] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
 
@@ -52,6 +55,8 @@ def labels(sheet: Sheet, scan: Scan, options: Mapping[str, Value]) -> Labels:
     """The task and its classes; UserError, with row numbers, for labels that cannot be meant."""
     if sheet.dense:
         return _dense(sheet, scan, options)
+    if options["task"] == "regression":
+        return _regression(sheet, str(options["classes"]))
     folded = {
         row.label: row.label.casefold() if options["fold_case"] else row.label for row in sheet.rows
     }
@@ -131,10 +136,51 @@ def _check_numbers(sheet: Sheet, folded: Mapping[str, str], task: str) -> None:
     if task == "auto" and all_numbers and broken and len(numbers) >= MANY_NUMBERS:
         raise UserError(
             f"{sheet.path.name}: the labels are {len(numbers)} different numbers"
-            f" ({shown(sorted(first))}); is this a regression? Only classes are predicted here:"
-            " write classes into the column label, or say dataset.options.task=classification if"
-            " each number is a class"
+            f" ({shown(sorted(first))}); is this a regression? Say"
+            " dataset.options.task=regression to predict the numbers themselves, or"
+            " dataset.options.task=classification if each number is a class"
         )
+
+
+def _regression(sheet: Sheet, classes: str) -> Labels:
+    """Labels that are numbers; UserError, with row numbers, for one that is none."""
+    if classes:
+        raise UserError(
+            f"dataset.options.classes={classes} does not apply to dataset.options.task=regression,"
+            " which has no classes; leave one of them out"
+        )
+    numbers: dict[str, float] = {}
+    for row in sheet.rows:
+        value = float(row.label) if NUMBER.fullmatch(row.label) else math.nan
+        if not abs(value) <= LARGEST:
+            rows = rows_named([other.number for other in sheet.rows if other.label == row.label])
+            raise UserError(
+                f"{sheet.path.name}: the label '{row.label}' ({rows}) is no finite number, and"
+                " dataset.options.task=regression needs one in every row, such as -1.25; correct"
+                " it, or take the row out"
+            )
+        numbers[row.label] = value
+    remarks = []
+    tested = {numbers[row.label] for row in sheet.of("test")}
+    if len(tested) == 1:
+        remarks.append(
+            f"every sample of test has the label {min(tested):g}: no correlation can be given"
+        )
+    return Labels("regression", (), numbers=numbers, remarks=tuple(remarks))
+
+
+def label_scale(sheet: Sheet, found: Sequence[Row], numbers: Mapping[str, float]) -> Scale:
+    """Mean and (population) standard deviation of the labels of training samples.
+
+    UserError where there is nothing to learn, since they are all the same.
+    """
+    values = np.array([numbers[row.label] for row in found])
+    if values.min() == values.max():
+        raise UserError(
+            f"{sheet.path.name}: every training sample has the label {values[0]:g}; a regression"
+            " needs labels that differ"
+        )
+    return float(values.mean()), float(values.std())
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

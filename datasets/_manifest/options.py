@@ -12,7 +12,10 @@ OPTIONS: dict[str, Range] = {
     "task": Range(
         "auto",
         choices=("auto", *TASKS),
-        help="auto: by the label column; live against attack or spoof is anti-spoofing",
+        help=(
+            "auto: by the label column; live against attack or spoof is anti-spoofing; regression:"
+            " labels are numbers, predicted as such"
+        ),
     ),
     "modalities": Range(
         "",
@@ -58,10 +61,21 @@ OPTIONS: dict[str, Range] = {
     "arrays": Range(
         "auto",
         help=(
-            "2-D arrays: series (channels, time), each channel normalised by itself, or picture"
-            " (height, width), or per column imu:series,map:picture; auto: series where the first"
-            " side is at most 16 and the second four times as long"
+            "2-D arrays: series (channels, time), each channel normalised by itself, frames (time,"
+            " features) likewise, or picture (height, width), or per column"
+            " imu:series,text:frames,map:picture; auto: series where the first side is at most 16"
+            " and the second four times as long, and where most files differ in the length of one"
+            " side, which is time"
         ),
+    ),
+    "frames": Range(
+        0,
+        limits=(0, 100_000),
+        help=(
+            "series of unequal lengths: at most the first so many frames; 0: as many as the longest"
+            " has"
+        ),
+        added_later=True,
     ),
     "rate": Range(
         0,

@@ -23,11 +23,15 @@ class Splits:
     remarks: tuple[str, ...]
 
 
-def splits(sheet: Sheet, share: float, seed: int, limit: int | None) -> Splits:
-    """The manifest's splits; val, if there is none, is a seeded stratified share of train.
+def splits(
+    sheet: Sheet, share: float, seed: int, limit: int | None, classes: bool = True
+) -> Splits:
+    """The manifest's splits; val, if there is none, is a seeded share of train.
 
-    It has whole groups where the manifest has groups. UserError without test.
+    It is stratified where labels are ``classes``, and has whole groups where the manifest has
+    groups. UserError without test.
     """
+    alike = sheet.dense or not classes
     rows = {name: sheet.of(name) for name in ("train", "val", "test")}
     for name in ("train", "test"):
         if not rows[name]:
@@ -38,10 +42,10 @@ def splits(sheet: Sheet, share: float, seed: int, limit: int | None) -> Splits:
     remarks = []
     if not rows["val"]:
         share_of = _whole_groups if sheet.grouped else _stratified
-        taken = {id(row) for row in share_of(rows["train"], sheet.dense, share, seed)}
+        taken = {id(row) for row in share_of(rows["train"], alike, share, seed)}
         rows["val"] = [row for row in rows["train"] if id(row) in taken]
         rows["train"] = [row for row in rows["train"] if id(row) not in taken]
-        how = "at random" if sheet.dense else "class by class"
+        how = "at random" if alike else "class by class"
         told = f"there is no val split: {len(rows['val'])} samples of train became val"
         if sheet.grouped:
             remarks.append(f"{told}, whole groups, {how} as well as they allow, seed {seed}")
@@ -57,7 +61,7 @@ def splits(sheet: Sheet, share: float, seed: int, limit: int | None) -> Splits:
             f"{sheet.path.name} has too few {what} in train to take a val split from; mark some"
             " rows as val"
         )
-    limited = {name: _limited(found, sheet.dense, limit) for name, found in rows.items()}
+    limited = {name: _limited(found, alike, limit) for name, found in rows.items()}
     return Splits(limited, tuple(remarks))
 
 
@@ -80,44 +84,44 @@ def require_both(sheet: Sheet, found: Splits, index: Mapping[str, int]) -> None:
                 )
 
 
-def _order(rows: Sequence[Row], dense: bool, seed: int) -> list[tuple[int, int, Row]]:
+def _order(rows: Sequence[Row], alike: bool, seed: int) -> list[tuple[int, int, Row]]:
     """(rank within its class, size of the class, row), shuffled.
 
-    Label maps are all of one class.
+    Label maps, and numbers, are all of one class (``alike``).
     """
     shuffled = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
     seen: dict[str, int] = {}
     ranked = []
     for row in shuffled:
-        label = "" if dense else row.label
+        label = "" if alike else row.label
         ranked.append((seen.get(label, 0), label, row))
         seen[label] = seen.get(label, 0) + 1
     return [(rank, seen[label], row) for rank, label, row in ranked]
 
 
-def _stratified(rows: Sequence[Row], dense: bool, share: float, seed: int) -> list[Row]:
+def _stratified(rows: Sequence[Row], alike: bool, share: float, seed: int) -> list[Row]:
     """A share of each class, at least one sample of it and never its last one."""
     return [
         row
-        for rank, size, row in _order(rows, dense, seed)
+        for rank, size, row in _order(rows, alike, seed)
         if rank < min(size - 1, max(1, round(size * share)))
     ]
 
 
-def _whole_groups(rows: Sequence[Row], dense: bool, share: float, seed: int) -> list[Row]:
+def _whole_groups(rows: Sequence[Row], alike: bool, share: float, seed: int) -> list[Row]:
     """Whole groups that have about a share of each class, and never the last samples of one.
 
     Groups are offered from the largest to the smallest, equal ones in random order, and taken
     where that brings the classes nearer to their shares; the first that may be taken is, where
     none is near.
     """
-    classes = sorted({"" if dense else row.label for row in rows})
+    classes = sorted({"" if alike else row.label for row in rows})
     names = list(dict.fromkeys(row.group for row in rows))
     counts = np.zeros((len(names), len(classes)), dtype=np.int64)
     place = {name: at for at, name in enumerate(names)}
     column = {name: at for at, name in enumerate(classes)}
     for row in rows:
-        counts[place[row.group], column["" if dense else row.label]] += 1
+        counts[place[row.group], column["" if alike else row.label]] += 1
     total = counts.sum(0)
     shuffled = np.random.default_rng(seed).permutation(len(names))
     order = sorted(shuffled.tolist(), key=lambda at: -int(counts[at].sum()))
@@ -136,10 +140,10 @@ def _whole_groups(rows: Sequence[Row], dense: bool, share: float, seed: int) -> 
     return [row for row in rows if row.group in own]
 
 
-def _limited(rows: list[Row], dense: bool, limit: int | None) -> list[Row]:
+def _limited(rows: list[Row], alike: bool, limit: int | None) -> list[Row]:
     """At most ``limit`` rows, the classes as even as they can be, in the file's order."""
     if limit is None or len(rows) <= limit:
         return rows
-    by_rank = sorted(_order(rows, dense, 0), key=lambda item: item[0])
+    by_rank = sorted(_order(rows, alike, 0), key=lambda item: item[0])
     chosen = {id(row) for _, _, row in by_rank[:limit]}
     return [row for row in rows if id(row) in chosen]

@@ -25,10 +25,12 @@ SMALLEST_SHARE = 0.01
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def statistics(array: Tensor, rows: Sequence[int]) -> Statistics:
+def statistics(array: Tensor, rows: Sequence[int], frames: bool = False) -> Statistics:
     """Mean and (population) standard deviation of each channel over the samples ``rows``.
 
-    Of an array (M, C, H, W), streamed in float64. A channel that never changes has the deviation 1.
+    Of ``frames`` (see ``Modality``) over the frames alone; the channel that says where they are
+    stays as it is. Of an array (M, C, H, W), streamed in float64. A channel that never changes has
+    the deviation 1.
     """
     channels = array.shape[1]
     mean = torch.zeros(channels, dtype=torch.float64)
@@ -36,6 +38,8 @@ def statistics(array: Tensor, rows: Sequence[int]) -> Statistics:
     count = 0
     for start in range(0, len(rows), BLOCK):
         block = array[torch.tensor(rows[start : start + BLOCK])].double().transpose(0, 1).flatten(1)
+        if frames:
+            block = block[:, block[-1] > 0]
         size = block.shape[1]
         own = block.mean(1)
         shift = own - mean
@@ -45,6 +49,8 @@ def statistics(array: Tensor, rows: Sequence[int]) -> Statistics:
         count += size
     deviation = (spread / count).sqrt()
     deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+    if frames:
+        mean[-1] = 0.0
     return tuple(mean.tolist()), tuple(deviation.tolist())
 
 
@@ -67,9 +73,11 @@ def too_far_from_zero(name: str, mean: Sequence[float], std: Sequence[float]) ->
     ]
 
 
-def save(folder: Path, table: PreparedTable, rows: Sequence[int]) -> Statistics:
+def save(
+    folder: Path, table: PreparedTable, rows: Sequence[int], frames: bool = False
+) -> Statistics:
     """Keep the statistics of some rows of a prepared training table beside its file."""
-    mean, std = statistics(opened(table, folder).array, rows)
+    mean, std = statistics(opened(table, folder).array, rows, frames)
     write_json(_path(folder, table, rows), {"mean": mean, "std": std})
     return mean, std
 

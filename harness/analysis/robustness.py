@@ -28,7 +28,7 @@ from harness.analysis.statistics import (
     intact,
 )
 from harness.protocol.combinations import Combination
-from harness.protocol.metrics import Metric
+from harness.protocol.metrics import Metric, Undefined
 
 __all__ = [
     "PROBABILITIES",
@@ -310,7 +310,8 @@ def blind_value(metric: Metric, evidence: Evidence, split: str = "test") -> floa
 
     It predicts one class for everything, the most frequent one of val: accuracy then is that
     class's share of the split, ACER is 50, and the mean IoU is the class's share of the pixels over
-    the number of classes there.
+    the number of classes there. Of a regression it predicts the median label of val; NaN for a
+    metric that constants do not define.
     """
     if evidence.scores[split].dim() == 4:
         counts = evidence.scores[split][0]
@@ -319,6 +320,12 @@ def blind_value(metric: Metric, evidence: Evidence, split: str = "test") -> floa
         constant[:, :, answer] = counts.sum(2)
         return metric.compute(constant, torch.empty(0))
     target, classes = evidence.splits[split].target, evidence.scores[split].shape[2]
+    if target.is_floating_point():
+        median = evidence.splits["val"].target.median()
+        try:
+            return metric.compute(median.expand(len(target), 1), target)
+        except Undefined:
+            return math.nan
     answer = int(torch.bincount(evidence.splits["val"].target, minlength=classes).argmax())
     scores = torch.zeros(len(target), classes)
     scores[:, answer] = 1.0

@@ -135,6 +135,7 @@ class ResNet(Backbone):
     maps differ in size.
     """
 
+    tasks = ("classification", "anti_spoofing", "regression")
     options = {
         "fusion": Range(
             "mid128",
@@ -181,7 +182,7 @@ class ResNet(Backbone):
         return Trunk([self._layer(self.own + 1 + step, wide) for step, wide in enumerate(inputs)])
 
     def head(self, channels: Sequence[int]) -> nn.Module:
-        return Head(self.z.channels, len(self.spec.classes))
+        return Head(self.z.channels, self.spec.outputs)
 
     def through(self, trunk: nn.Module, head: nn.Module, fused: tuple[Tensor, ...]) -> Passed:
         if not self.inner or not isinstance(trunk, Trunk):

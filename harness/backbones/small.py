@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.backbones import Backbone, MapShape, Passed
+from harness.backbones._frames import FrameEncoder
 from harness.backbones._pyramid import SCALES, PyramidContext, PyramidDecoder, PyramidEncoder, conv
 from harness.dataset import DataSpec
 from harness.errors import UserError
@@ -147,12 +148,14 @@ class Small(Backbone):
     Classification: one 2x2 map per modality, whatever its shape; the trunk has twice as many
     channels. Nearly square pictures up to 64x64, and anything up to 8 long, pass two convolutions.
     Spectrograms, series (C, 1, T) and larger pictures pass convolutions of stride 2 before these,
-    until no side is longer than 8 (``halvings``). Segmentation: four scales of 1, 2, 4 and 8 times
-    the width at strides 2 to 16; all modalities must have one height and width, divisible by 16.
+    until no side is longer than 8 (``halvings``). Padding of series of unequal lengths reaches
+    nothing (in the layers that methods share between modalities it is zeros). Segmentation: four
+    scales of 1, 2, 4 and 8 times the width at strides 2 to 16; all modalities must have one height
+    and width, divisible by 16.
     """
 
     options = {"width": Range(16, limits=(1, 1024), help="channels of each encoder's first map")}
-    tasks = ("classification", "anti_spoofing", "segmentation")
+    tasks = ("classification", "anti_spoofing", "segmentation", "regression")
 
     def __init__(self, spec: DataSpec, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(spec, options)
@@ -170,7 +173,11 @@ class Small(Backbone):
             self.z = MapShape(2 * self.width, SIDE, SIDE)
 
     def encoder(self, modality: str) -> nn.Module:
-        shape = self.spec.modalities[self.spec.names.index(modality)].shape
+        described = self.spec.modalities[self.spec.names.index(modality)]
+        shape = described.shape
+        if described.frames and not self.dense:
+            strides = [stride for _, stride in halvings(*shape[1:])]
+            return FrameEncoder(shape[0], self.width, [*strides, 1, 1])
         return PyramidEncoder(shape[0], self.width) if self.dense else Encoder(shape, self.width)
 
     def trunk(self, channels: Sequence[int]) -> nn.Module:
@@ -179,10 +186,10 @@ class Small(Backbone):
         return Trunk(channels[0], self.z.channels)
 
     def head(self, channels: Sequence[int]) -> nn.Module:
-        classes = len(self.spec.classes)
+        outputs = self.spec.outputs
         if self.dense:
-            return PyramidDecoder(channels, self.width, classes)
-        return Head(self.z.channels, classes)
+            return PyramidDecoder(channels, self.width, outputs)
+        return Head(self.z.channels, outputs)
 
     def through(self, trunk: nn.Module, head: nn.Module, fused: tuple[Tensor, ...]) -> Passed:
         if not isinstance(head, PyramidDecoder):

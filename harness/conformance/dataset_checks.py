@@ -4,6 +4,7 @@ for the form.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,7 @@ def check(function: Callable[[Dataset], None]) -> Callable[[Dataset], None]:
 @check
 def description(dataset: Dataset) -> None:
     """the spec has a known task and a metric of it, at least two differently named modalities and
-    at least two classes
+    at least two classes; of a regression no classes, and the labels' finite mean and deviation
     """
     spec = dataset.spec
     require(spec.task in TASKS, f"the task '{spec.task}' is not one of {', '.join(TASKS)}")
@@ -53,6 +54,14 @@ def description(dataset: Dataset) -> None:
         not marks,
         f"modality names {marks} are empty or contain '+', '.' or ',', which separate names",
     )
+    if spec.task == "regression":
+        scale = spec.label_scale
+        require(not spec.classes, f"a regression has the classes {spec.classes}")
+        require(
+            scale is not None and all(map(math.isfinite, scale)) and scale[1] > 0,
+            f"label_scale is {scale}, not the mean and deviation of training labels",
+        )
+        return
     require(
         len(set(spec.classes)) == len(spec.classes) >= 2,
         f"the classes {spec.classes} are not two or more different names",
@@ -96,11 +105,18 @@ def inputs(dataset: Dataset) -> None:
 @check
 def targets(dataset: Dataset) -> None:
     """targets are int64, (N,) or (N, H, W) for segmentation, in 0 .. K - 1; pixels may be 255,
-    which counts nowhere
+    which counts nowhere; of a regression finite float32 (N,)
     """
     spec = dataset.spec
     for name in SPLITS:
         target = dataset.load(name).received().target
+        if spec.task == "regression":
+            require(
+                target.dtype == torch.float32 and target.dim() == 1,
+                f"{name}: targets are {target.dtype} of {target.dim()} dimensions",
+            )
+            require(bool(target.isfinite().all()), f"{name}: a target is not finite")
+            continue
         dimensions = 3 if spec.task == "segmentation" else 1
         require(target.dtype == torch.int64, f"{name}: targets are {target.dtype}")
         require(target.dim() == dimensions, f"{name}: targets have {target.dim()} dimensions")
@@ -176,7 +192,8 @@ def augmentation(dataset: Dataset) -> None:
                 f"'{modality}' is not finite when it is augmented",
             )
         legal = (target >= 0) & (target < len(dataset.spec.classes)) | (target == VOID)
-        require(bool(legal.all()), "augmentation makes targets that are not classes")
+        numbers = dataset.spec.task == "regression"
+        require(numbers or bool(legal.all()), "augmentation makes targets that are not classes")
 
 
 @check

@@ -46,8 +46,8 @@ def declarations(case: Case) -> None:
 
 @check
 def shapes(case: Case) -> None:
-    """logits are (B, K), z and auxiliary predictions have B rows, and losses are finite 0-d
-    terms
+    """logits are (B, K), (B, 1) for a regression, z and auxiliary predictions have B rows, and
+    losses are finite 0-d terms
     """
     model = case.fresh()
     case.begin(model, 0)

@@ -30,6 +30,10 @@ STEP_EPOCHS = (0, 2, 4, 6, 8, LATE, EPOCHS - 1)
 the comparison has.
 """
 RATE = 0.02
+LABEL_SCALE = (100.0, 20.0)
+"""Mean and deviation of a regression's labels: far from 0 and from 1, which predictions start
+near.
+"""
 
 Factory = Callable[[DataSpec], Backbone]
 Check = Callable[["Case"], None]
@@ -69,18 +73,21 @@ def synthetic_spec(
         name="synthetic",
         task=task,
         modalities=tuple(Modality(f"m{v}", shape) for v, shape in enumerate(shapes)),
-        classes=tuple(f"c{k}" for k in range(classes)),
+        classes=() if task == "regression" else tuple(f"c{k}" for k in range(classes)),
         metric=of_task(task)[0].name,
         aligned=aligned or task == "segmentation",
         synthetic=True,
+        label_scale=LABEL_SCALE if task == "regression" else None,
     )
 
 
 def synthetic_split(spec: DataSpec, samples: int, seed: int = 0) -> Split:
-    """Samples whose label (or label map, made of four blocks) shows in each modality, plus noise of
-    a third of its size.
+    """Samples whose label (or label map, made of four blocks, or number, times a pattern) shows in
+    each modality, plus noise of a third of its size.
     """
     generator, classes = Streams(seed).generator("synthetic"), len(spec.classes)
+    if spec.label_scale is not None:
+        return _numbers(spec, samples, generator)
     target = torch.arange(samples) % classes
     if spec.task == "segmentation":
         blocks = torch.randint(classes, (samples, 2, 2), generator=generator)
@@ -93,6 +100,19 @@ def synthetic_split(spec: DataSpec, samples: int, seed: int = 0) -> Split:
         clean = clean.permute(0, 3, 1, 2) if spec.task == "segmentation" else clean
         inputs[modality.name] = clean + 0.3 * torch.randn(clean.shape, generator=generator)
     return Split(inputs, target, torch.ones(samples, len(spec.modalities), dtype=torch.bool))
+
+
+def _numbers(spec: DataSpec, samples: int, generator: torch.Generator) -> Split:
+    assert spec.label_scale is not None
+    mean, deviation = spec.label_scale
+    standard = torch.randn(samples, generator=generator)
+    inputs = {}
+    for modality in spec.modalities:
+        pattern = torch.randn(modality.shape, generator=generator)
+        clean = standard[:, None, None, None] * pattern
+        inputs[modality.name] = clean + 0.3 * torch.randn(clean.shape, generator=generator)
+    available = torch.ones(samples, len(spec.modalities), dtype=torch.bool)
+    return Split(inputs, mean + deviation * standard, available)
 
 
 class Case:
@@ -226,7 +246,7 @@ class Case:
         """Made-up evidence: scores (C, B, K), or confusion counts (C, B, K, K)."""
         generator, shape = (
             Streams(2).generator("val"),
-            (len(self.masks), self.size, len(self.spec.classes)),
+            (len(self.masks), self.size, self.spec.outputs),
         )
         if self.spec.task == "segmentation":
             return torch.randint(9, (*shape, shape[-1]), generator=generator)
@@ -238,8 +258,8 @@ class Case:
 
     @property
     def logits_shape(self) -> tuple[int, ...]:
-        """What follows the batch dimension: (K,), or (K, H, W)."""
-        return (len(self.spec.classes), *self.split.target.shape[1:])
+        """What follows the batch dimension: (K,), or (K, H, W); (1,) of a regression."""
+        return (self.spec.outputs, *self.split.target.shape[1:])
 
 
 def backward(model: Method, terms: Losses) -> None:

@@ -31,8 +31,8 @@ class Labelled(Protocol):
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one combination: its value, on how many samples, and whether one class was
-    predicted for all of them.
+    """One metric of one combination: its value, on how many samples, and whether one class, or one
+    number, was predicted for all of them.
     """
 
     value: float

@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness.protocol.combinations import lattice
+from harness.protocol.presence import Presence
+
 
 def draw_present(available: Tensor, generator: torch.Generator) -> Tensor:
     """One uniform draw per sample from the non-empty subsets of what the sample has.
@@ -52,6 +55,31 @@ def drop_modalities(available: Tensor, rate: float, generator: torch.Generator) 
     )
     rescued = torch.nn.functional.one_hot(lottery.argmax(1), available.shape[1]).bool()
     return torch.where(keep.any(1, keepdim=True), keep, rescued)
+
+
+def draw_left(available: Tensor, left: Presence, generator: torch.Generator) -> Tensor:
+    """Training-time missingness by a presence profile: what each sample is left with, (N, V) bool.
+
+    One draw per sample of a combination, of which it keeps what it has. A sample keeps at least
+    one modality: the draw is conditional on that, as if the sample were drawn again whenever
+    nothing would be left. ``drop_modalities`` lets it keep one instead.
+
+    Args:
+        available: (N, V) bool, every row with at least one True.
+        left: the profile; every modality must be present with some probability.
+        generator: the stream of the study's fixed pattern.
+    """
+    masks = torch.tensor([combination.mask for combination in lattice(left.names)])
+    chances = torch.tensor(left.probabilities, dtype=torch.float64)
+    uniform = torch.rand(len(available), generator=generator, dtype=torch.float64)
+    kept = torch.zeros_like(available)
+    # Samples that have the same are drawn from the same distribution.
+    for row in torch.unique(available, dim=0):
+        own = masks & row
+        upto = (chances * own.any(1)).cumsum(0)
+        here = (available == row).all(1)
+        kept[here] = own[torch.searchsorted(upto / upto[-1], uniform[here], right=True)]
+    return kept
 
 
 def combination_index(present: Tensor) -> Tensor:

@@ -10,9 +10,9 @@ from harness.analysis.in_use.presence import Expected
 from harness.analysis.ranking import Ranking
 from harness.analysis.statistics import AVERAGE, WORST, Difference
 from harness.protocol.metrics import Metric
+from harness.protocol.presence import Presence
 from harness.reporting.sections.origins import mixtures
 from harness.reporting.text import ABSENT, number
-from harness.study.presence import Presence
 
 MOST = 3
 """Findings beside the average that the answer names."""
@@ -241,7 +241,7 @@ def _in_use(findings: Findings) -> list[str]:
 def profile_text(profile: Presence) -> str:
     """A presence profile in words.
 
-    >>> from harness.study.presence import independent
+    >>> from harness.protocol.presence import independent
     >>> profile_text(independent({"a": 0.99, "b": 0.8}))
     'the presence profile (a 99 %, b 80 % of the time, independently)'
     """

@@ -92,9 +92,11 @@ def _sections(group: StudyGroup) -> list[Section]:
 
 def _overview(groups: Sequence[StudyGroup], empty: Sequence[str]) -> list[Section]:
     """What stands before the groups' own sections."""
+    swept = study_groups.missingness(groups)
     return [
         study_groups.answers(groups),
         study_groups.studies(groups, empty),
         study_groups.groups_apart(groups),
+        *([] if swept is None else [swept]),
         over_datasets.over_datasets(compare_over_datasets([group.findings for group in groups])),
     ]

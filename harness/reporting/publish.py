@@ -10,9 +10,12 @@ from pathlib import Path
 from harness.analysis.results import read
 from harness.errors import UserError
 from harness.reporting.console import show
+from harness.reporting.document import Table
 from harness.reporting.sections.background import ABSENT_DATA
 from harness.reporting.sections.runs import TrackedRuns
+from harness.reporting.sections.study_groups import missingness
 from harness.reporting.study_group import gather
+from harness.reporting.text import pipe_table
 from harness.reporting.write import Report
 from harness.search.journal import is_over, with_winners
 from harness.search.plan import search_plan
@@ -73,10 +76,19 @@ def show_report(report: Report) -> None:
         show(group.findings, f"{group.plan.study.output}/store")
         if isinstance(group.plan.dataset, Recorded):
             print(f"note: {ABSENT_DATA}")
+    _show_sweep(report)
     others = ", ".join(path.name for path in report.paths if path != report.page)
     print(f"report: {short(report.page)}, {others}", flush=True)
     for problem in report.problems:
         print(f"error: {problem}", file=sys.stderr)
+
+
+def _show_sweep(report: Report) -> None:
+    """Print the values of the curve over what is missing in training, where there is one."""
+    swept = missingness(report.groups)
+    for block in swept.blocks if swept is not None else ():
+        if isinstance(block, Table):
+            print("\n".join(["", f"{block.caption}:", *pipe_table(block.header, block.rows)]))
 
 
 def follow(

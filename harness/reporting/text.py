@@ -23,7 +23,7 @@ PRESENT, MISSING = "●", "○"
 MANY_MODALITIES = 3
 """From so many on, combinations are headed by marks: their names are too long to be read."""
 COLLAPSED_SENTENCE = (
-    f"{COLLAPSED} collapsed: in at least one seed the model predicts one class for every sample; it"
+    f"{COLLAPSED} collapsed: in at least one seed the model predicts the same for every sample; it"
     " counts as scored"
 )
 
@@ -132,10 +132,8 @@ def metric_sentence(results: Results) -> str:
     """``digits, accuracy on test in %, higher is better``."""
     chosen = results.metric
     direction = "higher" if chosen.higher_is_better else "lower"
-    return (
-        f"{dataset_name(results.plan.spec)}, {chosen.name} on test in {chosen.unit}, {direction} is"
-        " better"
-    )
+    unit = f" in {chosen.unit}" if chosen.unit else ""
+    return f"{dataset_name(results.plan.spec)}, {chosen.name} on test{unit}, {direction} is better"
 
 
 def legend(results: Results, comparison: Comparison) -> list[str]:

@@ -191,7 +191,7 @@ def _fused(
     found = []
     for _, combination in combinations_with(model.combinations, condition):
         mask = torch.tensor(combination.mask, device=device)
-        logits = model.combine(cache, mask.expand(len(batch.index), -1)).logits
+        logits = model.predicted(model.combine(cache, mask.expand(len(batch.index), -1)).logits)
         if not bool(logits.isfinite().all()):
             raise TrialFailure(
                 f"scores of {combination.name} are not finite with {_named(condition)}"

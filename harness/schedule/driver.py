@@ -200,7 +200,7 @@ def describe(plan: Plan, states: Mapping[str, str], search: Sequence[str] = ()) 
     lines = [
         f"study {study.name}: {len(plan.rows)} rows, {len(study.seeds)} seeds, "
         f"{_trials(plan)} on {spec.name}{synthetic}",
-        f"  data: {counts}; {spec.task}, {len(spec.classes)} classes; metric: {spec.metric}",
+        f"  data: {counts}; {spec.task}, {spec.predicted}; metric: {spec.metric}",
         f"  modalities: {modalities}",
         f"  rows: {rows}; seeds: {seeds}",
         *(f"  {sentence}" for sentence in plan.left_out),

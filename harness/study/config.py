@@ -35,6 +35,7 @@ from harness.study.study_file import (
     shielded,
     unshielded,
 )
+from harness.training.missing import given
 from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig, setting
 
 SHORTEST_STALL_MINUTES = 0.2
@@ -469,9 +470,21 @@ def _check_lists(study: Study) -> None:
         raise UserError("seeds is empty; name at least one, such as seeds=[0,1,2]")
     check_seeds("seeds", study.seeds)
     check_search(study.search, study.seeds)
-    if study.missing.rate > 0 and study.missing.train == "none":
+    missing = study.missing
+    if given(missing) and missing.rate > 0:
         raise UserError(
-            f"missing.rate={study.missing.rate} does nothing where missing.train=none; set"
+            f"missing.rate={missing.rate} is one rate for all modalities, and missing.rates or"
+            " missing.together says it for each; leave one of them out"
+        )
+    if given(missing) and missing.train == "none":
+        key = "missing.rates" if missing.rates else "missing.together"
+        raise UserError(
+            f"{key} does nothing where missing.train=none; set missing.train=random, or leave it"
+            " out"
+        )
+    if missing.rate > 0 and missing.train == "none":
+        raise UserError(
+            f"missing.rate={missing.rate} does nothing where missing.train=none; set"
             " missing.train=random, or leave the rate out"
         )
 

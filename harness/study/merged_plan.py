@@ -21,6 +21,7 @@ from harness.study.plan import Plan, PlannedTrial
 from harness.study.recorded_data import described
 from harness.study.rows import Row
 from harness.training.executed_code import source_hash
+from harness.training.missing import recorded
 
 SEPARATOR = ","
 JOINED = "+"
@@ -92,7 +93,7 @@ def terms(plan: Plan) -> Json:
         "dataset": described(plan.dataset)["facts"],
         "backbone": plan.backbone,
         "train": asdict(study.train),
-        "missing": asdict(study.missing),
+        "missing": recorded(study.missing),
         "evaluation": asdict(study.evaluation),
     }
 

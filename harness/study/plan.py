@@ -29,6 +29,7 @@ from harness.study.rows import (
     rows_of,
 )
 from harness.training.executed_code import source_hash
+from harness.training.missing import checked, recorded
 from harness.training.spec import Job, TrialSpec
 
 
@@ -71,6 +72,7 @@ class Plan:
         self.paths = network.paths
         check_names(self.spec)
         self.presence = presence(study.report.presence, self.spec.names)
+        study.missing = checked(study.missing, self.spec.names)
         self.rows = joined(rows_of(study, network), winners)
         self.left_out = left_out(study, network)
         for row in self.rows:
@@ -198,7 +200,7 @@ class Plan:
             variant=row.variant,
             hparams=hparams,
             train=asdict(study.train) | {"combination": only},
-            missing=asdict(study.missing),
+            missing=recorded(study.missing),
             evaluation=asdict(study.evaluation),
             seed=seed,
             source=source_hash(Path(row.file)) if row.file else None,
@@ -276,7 +278,7 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint(),
         "protocol": dataset.protocol,
         "limit": dataset.limit,
-        "options": dict(dataset.values),
+        "options": dataset.facts,
         "synthetic": dataset.spec.synthetic,
     }
 

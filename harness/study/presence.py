@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from numbers import Real
 
 from harness.errors import UserError, unknown
 from harness.protocol.combinations import lattice, parse
+from harness.protocol.presence import Presence, independent
 
 KEY = "report.presence"
 NOTHING = "none"
@@ -21,49 +21,6 @@ TOLERANCE = 1e-6
 """By how much the probabilities of combinations may miss 1."""
 
 ENTRY = "{combination: a+b, probability: 0.9}"
-
-
-@dataclass(frozen=True)
-class Presence:
-    """A presence profile.
-
-    Attributes:
-        names: the modalities.
-        probabilities: (C,) of each combination, in the order of the lattice.
-        nothing: the probability that no modality is present; with the others it makes 1.
-        independent: whether it was given as a chance per modality.
-    """
-
-    names: tuple[str, ...]
-    probabilities: tuple[float, ...]
-    nothing: float
-    independent: bool
-
-    @property
-    def chances(self) -> dict[str, float]:
-        """The probability that each modality is present."""
-        combinations = lattice(self.names)
-        return {
-            name: math.fsum(
-                p
-                for p, combination in zip(self.probabilities, combinations, strict=True)
-                if name in combination.members
-            )
-            for name in self.names
-        }
-
-
-def independent(chances: Mapping[str, float]) -> Presence:
-    """The profile of modalities that are present independently of each other."""
-    probabilities = tuple(
-        math.prod(
-            chance if present else 1 - chance
-            for chance, present in zip(chances.values(), combination.mask, strict=True)
-        )
-        for combination in lattice(tuple(chances))
-    )
-    nothing = math.prod(1 - chance for chance in chances.values())
-    return Presence(tuple(chances), probabilities, nothing, True)
 
 
 def presence(value: object, names: Sequence[str]) -> Presence | None:

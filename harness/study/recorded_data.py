@@ -158,7 +158,7 @@ def _candidates(study: Study, store: Store) -> list[Json]:
         "name": study.dataset.name,
         "protocol": asked.protocol,
         "limit": asked.limit,
-        "options": dict(asked.values),
+        "options": asked.facts,
     }
     found: dict[str, Json] = {}
     for record in _records(store):

@@ -263,9 +263,10 @@ def check_row(row: Row, network: Backbone, study: Study) -> None:
     if row.method_class.needs_complete_data:
         _check_complete(row, spec, study)
     if spec.task not in row.method_class.tasks:
+        why = row.method_class.unfit.get(spec.task)
         raise UserError(
             f"method '{row.label}' is for {', '.join(row.method_class.tasks)} only, and {spec.name}"
-            f" is {spec.task}"
+            f" is {spec.task}" + (f": {why}" if why else "")
         )
     row.method_class.check(spec, row.variant, row.hparams)
     row.method_class.check_backbone(network)

@@ -65,12 +65,16 @@ class Fusion:
         return torch.tensor_split(self.masks, -(-len(self.masks) // most))
 
     def logits(self, cache: Any, call: Tensor, rows: int) -> Tensor:
-        """Logits (c, B, ...) of the masks (c, V) of one call, from features of B = ``rows``."""
-        count = len(call)
+        """Logits (c, B, ...) of the masks (c, V) of one call, from features of B = ``rows``.
+
+        Of a regression the predicted values, in the labels' unit.
+        """
+        count, model = len(call), self.model
         if count == 1:
-            return self.model.combine(cache, call.expand(rows, -1)).logits.unsqueeze(0)
+            alone = model.combine(cache, call.expand(rows, -1)).logits
+            return model.predicted(alone).unsqueeze(0)
         repeated = tree_map(lambda leaf: leaf.repeat(count, *[1] * (leaf.dim() - 1)), cache)
-        logits = self.model.combine(repeated, call.repeat_interleave(rows, 0)).logits
+        logits = model.predicted(model.combine(repeated, call.repeat_interleave(rows, 0)).logits)
         return logits.reshape(count, rows, *logits.shape[1:])
 
     def check(self, inputs: Mapping[str, Tensor], cache: Any, scores: Tensor) -> bool:
@@ -82,7 +86,7 @@ class Fusion:
         mask, rows = self.masks[self.looked_at], len(scores)
         shared = len(self.calls(cache, rows)) < len(self.masks)
         alone = self.logits(cache, mask[None], rows)[0] if shared else scores
-        plain = self.model(inputs, mask.expand(rows, -1)).logits
+        plain = self.model.predicted(self.model(inputs, mask.expand(rows, -1)).logits)
         if not torch.equal(plain.nan_to_num(), alone.nan_to_num()):
             raise NotSeparable(
                 f"{type(self.model).__name__}: logits fused from cached features differ from a"

@@ -16,12 +16,13 @@ from harness.errors import TrialFailure
 from harness.method import EpochContext, Method, TrainBatch
 from harness.protocol.cells import Cell, mean_value, score_cells
 from harness.protocol.combinations import parse
-from harness.protocol.masks import draw_present, drop_modalities
+from harness.protocol.masks import draw_left, draw_present, drop_modalities
 from harness.protocol.metrics import Metric
 from harness.protocol.schedules import epoch_at, learning_rate_factor, momentum_in
 from harness.protocol.seeds import Noise, Streams
 from harness.training.evaluation import predict
 from harness.training.heartbeat import beat
+from harness.training.missing import given, profile
 from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig
 
 
@@ -97,12 +98,27 @@ class Trainer:
             else None
         )
         if self.missing.train == "random":
-            pattern = Streams(self.missing.seed).generator("missing")
-            available = drop_modalities(self.train.available, self.missing.rate, pattern)
-            self.train = replace(self.train, available=available)
-        self.remarks = self._leave_out_unusable()
+            self.train = replace(self.train, available=self._left())
+        self.remarks = [*self._lacking(), *self._leave_out_unusable()]
         self.available = self.train.available
         self.complete = bool(self.available.all())
+
+    def _left(self) -> Tensor:
+        """What the study's missingness leaves of each training sample's modalities, (N, V) bool."""
+        pattern = Streams(self.missing.seed).generator("missing")
+        left = profile(self.missing, self.model.spec.names)
+        if left is None:
+            return drop_modalities(self.train.available, self.missing.rate, pattern)
+        return draw_left(self.train.available, left, pattern)
+
+    def _lacking(self) -> list[str]:
+        """How much of each modality the training samples lack, where the study says it by rates."""
+        if not given(self.missing):
+            return []
+        shares = (~self.train.available).double().mean(0).tolist()
+        each = zip(self.model.spec.names, shares, strict=True)
+        lacking = ", ".join(f"{name} {100 * share:.1f} %" for name, share in each)
+        return [f"missing from the {len(self.train)} training samples: {lacking}"]
 
     def _leave_out_unusable(self) -> list[str]:
         """Keep the samples that have what this training shows, one combination or everything, and

@@ -61,6 +61,10 @@ class TrainConfig:
     )
 
 
+LARGEST_RATE = 0.95
+"""Of what may be missing from training samples."""
+
+
 @dataclass
 class MissingConfig:
     """Training-time missingness: what samples lack before any mask is drawn."""
@@ -71,11 +75,22 @@ class MissingConfig:
         choices=("none", "random"),
     )
     rate: float = setting(
-        0.0, "probability that a modality is missing (train=random)", low=0.0, high=0.95
+        0.0, "probability that a modality is missing (train=random)", low=0.0, high=LARGEST_RATE
     )
     seed: int = setting(0, "seed of the fixed pattern", low=0)
     complete_subset: bool = setting(
         False, "methods that need complete data train on the complete samples instead of refusing"
+    )
+    rates: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "a probability per modality instead of one rate (train=random)"},
+    )
+    together: list[Any] = field(
+        default_factory=list,
+        metadata={
+            "help": "modalities that are missing at once, beside rates: a list of {missing: a+b,"
+            " probability: p}"
+        },
     )
 
 

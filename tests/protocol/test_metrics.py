@@ -186,7 +186,7 @@ def test_a_segmentation_collapses_with_all_its_pixels() -> None:
 
 
 def test_every_task_has_a_primary_metric_and_others() -> None:
-    assert [of_task(task)[0].name for task in TASKS] == ["accuracy", "acer", "miou"]
+    assert [of_task(task)[0].name for task in TASKS] == ["accuracy", "acer", "miou", "mae"]
     assert {metric.task for metric in METRICS.values()} == set(TASKS)
     assert [m.name for m in secondary("segmentation", "miou_all")] == ["miou", "pixel_accuracy"]
     assert all(name == one.name and one.definition for name, one in METRICS.items())

@@ -297,6 +297,43 @@ def test_what_does_not_matter_sets_nothing_apart(tmp_path: Path) -> None:
     assert unlike(one, other) == [] and len(grouped([one, other])) == 1
 
 
+def test_studies_that_differ_in_what_is_missing_alone_have_a_curve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = "missing: {train: random, "
+    texts = {
+        "half": f"methods: [sf_md, hemis]\n{random}rate: 0.5}}",
+        "none": "methods: [sf_md, hemis, dmrnet]",
+        "own": f"methods: [sf_md]\n{random}rates: {{thumb: 0.3}}}}",
+        "other": f"methods: [sf_md]\ntrain: {{lr: 0.02}}\n{random}rate: 0.9}}",
+    }
+    output, files, plans = tmp_path / "runs", [], {}
+    for name, text in texts.items():
+        files.append(study_file(tmp_path, name, text))
+        plans[name], store = filled(files[-1], output)
+    assert guarded(report.main, [f"study={','.join(files)}", f"output={output}"]) == 0
+    printed = capsys.readouterr().out
+    text = (output / "+".join(texts) / "report.md").read_text()
+    curve = section(text, "Missing in training")
+    # thumb alone, 0.3 of a third; 0.5 less what is kept where all three would be lost; not 0.9.
+    assert "0.0 % (none), 10.0 % (thumb 0.3) and 45.8 % (rate 0.5)" in curve
+    cells = {
+        row[0]: row[1:]
+        for row in (
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in curve.splitlines()
+            if line.startswith("|")
+        )
+    }
+    assert all(line in printed for line in curve.splitlines() if line.startswith("|"))
+    assert cells["method"] == ["0.0 %", "10.0 %", "45.8 %"]
+    assert cells["hemis"][1] == "–" and cells["dmrnet"][1:] == ["–", "–"]
+    mean = read(plans["half"], store).comparison().average["sf_md"].mean
+    assert cells["sf_md"][2].startswith(f"{mean:.1f} ±")
+    page = (output / "+".join(texts) / "report.html").read_text()
+    assert "modalities missing from training samples (%)" in page
+
+
 # ---------------------------------------------------------------------- the command
 
 

@@ -9,10 +9,11 @@ import pytest
 
 from harness.errors import UserError
 from harness.protocol.combinations import lattice
+from harness.protocol.presence import Presence
 from harness.study.config import load_study
 from harness.study.merged_plan import grouped
 from harness.study.plan import Plan
-from harness.study.presence import Presence, presence
+from harness.study.presence import presence
 
 NAMES = ("thumb", "spectrum", "profile")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,26 @@ WRONG = {
     "presets={smoke: [1]}": "presets belongs into a study file",
     "hparams.dmrnet.alpha=[]": "hparams.dmrnet.alpha=[] leaves no row of dmrnet",
     "missing.rate=0.5": "missing.rate=0.5 does nothing where missing.train=none",
+    "missing.rates.thumb=0.5": "missing.rates does nothing where missing.train=none",
+    "missing.train=random missing.rate=0.2 missing.rates.thumb=0.1": "leave one of them out",
+    "missing.train=random missing.rates.thum=0.1": "missing.rates: unknown modality 'thum'",
+    "missing.train=random missing.rates.thumb=1": "missing.rates.thumb=1 must be a probability",
+    "missing.train=random missing.rates.thumb=often": "missing.rates.thumb=often must be a prob",
+    "missing.train=random missing.rates=[1]": "missing.rates=[1] must be a block of keys",
+    "missing.train=random missing.together=[thumb]": "thumb must be of the form {missing: a+b,",
+    "missing.train=random missing.together=[{missing: thumb, probability: 0.1}]": (
+        "thumb is one modality; missing.rates.thumb is how often it is missing alone"
+    ),
+    "missing.train=random missing.together=[{missing: thumb+ir, probability: 0.1}]": (
+        "missing.together: unknown modality 'ir'"
+    ),
+    "missing.train=random missing.together=[{missing: thumb+profile, probability: -1}]": (
+        "missing.together, thumb+profile=-1 must be a probability"
+    ),
+    "missing.train=random missing.rates.thumb=0.9"
+    " missing.together=[{missing: thumb+profile, probability: 0.9}]": (
+        "leave thumb to 1 % of the training samples; at least 5 % must keep it"
+    ),
     "dataset.root=/tmp": "digits comes with a package and is not read from a folder",
     "dataset.manifest=/tmp/x.csv": "digits is not read from it; dataset=manifest is",
     "output=''": "output='' must be the name of a folder",
@@ -52,8 +73,7 @@ WRONG = {
 
 @pytest.mark.parametrize("arguments", WRONG)
 def test_each_is_one_sentence(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = arguments.split(" search.")
-    given = [words[0], *(f"search.{word}" for word in words[1:])]
+    given = re.split(r" (?=search\.|missing\.)", arguments)
     if arguments == "hparams.dmrnet.alpha=[]":
         given = [arguments]
     assert guarded(main, [*given, "--dry-run"]) == 2

@@ -16,7 +16,7 @@ import numpy as np
 from harness.analysis.ranking import Ranking, ranked
 from harness.analysis.results import Comparison, Results, Summary
 from harness.analysis.statistics import EXPECTED, Difference, RowSamples, weighted
-from harness.study.presence import Presence
+from harness.protocol.presence import Presence
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -69,8 +69,11 @@ class RowReliability:
 def reliability(results: Results, split: str = "test") -> dict[str, RowReliability]:
     """The reliability of each row with a finished trial, by label.
 
-    Trials whose evidence is not intact, and combinations without a sample, left out.
+    Trials whose evidence is not intact, and combinations without a sample, left out. Nothing of a
+    regression, whose predictions have no confidence.
     """
+    if results.plan.spec.task == "regression":
+        return {}
     trials: dict[str, list[Finished]] = {}
     for done in results.finished:
         if intact(results, done):

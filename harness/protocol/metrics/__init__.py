@@ -9,14 +9,19 @@ import torch
 from torch import Tensor
 
 from harness.errors import unknown
-from harness.protocol.metrics import anti_spoofing, classification, segmentation
+from harness.protocol.metrics import anti_spoofing, classification, regression, segmentation
 from harness.protocol.metrics.definition import Metric, Undefined
 
 __all__ = ["METRICS", "Metric", "Undefined", "collapsed", "metric", "of_task", "secondary"]
 
 METRICS = {
     metric.name: metric
-    for metric in (*classification.METRICS, *anti_spoofing.METRICS, *segmentation.METRICS)
+    for metric in (
+        *classification.METRICS,
+        *anti_spoofing.METRICS,
+        *segmentation.METRICS,
+        *regression.METRICS,
+    )
 }
 
 
@@ -39,9 +44,10 @@ def secondary(task: str, primary: str) -> tuple[Metric, ...]:
 
 def collapsed(evidence: Tensor) -> bool:
     """Whether one class is predicted for all of several samples, or for all pixels of a
-    segmentation.
+    segmentation; of a regression (n, 1), one value for all.
     """
     if evidence.dim() == 3:
         predicted = evidence.sum((0, 1))
         return int(predicted.sum()) > 1 and int((predicted > 0).sum()) == 1
-    return len(evidence) > 1 and int(torch.unique(evidence.argmax(1)).numel()) == 1
+    predicted = evidence if evidence.shape[1] == 1 else evidence.argmax(1)
+    return len(evidence) > 1 and int(torch.unique(predicted).numel()) == 1

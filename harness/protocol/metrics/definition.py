@@ -30,7 +30,7 @@ class Metric:
         definition: one phrase for people.
         compute: evidence and targets to the value. Evidence is (n, K) scores with (n,) targets, or
             (n, K, K) integer confusion counts of each image, rows = target, columns = prediction,
-            whose targets are not read.
+            whose targets are not read; of a regression (n, 1) predicted values with (n,) labels.
         influence: evidence and targets to (n,) float64 values, one per sample, whose mean is the
             metric and whose spread is its sampling noise; None where that is not known, and then
             no interval can be given.
@@ -57,6 +57,11 @@ class Metric:
     def percent(self) -> bool:
         """Whether its differences are percentage points."""
         return self.unit == "%"
+
+    @property
+    def axis(self) -> str:
+        """Its name with its unit, as an axis has it."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
 
     def fitted(self, val: tuple[Tensor, Tensor] | None) -> Metric:
         """The metric with the constant that val decides, if it has one and val is given."""

@@ -18,6 +18,7 @@ from harness.study.merged_plan import study_words
 from harness.study.plan import Plan
 from harness.study.recorded_data import Recorded
 from harness.study.rows import Row
+from harness.training.missing import told
 
 MACHINE_KEYS = ("output", "executor", "rerun", "resources", "tracking", "study")
 """Arguments that decide where and how a study runs, not what comes out."""
@@ -49,8 +50,7 @@ def data(results: Results) -> Section:
     )
     absent = [ABSENT_DATA] if isinstance(dataset, Recorded) else []
     lead = (
-        f"{dataset_name(spec)}: {spec.task}, {len(spec.modalities)} modalities,"
-        f" {len(spec.classes)} classes."
+        f"{dataset_name(spec)}: {spec.task}, {len(spec.modalities)} modalities, {spec.predicted}."
     )
     lines = [
         *absent,
@@ -108,7 +108,7 @@ def protocol(results: Results) -> Section:
     plan, chosen = results.plan, results.metric
     missing = plan.study.missing
     lacking = (
-        f"rate {missing.rate:g}, pattern seed {missing.seed}"
+        f"{told(missing)}, pattern seed {missing.seed}"
         if missing.train == "random"
         else "as the data are"
     )

@@ -104,9 +104,7 @@ def _figure(findings: Findings, found: BadSensors) -> Figure:
         Panel(one.modality, one.trusted, one.left_out, one.break_even.severity)
         for one in found.of(label)
     ]
-    drawing = trust_panels(
-        "trust", panels, f"{metric.name} ({metric.unit})", metric.higher_is_better
-    )
+    drawing = trust_panels("trust", panels, metric.axis, metric.higher_is_better)
     text = (
         f"{label}: the line falls as the sensor gets worse; the dashed line is the same model told"
         " to do without it. Where the line is on the wrong side (shaded), no sensor is better than"

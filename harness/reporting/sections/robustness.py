@@ -35,6 +35,24 @@ CHANCES = (0.25, 0.75, 0.9)
 """Of the curve, those in the table; at 0.5 the expectation is the mean over the combinations."""
 
 
+NO_CONFIDENCE = (
+    "calibration error and risk-coverage do not apply: a regression predicts numbers without a"
+    " confidence"
+)
+RELIABILITY_NOTES = (
+    (
+        "calibration error: 15 bins; risk-coverage area: mean error rate of the k most"
+        " confident predictions over all k, excess: above that of the best possible order; both"
+        " in %, lower is better, means over seeds"
+    ),
+    (
+        "intervals of calibration errors leave out what noise alone adds to them, so that on"
+        " few samples they may lie below the value; the worst one is the largest of several,"
+        " and has none"
+    ),
+)
+
+
 def robustness(findings: Findings) -> Section:
     """Summaries, the curve over the chance of presence, steps that hurt, Shapley values,
     reliability.
@@ -45,15 +63,18 @@ def robustness(findings: Findings) -> Section:
         _lead(findings),
         _by_present(findings),
         _bernoulli(findings),
-        _risk(findings),
+        None if regression(findings) else _risk(findings),
         _summaries(findings.robustness, metric),
         _steps(findings),
         _shapley(findings),
-        _calibration(findings),
-        _areas(findings),
-        readable(_each_calibration(findings)),
+        *(() if regression(findings) else _reliability(findings)),
         bullets(_notes(findings)),
     )
+
+
+def regression(findings: Findings) -> bool:
+    """Whether numbers are predicted, which come without a confidence."""
+    return findings.results.plan.spec.task == "regression"
 
 
 def _lead(findings: Findings) -> str:
@@ -85,16 +106,7 @@ def _notes(findings: Findings) -> list[str]:
             f" a model that sees nothing ({number(blind, metric)}); with another value for it, all"
             f" of them move by the same amount{direction}"
         ),
-        (
-            "calibration error: 15 bins; risk-coverage area: mean error rate of the k most"
-            " confident predictions over all k, excess: above that of the best possible order; both"
-            " in %, lower is better, means over seeds"
-        ),
-        (
-            "intervals of calibration errors leave out what noise alone adds to them, so that on"
-            " few samples they may lie below the value; the worst one is the largest of several,"
-            " and has none"
-        ),
+        *([NO_CONFIDENCE] if regression(findings) else RELIABILITY_NOTES),
     ]
 
 
@@ -132,9 +144,7 @@ def _by_present(findings: Findings) -> Figure:
         for label, view in findings.robustness.items()
     }
     metric = findings.comparison.metric
-    drawing = curves(
-        "present", lines, "modalities present", f"mean {metric.name} ({metric.unit})", whole=True
-    )
+    drawing = curves("present", lines, "modalities present", f"mean {metric.axis}", whole=True)
     return Figure("present", drawing, f"Mean {metric.name} by the number of present modalities")
 
 
@@ -148,7 +158,7 @@ def _bernoulli(findings: Findings) -> Figure:
         "presence",
         lines,
         "chance that a modality is present",
-        f"expected {metric.name} ({metric.unit})",
+        f"expected {metric.axis}",
     )
     return Figure(
         "presence", drawing, f"Expected {metric.name} over the chance that each modality is present"
@@ -215,6 +225,10 @@ def _shapley_cell(findings: Findings, label: str, view: RowRobustness, modality:
 
 
 # ---------------------------------------------------------------------- reliability
+
+
+def _reliability(findings: Findings) -> tuple[Table, ...]:
+    return _calibration(findings), _areas(findings), readable(_each_calibration(findings))
 
 
 def _calibration(findings: Findings) -> Table:
@@ -427,9 +441,7 @@ def _pareto(findings: Findings) -> Figure | None:
         return None
     metric = findings.comparison.metric
     front = pareto(points, metric.higher_is_better)
-    drawing = scatter(
-        "pareto", points, front, "parameters at inference", f"average {metric.name} ({metric.unit})"
-    )
+    drawing = scatter("pareto", points, front, "parameters at inference", f"average {metric.axis}")
     return Figure(
         "pareto",
         drawing,

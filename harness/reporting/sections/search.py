@@ -356,7 +356,7 @@ def _curve(found: Sequence[SearchResult]) -> Figure:
         for one in found
         if one.points
     }
-    drawing = search_curve(series, f"{metric.name} on val ({metric.unit})", metric.higher_is_better)
+    drawing = search_curve(series, f"{metric.axis} on val", metric.higher_is_better)
     return Figure(
         "search",
         drawing,

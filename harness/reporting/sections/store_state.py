@@ -100,7 +100,7 @@ def damaged(results: Results, problems: Sequence[str]) -> Section:
 
 
 def collapsed(results: Results) -> Section:
-    """Models that predict one class."""
+    """Models that predict one class, or one number."""
     count = len(results.plan.combinations)
     lines = [
         f"{done.trial.job.name}: {len(done.collapsed)} of {count} combinations"
@@ -108,9 +108,10 @@ def collapsed(results: Results) -> Section:
         for done in results.finished
         if done.collapsed
     ]
+    what = "number" if results.plan.spec.task == "regression" else "class"
     if not lines:
-        return section("Collapsed models", "No model predicts one class for every test sample.")
-    head = "These predict one class for every test sample, and their scores count like any other:"
+        return section("Collapsed models", f"No model predicts one {what} for every test sample.")
+    head = f"These predict one {what} for every test sample; their scores count like any other:"
     return section("Collapsed models", head, bullets(lines))
 
 

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.analysis.results import dataset_name
-from harness.reporting.answer import answer
-from harness.reporting.document import Section, bullets, section, table
+from harness.reporting.answer import answer, listed
+from harness.reporting.document import (
+    Block,
+    Figure,
+    Paragraph,
+    Section,
+    bullets,
+    section,
+    table,
+)
+from harness.reporting.figures import curves
 from harness.reporting.study_group import StudyGroup
-from harness.study.merged_plan import MergedPlan, unlike
+from harness.reporting.text import ABSENT, shown
+from harness.store import canonical_json
+from harness.study.merged_plan import MergedPlan, terms, unlike
+from harness.training.missing import missing_share, told
 
 
 def answers(groups: Sequence[StudyGroup]) -> Section:
@@ -85,3 +97,62 @@ def groups_apart(groups: Sequence[StudyGroup]) -> Section:
         "Rows are ranked together only where all but method, hyperparameters and seed is the same."
     )
     return section("Why groups are apart", head, bullets(lines))
+
+
+def missingness(groups: Sequence[StudyGroup]) -> Section | None:
+    """The metric against how much is missing in training, where groups differ in nothing else.
+
+    None where no two groups differ in ``missing`` alone.
+    """
+    families: dict[str, list[StudyGroup]] = {}
+    for group in groups:
+        same = terms(group.plans[0]) | {"missing": {}}
+        families.setdefault(canonical_json(same), []).append(group)
+    blocks: list[Block] = []
+    swept = [sorted(one, key=_share) for one in families.values() if len(one) > 1]
+    for number, family in enumerate(swept, 1):
+        blocks += _sweep(family, "" if number == 1 else f"-{number}")
+    count = sum(map(len, swept))
+    lead = f"What {count} studies that differ in what is missing in training say about it."
+    return section("Missing in training", lead, *blocks) if swept else None
+
+
+def _share(group: StudyGroup) -> float:
+    plan = group.plans[0]
+    return missing_share(plan.study.missing, plan.spec.names)
+
+
+def _sweep(family: Sequence[StudyGroup], mark: str) -> list[Block]:
+    """Groups in the order of how much is missing."""
+    plans = [group.plans[0] for group in family]
+    comparisons = [group.findings.comparison for group in family]
+    metric, shares = comparisons[0].metric, [100 * _share(group) for group in family]
+    labels = list(dict.fromkeys(label for one in comparisons for label in one.labels))
+    lines, rows = {}, []
+    for label in labels:
+        there = [at for at, one in enumerate(comparisons) if label in one.average]
+        means = [comparisons[at].average[label].mean for at in there]
+        lines[label] = [shares[at] for at in there], means
+        cells = [
+            str(shown(one.average[label], one.planned, metric)) if label in one.average else ABSENT
+            for one in comparisons
+        ]
+        rows.append([label, *cells])
+    header = ["method", *(f"{share:.1f} %" for share in shares)]
+    named = [
+        f"{share:.1f} % ({told(plan.study.missing)})"
+        for share, plan in zip(shares, plans, strict=True)
+    ]
+    caption = f"Average {metric.name} over the combinations against what is missing in training"
+    drawing = curves(
+        f"missing{mark}", lines, "modalities missing from training samples (%)", metric.axis
+    )
+    return [
+        Paragraph(
+            "How much of the training samples' modalities may be missing before the average over"
+            f" the combinations suffers: expected shares of {listed(named)}. Rows are compared"
+            " within a column alone."
+        ),
+        Figure(f"missing{mark}", drawing, caption),
+        table(header, rows, f"{caption}; mean ± standard deviation over seeds"),
+    ]

@@ -64,10 +64,11 @@ def _schema(data: DataSpec) -> Json:
         }
 
     dense = data.modalities[0].shape[1:] if data.task == "segmentation" else ()
+    label = "float32" if data.task == "regression" else "int64"
     features = [tensor(modality.name, "float32", modality.shape) for modality in data.modalities]
     return {
         "features": json.dumps(features),
-        "targets": json.dumps([tensor("label", "int64", dense)]),
+        "targets": json.dumps([tensor("label", label, dense)]),
     }
 
 

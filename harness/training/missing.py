@@ -1,0 +1,147 @@
+"""Which modalities training samples lack, where a study says it per modality: its settings as a
+presence profile.
+
+``missing.rates`` and ``missing.together`` name causes: a sensor that fails alone, sensors that fail
+at once. Plans check and write down what is given, the training loop draws from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from numbers import Real
+
+from harness.errors import UserError, unknown
+from harness.protocol.combinations import parse
+from harness.protocol.presence import Presence, after
+from harness.store import Json
+from harness.training.recipe import LARGEST_RATE, MissingConfig
+
+RATES, TOGETHER = "missing.rates", "missing.together"
+ENTRY = "{missing: a+b, probability: 0.05}"
+
+
+def profile(missing: MissingConfig, names: Sequence[str]) -> Presence | None:
+    """What a training sample has, as probabilities of combinations; None without rates of its own.
+
+    The causes are independent of each other: each takes its modalities with its probability. A
+    sample keeps at least one, see ``draw_left``.
+    """
+    if not given(missing):
+        return None
+    found = checked(missing, names)
+    order = {name: at for at, name in enumerate(names)}
+    causes = [(1 << order[name], float(rate)) for name, rate in found.rates.items()]
+    for entry in found.together:
+        causes.append((parse(entry["missing"], names).bits, float(entry["probability"])))
+    return after(causes, tuple(names))
+
+
+def given(missing: MissingConfig) -> bool:
+    """Whether the study says more than one rate for all."""
+    return bool(missing.rates) or bool(missing.together)
+
+
+def checked(missing: MissingConfig, names: Sequence[str]) -> MissingConfig:
+    """The same settings in one form: the dataset's order, no rate of 0.
+
+    UserError for a modality that is not there, a rate that is none, a combination given twice, and
+    for a modality that hardly any training sample would have.
+    """
+    rates = {}
+    for name in missing.rates:
+        if name not in names:
+            raise UserError(f"{RATES}: {unknown('modality', str(name), names)}")
+    for name in names:
+        rate = _rate(missing.rates.get(name, 0.0), f"{RATES}.{name}")
+        if rate:
+            rates[name] = rate
+    joint: dict[int, Json] = {}
+    for entry in missing.together:
+        bits, cause = _cause(entry, names)
+        if bits in joint:
+            raise UserError(f"{TOGETHER} gives {cause['missing']} twice; give it once")
+        joint[bits] = cause
+    together = [joint[bits] for bits in sorted(joint) if joint[bits]["probability"]]
+    found = replace(missing, rates=rates, together=together)
+    _check_seen(found, names)
+    return found
+
+
+def recorded(missing: MissingConfig) -> Json:
+    """The settings as a trial's specification has them: without what was added later and is not
+    set, so that ids stay.
+    """
+    settings = asdict(missing)
+    return {key: value for key, value in settings.items() if key not in LATER or value}
+
+
+LATER = ("rates", "together")
+
+
+def missing_share(missing: MissingConfig, names: Sequence[str]) -> float:
+    """The share of all modalities that training samples lack, expected for samples that have all.
+
+    With one rate r for all, r - r^V / V: a sample that would lose all V keeps one.
+    """
+    if missing.train == "none":
+        return 0.0
+    found = profile(missing, names)
+    if found is None:
+        return missing.rate - missing.rate ** len(names) / len(names)
+    present = math.fsum(found.chances.values()) / len(names)
+    return 1 - present / (1 - found.nothing)
+
+
+def told(missing: MissingConfig) -> str:
+    """What is missing from training samples, in words: ``depth 0.2, ir 0.05, depth+ir at once
+    0.1``; the rate where one holds for all.
+    """
+    if missing.train == "none":
+        return "none"
+    if not given(missing):
+        return f"rate {missing.rate:g}"
+    alone = [f"{name} {rate:g}" for name, rate in missing.rates.items()]
+    joint = [f"{one['missing']} at once {one['probability']:g}" for one in missing.together]
+    return ", ".join([*alone, *joint])
+
+
+def _cause(entry: object, names: Sequence[str]) -> tuple[int, Json]:
+    if not isinstance(entry, Mapping) or set(entry) != {"missing", "probability"}:
+        raise UserError(f"{TOGETHER}: {entry} must be of the form {ENTRY}")
+    try:
+        combination = parse(str(entry["missing"]), names)
+    except UserError as error:
+        raise UserError(f"{TOGETHER}: {error}") from error
+    if combination.size < 2:
+        raise UserError(
+            f"{TOGETHER}: {combination.name} is one modality; {RATES}.{combination.name} is how"
+            " often it is missing alone"
+        )
+    what = f"{TOGETHER}, {combination.name}"
+    probability = _rate(entry["probability"], what)
+    return combination.bits, {"missing": combination.name, "probability": probability}
+
+
+def _rate(value: object, what: str) -> float:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not 0 <= float(value) <= LARGEST_RATE:  # type: ignore[arg-type]
+        raise UserError(
+            f"{what}={value} must be a probability that it is missing, from 0 to {LARGEST_RATE:g}"
+        )
+    return float(value)  # type: ignore[arg-type]
+
+
+def _check_seen(missing: MissingConfig, names: Sequence[str]) -> None:
+    """UserError where the causes together take a modality more often than one rate may."""
+    for name in names:
+        stays = 1 - float(missing.rates.get(name, 0.0))
+        for entry in missing.together:
+            if name in str(entry["missing"]).split("+"):
+                stays *= 1 - float(entry["probability"])
+        if 1 - stays > LARGEST_RATE + 1e-9:
+            raise UserError(
+                f"{RATES} and {TOGETHER} leave {name} to {100 * stays:.2g} % of the training"
+                f" samples; at least {100 * (1 - LARGEST_RATE):.2g} % must keep it to learn from"
+            )
