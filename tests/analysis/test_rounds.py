@@ -23,6 +23,8 @@ from harness.study.config import load_study
 from harness.study.merged_plan import MergedPlan
 from harness.study.plan import Plan
 from harness.study.seed_rounds import ABOVE, BUDGET, CANNOT, CLOSED, OPEN, WITHIN, SeedRounds
+from harness.tracking.mlflow.addresses import Addresses
+from harness.tracking.mlflow.notes import study_note
 from tests.support.archives import imported, main
 from tests.support.handmade import planned, write_trial
 
@@ -222,9 +224,8 @@ def test_the_report_says_what_was_looked_at_when(tmp_path: Path) -> None:
     assert tables[0].rows[0][1:4] == ("3", "9", "hemis")
     assert tables[0].rows[0][6] == "0.352 %"
     assert {row[0]: row[3] for row in tables[1].rows}["dmrnet"] == "3"
-    assert any(
-        "dmrnet is worse than hemis by at least 10 points" in one for one in answer(findings)
-    )
+    told = "dmrnet is worse than hemis by at least 10 points"
+    assert told in " ".join(answer(findings)) and told in study_note(findings, (), Addresses("7"))
 
 
 def test_a_list_of_seeds_has_no_rounds(tmp_path: Path) -> None:
