@@ -12,9 +12,9 @@ from scipy import stats
 
 from harness.analysis.findings import analyse
 from harness.analysis.results import read
-from harness.analysis.rounds.looks import with_rounds
+from harness.analysis.rounds.looks import Asked, with_rounds
 from harness.analysis.rounds.questions import over_samples, seeds_help, times_as_large
-from harness.analysis.statistics import Estimate
+from harness.analysis.statistics import Estimate, difference_of
 from harness.reporting.answer import answer
 from harness.reporting.document import Table
 from harness.reporting.sections.rounds import look_lines, plan_lines, rounds
@@ -22,7 +22,16 @@ from harness.store import Store
 from harness.study.config import load_study
 from harness.study.merged_plan import MergedPlan
 from harness.study.plan import Plan
-from harness.study.seed_rounds import ABOVE, BUDGET, CANNOT, CLOSED, OPEN, WITHIN, SeedRounds
+from harness.study.seed_rounds import (
+    ABOVE,
+    BUDGET,
+    CANNOT,
+    CLOSED,
+    OPEN,
+    WITHIN,
+    Rounds,
+    SeedRounds,
+)
 from harness.tracking.mlflow.addresses import Addresses
 from harness.tracking.mlflow.notes import study_note
 from tests.support.archives import imported, main
@@ -147,6 +156,38 @@ def test_what_a_test_set_cannot_decide_gets_no_seeds(tmp_path: Path) -> None:
     assert short["dmrnet"] is None
     said = " ".join(answer(analyse(read(found, store))))
     assert "cannot be decided on this test set, with any number of seeds" in said
+
+
+def test_a_test_set_is_short_of_groups_where_it_has_some(tmp_path: Path) -> None:
+    """Ten people of six samples each: the rows differ on one of them."""
+    plan, store = planned(tmp_path, ROUNDS)
+    people = [sample // 6 for sample in range(60)]
+    filled(plan, store, {"sf_md": 50, "hemis": 54, "dmrnet": 0}, people, jitter=0)
+    found = with_rounds(plan, store)
+    assert found.rounds is not None and found.rounds.ending == CANNOT
+    (asked,) = (one for one in found.rounds.looks[0].questions if one.label == "sf_md")
+    # One person is 66.7 apart and nine are not: a lead of 6.67, and 4000 / 9 from person to person.
+    level = found.rounds.looks[0].level * 39 / 9  # that of the last look
+    assert asked.state == CANNOT and asked.short is not None
+    people_needed = 10 + asked.short
+    half = stats.t.isf(level / 2, people_needed - 1) * np.sqrt(4000 / 9 / people_needed)
+    assert half == pytest.approx(10 - 20 / 3, rel=0.01)
+    said = " ".join(answer(analyse(read(found, store))))
+    assert f"it has 10 people, and about {asked.short} more would do" in said
+
+
+@pytest.mark.parametrize("higher_is_better", [True, False])
+@pytest.mark.parametrize("best_is_first", [True, False])
+def test_the_lead_of_the_best_row_is_positive(higher_is_better: bool, best_is_first: bool) -> None:
+    """Whichever row stands first, and whichever direction is better."""
+    pair = ("best", "other") if best_is_first else ("other", "best")
+    lead = 3.0 if best_is_first == higher_is_better else -3.0
+    found = difference_of(*pair, "average", Estimate(lead, 0.01, 0.01, 5, 99), higher_is_better)
+    now = Rounds.begun(SeedRounds(3, 8, 1.0), ["best", "other"])
+    question = Asked(now, "best", 0.01, 0.01, 99).of(found)
+    assert question.label == "other" and question.value == 3.0
+    assert (question.state, question.beaten) == (ABOVE, True)
+    assert 1 < question.low < 3 < question.high < 5
 
 
 def test_by_how_much_the_test_set_is_short() -> None:

@@ -79,7 +79,7 @@ def _look(plan: Plan, store: Store) -> Look | None:
         return None
     level = best_level(len(ranked.places), plan.share)
     best = ranked.places[0].label if ranked.places else ""
-    asked = _Asked(rounds, best, level, _last_level(rounds, len(ranked.places)), _units(rows))
+    asked = Asked(rounds, best, level, _last_level(rounds, len(ranked.places)), _units(rows))
     questions = [asked.of(one) for one in ranked.differences if best in (one.first, one.second)]
     return Look(max(rounds.seeds.values()), plan.size, level, best, tuple(questions))
 
@@ -99,7 +99,7 @@ def _units(rows: Sequence[RowSamples]) -> int:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """What all questions of a look have in common."""
 
     rounds: Rounds

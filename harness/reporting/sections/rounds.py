@@ -22,7 +22,7 @@ def rounds(findings: Findings) -> Section | None:
         if member.rounds is None:
             continue
         of = f" of {member.study.name}" if several else ""
-        blocks += [_looks(member.rounds, of), _questions(member, of), _notes(member)]
+        blocks += [_looks(member.rounds, of), _questions(member, of), _notes(member, findings)]
     return section("Rounds of seeds", *blocks) if blocks else None
 
 
@@ -66,7 +66,8 @@ def _questions(plan: Plan, name: str) -> Table | None:
             one.label,
             signed(one.value, of),
             interval(one.low, one.high, of),
-            str(plan.rounds.seeds[one.label]),
+            # In a round that goes on, the row may have got more since.
+            str(min(plan.rounds.seeds[one.label], look.seeds)),
             _state(one, plan.rounds, of),
         ]
         for one in look.questions
@@ -86,7 +87,7 @@ def _state(one: Question, of: Rounds, chosen: Metric) -> str:
     return f"{said}; shown to be worse" if worse else said
 
 
-def _notes(plan: Plan) -> Bullets:
+def _notes(plan: Plan, findings: Findings) -> Bullets:
     assert plan.rounds is not None
     of, chosen = plan.rounds, metric(plan.spec.metric)
     settings = of.settings
@@ -103,8 +104,9 @@ def _notes(plan: Plan) -> Bullets:
                 f"looks planned: {len(settings.targets)} (at {_series(settings.targets)} seeds);"
                 f" taken: {len(of.looks)}, {ending(of)}. Each has a part of the 5 %, which grows"
                 f" with the square of the seeds: {percent(used)} of it is used. All p values, ties"
-                f" and the best row of this report are at the last look's part,"
-                f" {percent(of.share)}; intervals of single pairs are of 95 %"
+                f" and the best row of this report are at a look's part of the 5 %,"
+                f" {percent(findings.results.plan.share)} of it; intervals of single pairs are of"
+                " 95 %"
             ),
             "two rows are compared on the seeds that both have",
         ]
