@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.analysis.results import read
+from harness.analysis.rounds.looks import with_rounds
 from harness.cli import flags, guarded
 from harness.errors import DONE, SOME_FAILED, UserError
 from harness.errors.credentials import masked
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     studies = load_studies(settings)
     _check(studies, "--track" in options)
     store = Store.below(studies[0].output)
-    plans = [plan_of(study, store) for study in studies]
+    plans = [with_rounds(plan_of(study, store), store) for study in studies]
     alone = plans[0] if len(plans) == 1 else None
 
     def make(current: Sequence[Plan]) -> Report:

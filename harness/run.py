@@ -32,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{HELP}\n{settings_help()}")
         return DONE
     # Imported here, so that --help is quick.
+    from harness.analysis.rounds.looks import with_rounds
+    from harness.reporting.sections.rounds import plan_lines
     from harness.schedule.driver import describe
     from harness.search.journal import with_winners
     from harness.search.results import progress_lines
@@ -41,10 +43,11 @@ def main(arguments: Sequence[str]) -> int:
     from harness.study.plan import Plan
 
     study = load_study(settings)
-    plan = with_winners(Plan(study))
     store = Store.below(study.output)
+    plan = with_rounds(with_winners(Plan(study)), store)
     states = plan.states(store)
-    print(describe(plan, states, progress_lines(plan)), flush=True)
+    more = [*plan_lines(plan), *progress_lines(plan)]
+    print(describe(plan, states, more), flush=True)
     if "--dry-run" in options:
         return DONE
     return Session(plan, store, settings).run(states)

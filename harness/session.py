@@ -10,9 +10,11 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from harness.analysis.results import read
+from harness.analysis.rounds.looks import with_rounds
 from harness.errors import DONE, SOME_FAILED, UserError
 from harness.paper.representations import measure_all, unmeasured
 from harness.reporting.publish import make_report, show_report
+from harness.reporting.sections.rounds import look_lines
 from harness.schedule.driver import Driver, Stopped
 from harness.search.feed import SearchFeed
 from harness.search.journal import is_over, with_winners
@@ -42,6 +44,7 @@ class Session:
             try:
                 if self._searches():
                     self._search()
+                    self.plan = with_rounds(self.plan, self.store)
                     states = self.plan.states(self.store)
                 tracker = self._train(states)
                 if study.views:
@@ -68,14 +71,37 @@ class Session:
         self.plan = with_winners(search.plan)
 
     def _train(self, states: Mapping[str, str]) -> Tracker | None:
-        """Run the trials that are left; the tracker that the study is still to be mirrored to."""
-        if not self.plan.study.tracking.enabled:
-            self.driver.run_plan(self.plan, states)
+        """Run the trials that are left, round by round where seeds come in rounds.
+
+        Returns the tracker that the study is still to be mirrored to.
+        """
+        mirrored = self._run_plan(states)
+        while self._goes_on():
+            mirrored = self._run_plan(self.plan.states(self.store)) and mirrored
+        if not self.plan.study.tracking.enabled or not mirrored:
             return None
         tracker = tracker_of(self.plan)
-        background = BackgroundTracker(tracker)
+        return None if tracker.up_to_date() else tracker
+
+    def _run_plan(self, states: Mapping[str, str]) -> bool:
+        """Run the trials of the plan that are left; whether what there was to mirror is."""
+        if not self.plan.study.tracking.enabled:
+            self.driver.run_plan(self.plan, states)
+            return True
+        background = BackgroundTracker(tracker_of(self.plan))
         self.driver.run_plan(self.plan, states, [background.beside])
-        return None if background.broken or tracker.up_to_date() else tracker
+        return not background.broken
+
+    def _goes_on(self) -> bool:
+        """Look at the results where seeds come in rounds; whether another round follows."""
+        before = self.plan
+        self.plan = with_rounds(before, self.store)
+        for line in look_lines(self.plan, since=before):
+            print(line, flush=True)
+        if self.plan.rounds is None or before.rounds is None or self.plan.rounds.ending:
+            return False
+        # The same seeds again: some of their trials have failed.
+        return self.plan.rounds.seeds != before.rounds.seeds
 
     def _measure_views(self) -> None:
         """Measure the representations of finished trials, where they are not there yet."""

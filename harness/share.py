@@ -68,6 +68,7 @@ def _taken(settings: Sequence[str], key: str) -> tuple[str | None, list[str]]:
 
 
 def _export(path: Path, settings: Sequence[str], bare: bool) -> int:
+    from harness.analysis.rounds.looks import with_rounds
     from harness.search.stored_plan import plan_of
     from harness.sharing.export import export
     from harness.store import Store, file_sha256
@@ -76,7 +77,7 @@ def _export(path: Path, settings: Sequence[str], bare: bool) -> int:
     by, settings = _taken(settings, "by")
     studies = load_studies(settings)
     store = Store.below(studies[0].output)
-    plans = [plan_of(study, store) for study in studies]
+    plans = [with_rounds(plan_of(study, store), store) for study in studies]
     found = export(plans, store, path, by or "", weights=not bare)
     names = " and ".join(study.name for study in studies)
     size = path.stat().st_size / 2**20

@@ -204,6 +204,7 @@ def show_study(name: str, settings: Sequence[str]) -> str:
     Trial ids are not shown, for they need the data.
     """
     from harness.protocol.schedules import schedule_sentence
+    from harness.reporting.sections.rounds import plan_lines
     from harness.search.plan import search_plan
     from harness.study.config import leaves, load_study
     from harness.study.plan import Plan, data_needed
@@ -236,7 +237,10 @@ def show_study(name: str, settings: Sequence[str]) -> str:
         f"study {study.name}",
         {
             "question": [" ".join(study.description.split())],
-            "trials": [f"{len(plan.rows)} rows x {len(study.seeds)} seeds = {plan.size}"],
+            "trials": [
+                f"{len(plan.rows)} rows x {len(study.seeds)} seeds = {plan.size}",
+                *(line.strip() for line in plan_lines(plan)),
+            ],
             "rows": rows,
             "search": search.lines if search is not None else [],
             "combinations": [", ".join(combination.name for combination in plan.combinations)],

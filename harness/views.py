@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from harness.analysis.results import read
+from harness.analysis.rounds.looks import with_rounds
 from harness.cli import flags, guarded
 from harness.errors import DONE, UserError
 from harness.paper.representation_tables import representation_table
@@ -35,8 +36,10 @@ def main(arguments: Sequence[str]) -> int:
     if options:
         print(HELP)
         return DONE
-    plan = Plan(load_study(settings))
-    results = read(plan, Store.below(plan.study.output))
+    study = load_study(settings)
+    store = Store.below(study.output)
+    plan = with_rounds(Plan(study), store)
+    results = read(plan, store)
     if not results.finished:
         raise UserError(
             f"study '{plan.study.name}' has no finished trial below {plan.study.output}; run it"

@@ -26,29 +26,51 @@ OUTLYING = 0.1
 A test of all rows at once (Bartlett's) was simulated too: it lets more false differences through.
 """
 
+ROUNDING = 1e-12
+"""Of the largest value: residuals below are none."""
+
 
 @dataclass(frozen=True)
 class Pool:
-    """The variance over seeds of a difference of two rows' means, from all rows."""
+    """The variance of a difference of two rows' values with one seed, from all rows."""
 
     variance: float
     freedom: float
 
 
 def pooled_over_rows(means: Array) -> Pool | None:
-    """The variance that rows have in common, from each trial's value (R, S).
+    """The variance that rows have in common, from each trial's value (R, S); NaN where a row lacks
+    a seed.
 
-    From the residuals of rows x seeds, on (R - 1) (S - 1) degrees of freedom. None for fewer than
-    three rows or two seeds, and where nothing varies.
+    From the residuals of rows x seeds, on (R - 1) (S - 1) degrees of freedom where every row has
+    every seed. None for fewer than three rows or two seeds, and where nothing varies.
     """
     rows, seeds = means.shape
     if rows < 3 or seeds < 2:
         return None
-    rest = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
-    if not rest.any():
+    rest, freedom = _residuals(means)
+    if freedom < 1 or not rest.any():
         return None
-    freedom = (rows - 1) * (seeds - 1)
-    return Pool(2 * float((rest**2).sum()) / freedom / seeds, float(freedom))
+    return Pool(2 * float((rest**2).sum()) / freedom, float(freedom))
+
+
+def _residuals(means: Array) -> tuple[Array, int]:
+    """What is left of values (R, S) beside rows and seeds, and its degrees of freedom."""
+    rows, seeds = means.shape
+    there = ~np.isnan(means)
+    if there.all():
+        rest = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
+        return rest, (rows - 1) * (seeds - 1)
+    row, seed = np.nonzero(there)
+    design = np.zeros((len(row), rows + seeds))
+    design[np.arange(len(row)), row] = 1
+    design[np.arange(len(row)), rows + seed] = 1
+    values = means[there]
+    fitted, _, rank, _ = np.linalg.lstsq(design, values)
+    rest = values - design @ fitted
+    # Of values that are fitted exactly, rounding is left.
+    rest[np.abs(rest) < ROUNDING * np.abs(values).max()] = 0
+    return rest, len(values) - int(rank)
 
 
 def with_pool(found: Estimate, pool: Pool | None) -> Estimate:
@@ -58,22 +80,23 @@ def with_pool(found: Estimate, pool: Pool | None) -> Estimate:
     """
     if pool is None or found.seeds < 2:
         return found
-    ratio = found.from_seeds / pool.variance
+    pooled = pool.variance / found.seeds
+    ratio = found.from_seeds / pooled
     if stats.f.sf(ratio, found.seeds - 1, pool.freedom) < OUTLYING:
         return found
-    from_seeds = max(found.from_seeds, pool.variance)
-    return replace(found, from_seeds=from_seeds, seed_freedom=pool.freedom)
+    return replace(found, from_seeds=max(found.from_seeds, pooled), seed_freedom=pool.freedom)
 
 
-def best_level(rows: int) -> float:
-    """The two-sided level of one comparison with the best of R rows.
+def best_level(rows: int, share: float = 1.0) -> float:
+    """The two-sided level of one comparison with the best of R rows, at a look that has this share
+    of the 5 %.
 
     alpha / (R - 1) each: with the true best row there are R - 1 comparisons, and one that falsely
     beats it must be among them (Hsu, Multiple Comparisons, 1996, chapter 4, with Bonferroni's bound
     for Dunnett's quantile). Hsu's are one-sided; both sides count here, so that one of two equally
     good rows is called the best in 5 % of studies, not in 10 %.
     """
-    return SIGNIFICANCE_LEVEL / max(rows - 1, 1)
+    return SIGNIFICANCE_LEVEL * share / max(rows - 1, 1)
 
 
 def compared_with_the_best(

@@ -103,11 +103,11 @@ class Estimate:
         """Whether the bias is too large to be corrected reliably."""
         return abs(self.bias) > MUCH_BIAS * math.sqrt(self.variance)
 
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval."""
+    def interval(self, level: float = SIGNIFICANCE_LEVEL) -> tuple[float, float]:
+        """The interval at a two-sided level: by default, of 95 %."""
         if math.isinf(self.variance):
             return -math.inf, math.inf
-        half = self._critical(SIGNIFICANCE_LEVEL) * math.sqrt(self.variance)
+        half = self._critical(level) * math.sqrt(self.variance)
         return self.corrected - half, self.corrected + half
 
     def p_value(self) -> float:

@@ -65,12 +65,14 @@ class Ranking:
         """The median over the pairs of the difference from the best that is found in 80 % of such
         studies.
         """
-        return _median_detectable(self.differences, best_level(len(self.places)))
+        share = share_of(self.differences)
+        return _median_detectable(self.differences, best_level(len(self.places), share))
 
     @cached_property
     def detectable_pair(self) -> float:
         """The same of any pair among all of them."""
-        level = SIGNIFICANCE_LEVEL / max(len(self.differences), 1)
+        count = max(len(self.differences), 1)
+        level = SIGNIFICANCE_LEVEL * share_of(self.differences) / count
         return _median_detectable(self.differences, level)
 
 
@@ -134,7 +136,7 @@ def ranked(
             wins[one.better] += 1
             losses[one.second if one.better == one.first else one.first] += 1
     places = tuple(Place(x, means[x], group[x], 1 + losses[x], len(order) - wins[x]) for x in order)
-    level = best_level(len(order))
+    level = best_level(len(order), share_of(found))
     beaten: dict[str, set[str]] = {label: set() for label in order}
     for one in found:
         better = one.better_at(one.p, level)
@@ -150,6 +152,11 @@ def ranked(
         tuple(found),
         notes,
     )
+
+
+def share_of(found: Sequence[Difference]) -> float:
+    """The part of the 5 % that a look with these differences has."""
+    return min((one.share for one in found), default=1.0)
 
 
 def _median_detectable(found: Sequence[Difference], level: float) -> float:

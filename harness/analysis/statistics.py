@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ __all__ = [
     "Estimate",
     "RowSamples",
     "adjusted",
+    "averaged",
     "calibration",
     "coverage",
     "datasets_needed",
@@ -127,6 +128,9 @@ class Difference:
     Holm's over all pairs of the same summary, the numbers of present modalities taken together and
     the single combinations too; ``p_baseline`` is Holm's over the pairs with the baseline alone,
     NaN for others. The interval belongs to this pair alone.
+
+    ``share`` is the part of the 5 % that this look at the results has: both adjusted p values are
+    divided by it, so that 0.05 decides as ever.
     """
 
     first: str
@@ -139,6 +143,7 @@ class Difference:
     p: float
     p_adjusted: float
     p_baseline: float = math.nan
+    share: float = 1.0
 
     @property
     def value(self) -> float:
@@ -256,6 +261,7 @@ def differences(
         results.plan.combinations,
         results.metric.higher_is_better,
         results.baseline,
+        results.plan.share,
     )
 
 
@@ -269,11 +275,12 @@ def paired(
     lattice: Sequence[Combination],
     higher_is_better: bool,
     baseline: str | None = None,
+    share: float = 1.0,
 ) -> list[Difference]:
     """``differences`` of given samples, all of the same test set."""
     if not rows:
         return []
-    there = ~np.any([np.isnan(row.values).any((1, 2)) for row in rows], 0)
+    there = _scored(rows)
     families = [
         [_Mean(AVERAGE, there)],
         _of_sizes(lattice, there),
@@ -287,7 +294,22 @@ def paired(
         for family in families
     ]
     found.insert(1, _worst_compared(rows, there, higher_is_better))
-    return [one for family in found for one in adjusted(family, baseline)]
+    return [one for family in found for one in adjusted(family, baseline, share)]
+
+
+def averaged(
+    rows: Sequence[RowSamples], higher_is_better: bool, share: float = 1.0
+) -> list[Difference]:
+    """All pairs of rows by the average over the combinations alone."""
+    if not rows:
+        return []
+    mean = _Mean(AVERAGE, _scored(rows))
+    return adjusted(_compared(rows, mean, higher_is_better), None, share)
+
+
+def _scored(rows: Sequence[RowSamples]) -> Array:
+    """The combinations (C,) bool that samples have."""
+    return np.asarray(~np.any([np.isnan(row.values).any((1, 2)) for row in rows], 0))
 
 
 def weighted(
@@ -296,11 +318,13 @@ def weighted(
     summary: str,
     higher_is_better: bool,
     baseline: str | None = None,
+    share: float = 1.0,
 ) -> list[Difference]:
     """All pairs of rows by the mean over combinations with these weights (C,), 0 for those that no
     sample has.
     """
-    return adjusted(_compared(rows, _Mean(summary, weights), higher_is_better), baseline)
+    found = _compared(rows, _Mean(summary, weights), higher_is_better)
+    return adjusted(found, baseline, share)
 
 
 @dataclass(frozen=True)
@@ -338,13 +362,17 @@ def _pairs(rows: Sequence[RowSamples]) -> list[tuple[RowSamples, RowSamples, lis
 
 
 def _pool(rows: Sequence[RowSamples], values: Sequence[Array]) -> Pool | None:
-    """The seed variance of all rows, from each one's values (S,), where all have the same seeds."""
-    if len({tuple(sorted(row.seeds)) for row in rows}) > 1:
+    """The seed variance of all rows, from each one's values (S,), where all have the same seeds, or
+    each those of a row that has more.
+    """
+    nested = sorted((sorted(row.seeds) for row in rows), key=len)
+    if any(not set(few) <= set(more) for few, more in pairwise(nested)):
         return None
-    order = sorted(rows[0].seeds)
-    return pooled_over_rows(
-        np.array([one[row.at(order)] for row, one in zip(rows, values, strict=True)])
-    )
+    order = nested[-1]
+    means = np.full((len(rows), len(order)), np.nan)
+    for at, (row, one) in enumerate(zip(rows, values, strict=True)):
+        means[at, [order.index(seed) for seed in row.seeds]] = one
+    return pooled_over_rows(means)
 
 
 def _compared(rows: Sequence[RowSamples], mean: _Mean, higher_is_better: bool) -> list[Difference]:
@@ -404,12 +432,22 @@ def difference_of(
     )
 
 
-def adjusted(differences: Iterable[Difference], baseline: str | None = None) -> list[Difference]:
-    """A family of differences with Holm's correction over all, and over those with the baseline."""
+def adjusted(
+    differences: Iterable[Difference], baseline: str | None = None, share: float = 1.0
+) -> list[Difference]:
+    """A family of differences with Holm's correction over all, and over those with the baseline.
+
+    ``share`` is the part of the 5 % that this look at the results has.
+    """
     family = list(differences)
     of_baseline = [at for at, one in enumerate(family) if baseline in (one.first, one.second)]
     with_baseline = dict(zip(of_baseline, holm([family[at].p for at in of_baseline]), strict=True))
     return [
-        replace(one, p_adjusted=p, p_baseline=with_baseline.get(at, math.nan))
+        replace(
+            one,
+            p_adjusted=min(1.0, p / share),
+            p_baseline=min(1.0, with_baseline[at] / share) if at in with_baseline else math.nan,
+            share=share,
+        )
         for at, (one, p) in enumerate(zip(family, holm([one.p for one in family]), strict=True))
     ]

@@ -13,8 +13,19 @@ from harness.protocol.metrics import Metric
 from harness.protocol.presence import Presence
 from harness.reporting.sections.origins import mixtures
 from harness.reporting.text import ABSENT, number
+from harness.study.seed_rounds import (
+    ABOVE,
+    BUDGET,
+    CANNOT,
+    CLOSED,
+    MOST,
+    OPEN,
+    WITHIN,
+    Look,
+    Rounds,
+)
 
-MOST = 3
+NAMED = 3
 """Findings beside the average that the answer names."""
 
 MANY = 5
@@ -25,7 +36,7 @@ def answer(findings: Findings) -> tuple[str, ...]:
     """Which row is best as far as can be told, how sure that is, and where else rows are told
     apart: under the presence profile where one is given, then on average.
     """
-    return *_in_use(findings), *_on_average(findings)
+    return *_in_use(findings), *_on_average(findings), *_in_rounds(findings)
 
 
 def _on_average(findings: Findings) -> tuple[str, ...]:
@@ -297,6 +308,73 @@ def _tie(findings: Findings, found: Ranking, over: str) -> str:
     )
 
 
+def _in_rounds(findings: Findings) -> list[str]:
+    """What rounds of seeds have answered, once one has looked; nothing for a list of seeds."""
+    of, metric = findings.results.plan.rounds, findings.comparison.metric
+    if of is None or not of.looks or not of.ending or not of.looks[-1].questions:
+        return []
+    look, trials = of.looks[-1], findings.results.plan
+    matters = points(of.settings.difference, metric)
+    said = {
+        ABOVE: f"{{}} worse than {look.best} by at least {matters}",
+        WITHIN: f"{{}} no more than {matters} from {look.best}",
+        OPEN: f"it is open whether {{}} at least {matters} behind {look.best}",
+    }
+    parts = [
+        sentence.format(f"{some(labels)} {'is' if len(labels) == 1 else 'are'}")
+        for state, sentence in said.items()
+        if (labels := look.labels(state))
+    ]
+    return [
+        f"Seeds came in rounds: look {len(of.looks)} of at most {len(of.settings.targets)} was the"
+        f" last ({ending(of)}; {trials.size} trials of at most {trials.most_trials})"
+        f"{': ' if parts else ''}{'; '.join(parts)}.",
+        *_undecidable(findings, look, matters),
+    ]
+
+
+def _undecidable(findings: Findings, look: Look, matters: str) -> list[str]:
+    """Which questions no number of seeds would close, and by how much the test set is short."""
+    asked = [one for one in look.questions if one.state == CANNOT]
+    if not asked:
+        return []
+    labels, of = [one.label for one in asked], findings.dependence
+    grouped = of.groups is not None and of.groups < of.samples
+    are, count = (of.are, of.groups) if grouped else ("samples", of.samples)
+    short = [one.short for one in asked if one.short is not None]
+    lacks = "no larger one would do either with so many seeds"
+    if len(short) == len(asked):
+        lacks = f"it has {count} {are}, and about {max(short)} more would do"
+    return [
+        f"Whether {some(labels, 'or')} {'is' if len(labels) == 1 else 'are'} at least {matters}"
+        f" behind {look.best} {CANNOT}, with any number of seeds: {lacks} if the differences are"
+        " what they seem."
+    ]
+
+
+def ending(of: Rounds) -> str:
+    """Why there is no further round, in a part of a sentence."""
+    return {
+        CLOSED: "every question is closed",
+        CANNOT: "more seeds would not close what is open",
+        MOST: f"rows in question have all {of.settings.most} seeds",
+        BUDGET: f"the budget of {of.settings.budget} trials is used",
+        "": "they go on",
+    }[of.ending]
+
+
+def points(difference: float, metric: Metric) -> str:
+    """A difference of values as a user gave it.
+
+    >>> from harness.protocol.metrics import METRICS
+    >>> points(1.0, METRICS["accuracy"])
+    '1 point'
+    """
+    if not metric.percent:
+        return f"{difference:g} {metric.unit}".rstrip()
+    return f"{difference:g} {'point' if difference == 1 else 'points'}"
+
+
 def _too_few_groups(findings: Findings, found: Ranking) -> tuple[str, str]:
     of, top, metric = findings.dependence, found.places[0], findings.comparison.metric
     extreme = "highest" if metric.higher_is_better else "lowest"
@@ -318,9 +396,9 @@ def _elsewhere(findings: Findings) -> list[str]:
     found, other = findings.elsewhere(), findings.baseline
     if not found or other is None:
         return []
-    parts = [_told_elsewhere(findings, one) for one in found[:MOST]]
-    if len(found) > MOST:
-        parts.append(f"{len(found) - MOST} more under Differences")
+    parts = [_told_elsewhere(findings, one) for one in found[:NAMED]]
+    if len(found) > NAMED:
+        parts.append(f"{len(found) - NAMED} more under Differences")
     return [
         f"Where the average tells nothing from the baseline {other}: {'; '.join(parts)}"
         " (5 % over all of them, Holm's and Bonferroni's corrections)."
@@ -350,8 +428,11 @@ def _certainty(findings: Findings, found: Ranking) -> str:
         if pair.difference.significant
         else f", {separation(pair.difference, pair.difference.estimate.seeds)}"
     )
+    rounds = findings.results.plan.rounds
+    most = seeds if rounds is None else max(rounds.seeds.values())
+    count = f"{seeds}" if most == seeds else f"{seeds} to {most}"
     power = (
-        f"with {seeds} seeds, a row that is {size(found.detectable, metric)} from the best is told"
+        f"with {count} seeds, a row that is {size(found.detectable, metric)} from the best is told"
         " from it in 80 % of such studies (median over pairs, with the correction for"
         f" {len(found.places) - 1} comparisons)"
     )

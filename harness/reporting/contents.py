@@ -17,6 +17,7 @@ from harness.reporting.sections import (
     published_numbers,
     representations,
     robustness,
+    rounds,
     runs,
     search,
     store_state,
@@ -28,6 +29,7 @@ from harness.study.merged_plan import combined_description
 SECTIONS: tuple[Callable[[StudyGroup], Section | None], ...] = (
     lambda of: comparison.answering(of.findings, of.problems),
     lambda of: comparison.ranking(of.findings),
+    lambda of: rounds.rounds(of.findings),
     lambda of: presence.presence(of.findings, of.arguments),
     lambda of: comparison.result(of.findings),
     lambda of: comparison.differences(of.findings),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.analysis.results import read
+from harness.analysis.rounds.looks import with_rounds
 from harness.errors import UserError
 from harness.reporting.console import show
 from harness.reporting.document import Table
@@ -103,7 +104,7 @@ def follow(
     """
     seen: object = None
     while True:
-        plans = [with_winners(plan) for plan in plans]
+        plans = [with_rounds(with_winners(plan), store) for plan in plans]
         merged = [group.plan for group in grouped(plans)]
         results = [read(plan, store) for plan in merged]
         finished = [(done.trial.id, done.status) for part in results for done in part.finished]

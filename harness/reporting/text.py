@@ -176,8 +176,11 @@ def seeds_sentence(results: Results) -> str:
     if len(seeds) == 1:
         return f"one seed ({seeds[0]}): no spread can be given"
     listed = ", ".join(str(seed) for seed in seeds)
+    rounds = results.plan.rounds
+    least = len(seeds) if rounds is None else min(rounds.seeds.values())
+    count = f"{len(seeds)}" if least == len(seeds) else f"{least} to {len(seeds)}"
     return (
-        f"{len(seeds)} seeds ({listed}); ± is the standard deviation over seeds (n-1), not a"
+        f"{count} seeds ({listed}); ± is the standard deviation over seeds (n-1), not a"
         " confidence interval"
     )
 
@@ -216,6 +219,9 @@ def _mark_sentences(results: Results, comparison: Comparison) -> list[str]:
         found.append(
             f"(k/{planned}): only k of {planned} seeds are there; rows with different seeds do not"
             " compare on equal terms"
+            if results.plan.rounds is None
+            else f"(k/{planned}): k seeds, because more were not in question; two rows are compared"
+            " on the seeds that both have"
         )
     if any(len(devices(results, label)) > 1 for label in labels):
         found.append(

@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         return DONE
     # Imported here, so that --help is quick and torch finds one thread.
     from harness.analysis.results import read
+    from harness.analysis.rounds.looks import with_rounds
     from harness.reporting.publish import make_report, short
     from harness.reporting.sections.bad_sensors import console_lines
     from harness.robust.progress import steps_view
@@ -50,8 +51,10 @@ def main(arguments: Sequence[str]) -> int:
     from harness.study.plan import Plan
     from harness.tracking.registry import tracked_runs
 
-    plan = with_winners(Plan(load_study(settings)))
-    results = read(plan, Store.below(plan.study.output))
+    study = load_study(settings)
+    store = Store.below(study.output)
+    plan = with_rounds(with_winners(Plan(study)), store)
+    results = read(plan, store)
     if not results.finished:
         raise UserError(
             f"study '{plan.study.name}' has no finished trial below {plan.study.output}; run it"

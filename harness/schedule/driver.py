@@ -98,7 +98,10 @@ class Driver:
         # Behind the preparation, which knows what cannot be read.
         remember(self.store, plan.dataset)
         if todo:
-            self._watched(len(todo), lambda observer: self.executor.run(todo, observer), companions)
+            name = plan.rounds.name if plan.rounds is not None else ""
+            self._watched(
+                len(todo), lambda observer: self.executor.run(todo, observer), companions, name
+            )
 
     def run_source(self, source: TrialSource, trials: int) -> None:
         """Run what a source hands out, about so many trials."""
@@ -117,11 +120,15 @@ class Driver:
         trials: int,
         work: Callable[[Observer], list[Outcome]],
         companions: Sequence[Companion],
+        name: str = "",
     ) -> None:
-        """Do the work, show how far it is, and print what it took."""
+        """Do the work, show how far it is, and print what it took.
+
+        ``name`` is what the view calls it, if anything.
+        """
         started = time.monotonic()
         with (
-            progress_view(trials, self.study.train.epochs, self.metric) as view,
+            progress_view(trials, self.study.train.epochs, self.metric, name) as view,
             ExitStack() as stack,
         ):
             others = [stack.enter_context(companion(view.note)) for companion in companions]

@@ -38,8 +38,9 @@ class ProgressView:
     A context manager and an observer of trials.
     """
 
-    def __init__(self, trials: int, epochs: int, metric: str) -> None:
+    def __init__(self, trials: int, epochs: int, metric: str, name: str = "") -> None:
         self.total, self.epochs, self.metric = trials, epochs, metric
+        self.name = f"{name}, " if name else ""
         self.running: dict[str, _Running] = {}
         self.ended = self.failed = self.epochs_seen = 0
         self.first_epoch: float | None = None
@@ -129,14 +130,16 @@ class PlainProgress(ProgressView):
         self._say(f"{trial.job.name}: {ending}{_eta(self.remaining())}")
 
     def _say(self, text: str) -> None:
-        print(f"[{self.ended}/{self.total}] {text}", flush=True)
+        print(f"[{self.name}{self.ended}/{self.total}] {text}", flush=True)
 
 
 class LiveProgress(ProgressView):
     """A table of the running trials and a bar over all of them, refreshed in place."""
 
-    def __init__(self, trials: int, epochs: int, metric: str, console: Console) -> None:
-        super().__init__(trials, epochs, metric)
+    def __init__(
+        self, trials: int, epochs: int, metric: str, console: Console, name: str = ""
+    ) -> None:
+        super().__init__(trials, epochs, metric, name)
         self.live = Live(
             get_renderable=self._view, console=console, refresh_per_second=4, transient=True
         )
@@ -175,19 +178,19 @@ class LiveProgress(ProgressView):
             )
         failed = f", {self.failed} failed" if self.failed else ""
         summary = Text(
-            f"{self.ended} of {self.total} trials over{failed}{_eta(self.remaining())}",
+            f"{self.name}{self.ended} of {self.total} trials over{failed}{_eta(self.remaining())}",
             style="bold",
         )
         return Group(summary, ProgressBar(total=self.total, completed=self.ended, width=60), table)
 
 
-def progress_view(trials: int, epochs: int, metric: str) -> ProgressView:
-    """The live view on a terminal, plain lines otherwise."""
+def progress_view(trials: int, epochs: int, metric: str, name: str = "") -> ProgressView:
+    """The live view on a terminal, plain lines otherwise; ``name`` is what it calls the trials."""
     console = Console()
     return (
-        LiveProgress(trials, epochs, metric, console)
+        LiveProgress(trials, epochs, metric, console, name)
         if console.is_terminal
-        else PlainProgress(trials, epochs, metric)
+        else PlainProgress(trials, epochs, metric, name)
     )
 
 

@@ -118,7 +118,7 @@ def resolved(plan: Plan) -> Json:
         "published_table": study.published_table,
         "views": study.views or None,
         "methods": [_entry(row) for row in plan.rows],
-        "seeds": list(study.seeds),
+        "seeds": study.seed_rounds.as_setting() if study.seed_rounds else list(study.seeds),
         "dataset": {key: facts[key] for key in DATASET_KEYS},
         "backbone": dict(plan.backbone),
         "train": asdict(study.train),

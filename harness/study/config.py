@@ -24,6 +24,7 @@ from harness.registry import METHODS
 from harness.study.checks import checked_folder, checked_name, checked_texts
 from harness.study.places import check_places
 from harness.study.search_space import SearchConfig, check_search, check_seeds
+from harness.study.seed_rounds import SeedRounds, read_seed_rounds
 from harness.study.study_file import (
     ARCHIVE,
     UNREADABLE,
@@ -144,8 +145,14 @@ class Study:
         metadata={"help": "NAME, NAME:variant, ./file.py or {method, variant, hparams, label}"},
     )
     seeds: list[int] = field(
-        default_factory=lambda: [0], metadata={"help": "one trial per method and seed"}
+        default_factory=lambda: [0],
+        metadata={
+            "help": "one trial per method and seed: a list, or rounds where the question is open,"
+            " {first: 3, most: 20, difference: 1.0, budget: TRIALS}"
+        },
     )
+    seed_rounds: Any = field(default=None, metadata={"derived": True})
+    """SeedRounds where ``seeds`` is a mapping; ``seeds`` are then those that rows have so far."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     backbone: dict[str, Any] = field(
         default_factory=lambda: {"name": "small"},
@@ -180,6 +187,7 @@ class Study:
 
 
 HEX = "dataset.fingerprint"
+SEEDS = "seeds"
 FILE_KEYS = ("name", "presets")
 """Keys that only a study file has; the name is the file's own."""
 
@@ -222,7 +230,10 @@ def load_study(arguments: Sequence[str]) -> Study:
         _check_own_files(layer, merged)
     # Before anything can be said of the address.
     remember(str(merged.get("tracking", {}).get("uri", "")))
-    study = _typed(merged | {"name": checked_name(name)})
+    rounds = _seed_rounds(merged)
+    seeds = {} if rounds is None else {SEEDS: list(range(rounds.first))}
+    study = _typed(merged | seeds | {"name": checked_name(name)})
+    study.seed_rounds = rounds
     study.output = checked_folder("output", study.output)
     _check_settings(study, "")
     _check_lists(study)
@@ -234,6 +245,11 @@ def load_study(arguments: Sequence[str]) -> Study:
         | {"dataset.manifest": data.manifest, "dataset.cache": data.cache}
     )
     return study
+
+
+def _seed_rounds(merged: Layer) -> SeedRounds | None:
+    given = merged.get(SEEDS)
+    return read_seed_rounds(given) if isinstance(given, Mapping) else None
 
 
 def plain(study: Study) -> Layer:
@@ -361,7 +377,7 @@ def _normalised(layer: Layer, source: str) -> Layer:
 
 
 def _check_keys(layer: Mapping[str, Any], node: type, prefix: str, source: str) -> None:
-    known = {f.name: f for f in fields(node)}
+    known = {f.name: f for f in fields(node) if not f.metadata.get("derived")}
     for key, value in layer.items():
         if key not in known:
             candidates = (
@@ -385,6 +401,8 @@ def _check_keys(layer: Mapping[str, Any], node: type, prefix: str, source: str) 
                 f"{source}: {prefix}{key}={value} must be a block of keys, such as"
                 f" {prefix}{key}.NAME=..."
             )
+        elif key == SEEDS and isinstance(value, Mapping):
+            continue  # rounds, which are read when all layers are known
         elif isinstance(default, list) and not isinstance(value, list):
             raise UserError(
                 f"{source}: {prefix}{key}={value} must be a list, such as {prefix}{key}=[{value}]"
@@ -469,7 +487,8 @@ def _check_lists(study: Study) -> None:
     if not study.seeds:
         raise UserError("seeds is empty; name at least one, such as seeds=[0,1,2]")
     check_seeds("seeds", study.seeds)
-    check_search(study.search, study.seeds)
+    rounds: SeedRounds | None = study.seed_rounds
+    check_search(study.search, study.seeds if rounds is None else range(rounds.most))
     missing = study.missing
     if given(missing) and missing.rate > 0:
         raise UserError(
@@ -501,6 +520,10 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Every settable key with its value and its line of help."""
     for f in fields(node):
         value = getattr(node, f.name)
+        if f.metadata.get("derived"):
+            continue
+        if f.name == SEEDS and getattr(node, "seed_rounds", None) is not None:
+            value = node.seed_rounds.as_setting()
         if is_dataclass(value):
             yield from leaves(value, f"{prefix}{f.name}.")
         else:

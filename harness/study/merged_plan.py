@@ -221,6 +221,7 @@ def _merged_study(studies: Sequence[Study]) -> Study:
             else sorted({seed for each in seeds for seed in each})
         ),
         published_table=tables.pop() if len(tables) == 1 else None,
+        seed_rounds=None,
         search=type(studies[0].search)(),
     )
 

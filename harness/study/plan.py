@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,7 @@ from harness.study.rows import (
     resolve_defaults,
     rows_of,
 )
+from harness.study.seed_rounds import Rounds, SeedRounds
 from harness.training.executed_code import source_hash
 from harness.training.missing import checked, recorded
 from harness.training.spec import Job, TrialSpec
@@ -58,8 +60,12 @@ class Plan:
     """The trials of a study. Rows and counts need no data; ``trials`` does.
 
     ``winners`` are rows that a search has found; each stands behind the last row of its method and
-    variant. ``dataset`` is what stands for the study's data where they are not here.
+    variant. ``dataset`` is what stands for the study's data where they are not here. Where seeds
+    come in rounds, the plan has the first one's (see ``at``).
     """
+
+    rounds: Rounds | None = None
+    """How far the rounds of seeds are; None for a list of seeds."""
 
     def __init__(
         self, study: Study, winners: Sequence[Row] = (), dataset: Dataset | None = None
@@ -79,6 +85,56 @@ class Plan:
             check_row(row, network, study)
         if study.train.combination is not None:
             study.train.combination = parse(study.train.combination, self.spec.names).name
+        if study.seed_rounds is not None:
+            self._begin(study.seed_rounds)
+
+    def _begin(self, settings: SeedRounds) -> None:
+        """Give all rows their first seeds."""
+        rounds = Rounds.begun(settings, [row.label for row in self.rows])
+        self.rounds = rounds
+        self.study = replace(self.study, seeds=list(range(settings.first)))
+        if settings.budget is not None and settings.budget < self.size:
+            raise UserError(
+                f"seeds.budget={settings.budget} is less than the {self.size} trials of"
+                f" {settings.first} seeds each; raise it, or name fewer methods"
+            )
+
+    def at(self, rounds: Rounds) -> Plan:
+        """The same plan with the seeds that rows have at some point of the rounds."""
+        found = copy(self)
+        for name in ("trials", "stages"):
+            found.__dict__.pop(name, None)
+        found.rounds = rounds
+        found.study = replace(self.study, seeds=list(range(max(rounds.seeds.values()))))
+        found.members = (found,)
+        return found
+
+    @property
+    def share(self) -> float:
+        """The part of the 5 % that decisions have: less than 1 where one looks several times."""
+        return min(member.rounds.share if member.rounds else 1.0 for member in self.members)
+
+    def seeds_of(self, row: Row) -> list[int]:
+        """The seeds of a row."""
+        if self.rounds is None:
+            return self.study.seeds
+        return self.study.seeds[: self.rounds.seeds[row.label]]
+
+    @property
+    def most_trials(self) -> int:
+        """How many trials the rows have if every round is needed; ``size`` without rounds."""
+        if self.rounds is None:
+            return self.size
+        settings = self.rounds.settings
+        # Rows of one model per combination are never compared, and stay at their first seeds.
+        seeds = (
+            settings.first if row.method_class.per_combination else settings.most
+            for row in self.rows
+        )
+        every = sum(
+            len(self._trained_on(row)) * of for row, of in zip(self.rows, seeds, strict=True)
+        )
+        return every if settings.budget is None else min(every, settings.budget)
 
     @property
     def spec(self) -> DataSpec:
@@ -102,7 +158,7 @@ class Plan:
     @property
     def size(self) -> int:
         """How many trials the rows have."""
-        return sum(len(self._trained_on(row)) for row in self.rows) * len(self.study.seeds)
+        return sum(len(self._trained_on(row)) * len(self.seeds_of(row)) for row in self.rows)
 
     @cached_property
     def trials(self) -> list[PlannedTrial]:
@@ -113,6 +169,7 @@ class Plan:
             PlannedTrial(row, seed, self._job(row, seed, only))
             for seed in self.study.seeds
             for row in self.rows
+            if seed in self.seeds_of(row)
             for only in self._trained_on(row)
         ]
 

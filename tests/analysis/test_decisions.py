@@ -22,14 +22,27 @@ from harness.protocol.combinations import lattice
 def test_the_pooled_variance_is_the_residual_of_rows_and_seeds() -> None:
     means = np.array([[1.0, 2.0], [3.0, 5.0], [4.0, 4.0]])
     # rows 1.5, 4, 4; seeds 8/3, 11/3; rest 0, 0; -0.5, 0.5; 0.5, -0.5: 1 on 2 degrees of freedom
-    assert pooled_over_rows(means) == Pool(pytest.approx(2 * (1 / 2) / 2), 2.0)
+    assert pooled_over_rows(means) == Pool(pytest.approx(2 * (1 / 2)), 2.0)
     assert pooled_over_rows(means[:2]) is None  # two rows have nothing beside their own
     assert pooled_over_rows(means[:, :1]) is None
     assert pooled_over_rows(np.ones((4, 3))) is None
 
 
+def test_the_pooled_variance_of_rows_with_different_seeds() -> None:
+    """Rows that stopped earlier count with what they have; rows and seeds alone leave nothing."""
+    noise = np.random.default_rng(3)
+    additive = noise.normal(size=(4, 1)) + noise.normal(size=(1, 6))
+    additive[2, 4:] = additive[3, 3:] = np.nan
+    assert pooled_over_rows(additive) is None
+    drawn = additive + noise.normal(size=(2000, 4, 6))
+    found = [pooled_over_rows(one) for one in drawn]
+    # 6 + 6 + 4 + 3 values less 4 rows and 5 seeds
+    assert {one.freedom for one in found if one} == {10.0}
+    assert np.mean([one.variance for one in found if one]) == pytest.approx(2, rel=0.05)
+
+
 def test_a_pair_takes_the_larger_variance_and_its_own_where_it_is_an_outlier() -> None:
-    pool = Pool(2.0, 14.0)
+    pool = Pool(3 * 2.0, 14.0)  # of one seed; the mean over three has a third
     small, larger = with_pool(Estimate(5, 0.1, 0, 3, 90), pool), Estimate(5, 3.0, 0, 3, 90)
     assert (small.from_seeds, small.seed_freedom, small.pooled) == (2.0, 14.0, True)
     assert with_pool(larger, pool).from_seeds == 3.0 and with_pool(larger, pool).pooled
@@ -41,7 +54,7 @@ def test_a_pair_takes_the_larger_variance_and_its_own_where_it_is_an_outlier() -
 
 
 def test_pooled_seeds_are_the_t_test_on_their_degrees_of_freedom() -> None:
-    found = with_pool(Estimate(5, 0.1, 0, 3, 90), Pool(2.0, 14.0))
+    found = with_pool(Estimate(5, 0.1, 0, 3, 90), Pool(3 * 2.0, 14.0))
     assert found.p_value() == pytest.approx(2 * stats.t.sf(5 / 2**0.5, 14), rel=1e-6)
 
 

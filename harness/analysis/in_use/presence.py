@@ -64,7 +64,7 @@ def expected(
         for label, row in samples.items()
     }
     higher = results.metric.higher_is_better
-    pairs = weighted(rows, weights, EXPECTED, higher, results.baseline)
+    pairs = weighted(rows, weights, EXPECTED, higher, results.baseline, results.plan.share)
     found = None
     if whole and len(rows) > 1:
         means = {label: value.mean for label, value in values.items()}

@@ -123,11 +123,17 @@ def ranking_notes(findings: Findings) -> list[str]:
     """How to read the ranking, what could have been found, and where it is not calibrated."""
     found, worst = findings.rankings[AVERAGE], findings.rankings[WORST]
     metric, seeds = findings.comparison.metric, findings.seeds
+    share = findings.results.plan.share
     notes = [
         (
             "rows that share a letter are a tie: they are not significantly different at 5 %"
             " (paired over seeds and test samples, Holm's correction over all pairs); a rank a–b"
             " may be any from a to b"
+        ),
+        *(
+            [f"one looks several times (Rounds of seeds): of the 5 %, this look has {share:.1%}"]
+            if share < 1
+            else []
         ),
         (
             "the best row, and the rows among which it is, come from comparisons with the best"

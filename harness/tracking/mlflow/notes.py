@@ -124,10 +124,9 @@ def trial_note(trial: PlannedTrial, record: Json) -> str:
 
 
 def _answer(findings: Findings, problems: Sequence[str]) -> str:
-    first, second = answer(findings)
     notes = [f"- {portable(note)}" for note in caveats(findings, problems)]
     # No emphasis: the list of experiments shows the beginning as it is written.
-    return "\n".join([f"{first} {second}", *(["", *notes] if notes else [])])
+    return "\n".join([" ".join(answer(findings)), *(["", *notes] if notes else [])])
 
 
 def _table(findings: Findings, where: Addresses) -> str:
