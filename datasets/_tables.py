@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 
 from harness.dataset import Split
 
@@ -22,6 +21,9 @@ def stratified_splits(labels: Array, test: float, val: float, seed: int) -> dict
 
     ``test``: share of all samples; ``val``: share of what is left.
     """
+    # Here: datasets with splits of their own import this file too, and scikit-learn takes a second.
+    from sklearn.model_selection import train_test_split
+
     rest, test_index = train_test_split(
         np.arange(len(labels)), test_size=test, random_state=seed, stratify=labels
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -51,6 +53,8 @@ def guarded(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> i
     """
     _end_like_ctrl_c()
     _open_what_is_closed()
+    # As it ends, the interpreter would search all that was imported for garbage: two seconds.
+    atexit.register(gc.freeze)
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast(TextIO, MaskedStream(stream)) for stream in streams)
     try:

@@ -6,19 +6,25 @@ python -m harness.run [study=NAME] [key=value ...] [--dry-run]
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from harness.cli import flags, guarded, one_thread, settings_help
 from harness.errors import DONE
 
 one_thread()
 
+if TYPE_CHECKING:
+    from harness.store import Store
+    from harness.study.plan import Plan
+
 HELP = """usage: python -m harness.run [study=NAME] [key=value ...] [--dry-run] [--help]
 
 Runs every trial of a study that its store does not hold yet, mirrors the store to MLflow and \
 writes the report.
 No study means study=quickstart. `python -m harness.show studies` lists them. --dry-run prints the \
-plan and stops.
+plan and how long it will take here, and stops.
 
 exit codes: 0 all done, 1 some trials failed, 2 bad configuration, 130 interrupted, 143 by SIGTERM
 
@@ -49,8 +55,20 @@ def main(arguments: Sequence[str]) -> int:
     more = [*plan_lines(plan), *progress_lines(plan)]
     print(describe(plan, states, more), flush=True)
     if "--dry-run" in options:
+        for line in timed(plan, store, states):
+            print(line, flush=True)
         return DONE
     return Session(plan, store, settings).run(states)
+
+
+def timed(plan: Plan, store: Store, states: Mapping[str, str]) -> list[str]:
+    """How long what is left of a study will take here, in lines; seconds for each new method."""
+    from harness.schedule.forecast import forecast_lines
+    from harness.search.results import trials_ahead
+
+    todo = [*trials_ahead(plan), *plan.to_run(states)]
+    needed = [*plan.stages, *plan.trials]
+    return forecast_lines(plan, store, todo, needed, partial(print, flush=True))
 
 
 if __name__ == "__main__":

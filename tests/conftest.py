@@ -50,6 +50,15 @@ def somewhere_else(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
 
 
+@pytest.fixture(autouse=True)
+def untimed_plans(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--dry-run`` in a test's own process does not measure how long a study takes, which costs
+    seconds for each method, unless the test is marked ``timed``.
+    """
+    if request.node.get_closest_marker("timed") is None:
+        monkeypatch.setattr("harness.run.timed", lambda *arguments: [])
+
+
 @pytest.fixture
 def make_study(tmp_path: Path) -> MakeStudy:
     """``make_study(methods=[...], seeds=[...], epochs=2, limit=60, **fields of Study)``."""

@@ -102,6 +102,17 @@ def test_dry_run_plans_and_starts_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.timed
+def test_dry_run_says_how_long_it_will_take(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [f"output={tmp_path / 'out'}", "methods=[sf_md]", "executor=local"]
+    assert guarded(run_main, ["--dry-run", *given]) == 0
+    last = r"1 of 1: sf_md\n  time: about \d+ s on this machine \(3 trials of \d+ s, 1 at once: "
+    assert re.search(last, capsys.readouterr().out)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_study_to_its_table_and_a_second_start_that_does_nothing(tmp_path: Path) -> None:
     arguments = (*QUICK, f"output={tmp_path}")
     first = run(*arguments)
@@ -141,7 +152,9 @@ def test_a_failed_trial_is_listed_with_its_log_and_run_again_on_request(tmp_path
     assert len(list((tmp_path / "out" / "store" / "superseded").iterdir())) == 1
 
 
-def test_two_studies_share_a_trained_model(tmp_path: Path) -> None:
+def test_two_studies_share_a_trained_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(*QUICK, f"output={tmp_path}", "methods=[sf_md]")
     other = tmp_path / "other.yaml"
     other.write_text("description: another question\nmethods: [sf_md, hemis]\n")
@@ -151,10 +164,9 @@ def test_two_studies_share_a_trained_model(tmp_path: Path) -> None:
         if value is not None and key != "epochs"
     ]
     backbone = [f"backbone.{key}={value}" for key, value in load_study([]).backbone.items()]
-    text = run(
-        f"study={other}", *recipe, *backbone, *QUICK, f"output={tmp_path}", "--dry-run"
-    ).stdout
-    assert "1 done, 0 stale, 0 failed, 1 to run" in text
+    given = [f"study={other}", *recipe, *backbone, *QUICK, f"output={tmp_path}"]
+    assert guarded(run_main, [*given, "--dry-run"]) == 0
+    assert "1 done, 0 stale, 0 failed, 1 to run" in capsys.readouterr().out
 
 
 def test_ctrl_c_in_process_keeps_the_last_epoch_and_says_how_to_go_on(tmp_path: Path) -> None:

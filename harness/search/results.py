@@ -12,10 +12,17 @@ from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
 from harness.protocol.metrics import Metric, metric
-from harness.search.journal import EvaluatedPoint, best, evaluated_points, importances, studies
+from harness.search.journal import (
+    EvaluatedPoint,
+    best,
+    evaluated_points,
+    importances,
+    is_over,
+    studies,
+)
 from harness.search.plan import SearchPlan, Subject, search_plan
 from harness.store import Store
-from harness.study.plan import Plan
+from harness.study.plan import Plan, PlannedTrial
 from harness.study.search_space import Point
 
 AGREEMENT = 1e-9
@@ -247,3 +254,24 @@ def progress_lines(plan: Plan) -> list[str]:
         *(f"          {line}" for line in rest),
         f"          points: {over} of {planned} are told",
     ]
+
+
+def trials_ahead(plan: Plan) -> list[PlannedTrial]:
+    """What a search still has to run, its winners on the study's seeds among it, each trial with
+    the study's own values: which ones it will have is not known yet.
+
+    Empty where there is no search, or it is over.
+    """
+    search = search_plan(plan)
+    if search is None or is_over(search):
+        return []
+    over, found = evaluated_points(search), dict[str, PlannedTrial]()
+    repeated: list[PlannedTrial] = []
+    for subject in search.subjects:
+        for seed in search.config.seeds:
+            *stages, trial = search.plan.tuning(subject.row, seed)
+            found |= {stage.id: stage for stage in stages}
+            repeated += [trial] * max(0, subject.points - len(over.get(subject, ())))
+        for seed in plan.study.seeds:
+            repeated.append(search.plan.tuning(subject.row, seed)[-1])
+    return [*found.values(), *repeated]

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 
 from harness.study.plan import PlannedTrial
@@ -37,6 +38,8 @@ class BackgroundTracker:
         return self
 
     def __enter__(self) -> BackgroundTracker:
+        # While the first trials start up: opening takes seconds.
+        self._start()
         return self
 
     def __exit__(
@@ -103,20 +106,28 @@ class BackgroundTracker:
                 return
             waiting = self._due.get(trial.id)
             self._due[trial.id] = (min(due, waiting[0]) if waiting else due, trial)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
-                self._thread.start()
+            self._start()
             self._wake.notify_all()
 
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+            self._thread.start()
+
     def _work(self) -> None:
+        self._try(self._tracker.open)
         while (trial := self._next()) is not None:
-            try:
-                self._tracker.mirror_trial(trial)
-            except Exception as error:  # whatever it is, the trials go on
-                self._give_up(
-                    str(error) if isinstance(error, TrackingError) else self._tracker.explain(error)
-                )
+            self._try(partial(self._tracker.mirror_trial, trial))
             self._mirrored[trial.id] = time.monotonic()
+
+    def _try(self, work: Callable[[], None]) -> None:
+        """Do a part of the mirroring; whatever it raises, the trials go on."""
+        try:
+            work()
+        except Exception as error:
+            self._give_up(
+                str(error) if isinstance(error, TrackingError) else self._tracker.explain(error)
+            )
 
     def _next(self) -> PlannedTrial | None:
         """The trial that has waited longest; None at the end.

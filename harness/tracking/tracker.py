@@ -64,6 +64,12 @@ class Tracker(ABC):
     def explain(self, error: Exception) -> str:
         """One sentence: what is wrong, that nothing is lost, and how to replay."""
 
+    def open(self) -> None:  # noqa: B027  # optional
+        """Make ready to mirror, such as make a database: called while the first trials start up.
+
+        Raises what the methods that mirror raise. By default there is nothing to do.
+        """
+
     def runs(self) -> TrackedRuns | None:
         """Where rows and trials are, for the report; None where it cannot lead there.
 

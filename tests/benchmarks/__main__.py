@@ -8,12 +8,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import evaluation, input_path, present_only, step, trial_start
+from tests.benchmarks import (
+    driver_scaling,
+    evaluation,
+    input_path,
+    present_only,
+    quick_start,
+    step,
+    trial_start,
+)
 from tests.benchmarks._paired import machine
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "input_path": input_path.main,
     "trial_start": trial_start.main,
+    "quick_start": quick_start.main,
+    "driver_scaling": driver_scaling.main,
     "step": step.main,
     "present_only": present_only.main,
     "evaluation": evaluation.main,

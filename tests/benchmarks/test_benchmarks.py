@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
-from tests.benchmarks import evaluation, present_only, step
+from tests.benchmarks import driver_scaling, evaluation, present_only, quick_start, step
 from tests.benchmarks.__main__ import main
 from tests.benchmarks._models import digits
 from tests.benchmarks._paired import Timed, flops, one_thread, timed
@@ -38,6 +39,33 @@ def test_evaluating_and_a_step_make_rows_of_their_tables() -> None:
     assert len(row) == len(evaluation.HEAD)
     assert float(row[1]) > 1.5  # naive / once in operations: no timing
     assert len(parts) == len(step.HEAD)
+
+
+def test_what_lies_between_the_trials_of_a_process() -> None:
+    """Two processes side by side: one waits 0.5 s and 1 s, the other 2 s."""
+    first = [quick_start.Ran(1, began, 3.0, 2.0) for began in (10.0, 13.5, 17.5)]
+    second = [quick_start.Ran(2, began, 5.0, 4.0) for began in (10.0, 17.0)]
+    assert quick_start.between([*first, *second]) == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.slow
+def test_the_parts_of_a_run_are_the_whole_of_it(tmp_path: Path) -> None:
+    given = ["executor=local", "preset=smoke", "train.epochs=2", "methods=[sf_md,hemis]"]
+    found = quick_start.measured(tmp_path / "runs", given)
+    *parts, whole, _ = found.values()
+    assert sum(parts) == pytest.approx(whole)
+    assert all(seconds > -0.01 for seconds in parts)
+
+
+@pytest.mark.slow
+def test_simulated_rooms_are_full_but_for_the_ends_and_the_driver(tmp_path: Path) -> None:
+    """640 trials of 42 to 78 s in 64 rooms: each is empty for half a trial on average when there
+    are no more, of ten minutes; what the driver takes is small beside.
+    """
+    row = driver_scaling.measured(640, tmp_path)
+    assert len(row) == len(driver_scaling.HEAD)
+    assert 90 < float(row[-1]) < 100
+    assert float(row[2]) < 100  # ms of the driver for a trial
 
 
 @pytest.mark.slow

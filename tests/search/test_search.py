@@ -325,4 +325,6 @@ def test_the_plan_is_told_before_anything_starts(tmp_path: Path) -> None:
     )
     assert "8 trials: 2 seeds per point (100, 101), val only" in answer.stdout
     assert "points: 0 of 4 are told" in answer.stdout
+    # The search's, those of its winner and of the study's own row, each with the study's seeds.
+    assert f" ({8 + 2 * len(load_study(TINY).seeds)} trials of " in answer.stdout
     assert not (tmp_path / "quickstart").exists()

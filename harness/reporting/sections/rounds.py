@@ -23,7 +23,12 @@ def rounds(findings: Findings) -> Section | None:
             continue
         of = f" of {member.study.name}" if several else ""
         blocks += [_looks(member.rounds, of), _questions(member, of), _notes(member, findings)]
-    return section("Rounds of seeds", *blocks) if blocks else None
+    looks = sum(len(member.rounds.looks) for member in members if member.rounds is not None)
+    lead = (
+        f"The results were looked at {looks} {'time' if looks == 1 else 'times'}, and each time"
+        " further seeds were trained only where a question was open."
+    )
+    return section("Rounds of seeds", lead, *blocks) if blocks else None
 
 
 def _looks(of: Rounds, name: str) -> Table | None:

@@ -78,7 +78,9 @@ class RayExecutor(Executor):
         try:
             with ray_session(self.resources, self.folder, log) as session:
                 reason = run.follow(session)
-                if reason is None:
+                # A cluster is taken leave of. A Ray of our own has nothing left to lose, and takes
+                # three seconds to shut down by itself.
+                if reason is None and self.resources.address is not None:
                     session.wait()
                 return reason
         finally:

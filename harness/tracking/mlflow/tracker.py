@@ -80,6 +80,11 @@ class MLflowTracker(Tracker):
             else self.server or LOCAL
         )
 
+    def open(self) -> None:
+        """Import MLflow, make its database and find the experiment: ten seconds at first."""
+        with self._connected():
+            pass
+
     def mirror_trial(self, trial: PlannedTrial) -> None:
         """Bring MLflow up to what the store knows of a trial.
 
