@@ -83,7 +83,7 @@ def check_method(
         cls: the method's class.
         variants: names from ``cls.variants``; None for all.
         modalities: numbers of modalities V.
-        classes: numbers of classes K.
+        classes: numbers of classes K; of a regression without effect.
         task: what the synthetic data asks for; one of the method's tasks.
         aligned: give all modalities the same shape and declare them spatially aligned.
         backbone: makes the shared network for a dataset's description (a Backbone class will do);

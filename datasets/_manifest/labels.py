@@ -227,10 +227,16 @@ def _check_trained(sheet: Sheet, index: Mapping[str, int], names: Sequence[str])
         unseen = [row for row in sheet.of(split) if index[row.label] not in trained]
         if unseen:
             rows = rows_named([row.number for row in unseen])
+            out = f"list all classes in dataset.options.classes={','.join(names)}"
+            if len(names) >= MANY_NUMBERS and all(map(NUMBER.fullmatch, names)):
+                out = (
+                    "say dataset.options.task=regression if the labels are measurements, or list"
+                    f" all {len(names)} classes in dataset.options.classes"
+                )
             raise UserError(
                 f"{sheet.path.name}: label '{unseen[0].label}' is in {split} ({rows}) and not in"
-                " train, so that it cannot be learned; correct the label or add it to train, or"
-                f" list all classes in dataset.options.classes={','.join(names)}"
+                f" train, so that it cannot be learned; correct the label or add it to train, or"
+                f" {out}"
             )
 
 

@@ -49,8 +49,13 @@ def heatmap_drawing(results: Results) -> Drawing:
     return _drawing(heatmap_figure(results), "heatmap")
 
 
-def curves(name: str, lines: Lines, x: str, y: str, whole: bool = False) -> Drawing:
-    """One line per row: label -> (x values, y values); ``whole`` numbers on the x axis only."""
+def curves(
+    name: str, lines: Lines, x: str, y: str, whole: bool = False, dots: bool = False
+) -> Drawing:
+    """One line per row: label -> (x values, y values); ``whole`` numbers on the x axis only.
+
+    With ``dots`` each value is marked, where there are few.
+    """
     figure, axes = _axes(HEIGHT)
     if whole:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -61,6 +66,8 @@ def curves(name: str, lines: Lines, x: str, y: str, whole: bool = False) -> Draw
             color=_colour(at),
             linestyle=STYLES[at // 10 % len(STYLES)],
             linewidth=1.6,
+            marker="o" if dots else "",
+            markersize=4,
             label=_plain(label),
         )
     axes.set_xlabel(x, color=INK, fontsize=SMALL)

@@ -47,6 +47,12 @@ def test_the_question_about_numbers_names_the_way_to_predict_them(tmp_path: Path
         opened(path)
 
 
+def test_whole_numbers_that_train_lacks_may_be_measurements(tmp_path: Path) -> None:
+    path = numbered(tmp_path, ["1", "12", "23", "34", "45", "56"])
+    with pytest.raises(UserError, match=r"say dataset\.options\.task=regression if the labels are"):
+        opened(path)
+
+
 @pytest.mark.parametrize(
     ("bad", "named"),
     [

@@ -12,7 +12,7 @@ from harness.testing import check_method
 from tests.methods.test_methods_conformance import HPARAMS
 
 FIT = [name for name in METHODS.names() if "regression" in METHODS.get(name).tasks]
-FAST = ("sf_md", "hemis")
+FAST = ("sf_md",)
 CASES = [
     pytest.param(name, variant, marks=() if name in FAST else pytest.mark.slow)
     for name in FIT

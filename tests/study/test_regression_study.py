@@ -47,7 +47,7 @@ def finished(path: Path, *settings: str) -> tuple[Results, list[str]]:
 @pytest.fixture(scope="module")
 def patients(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, list[str], Path]:
     folder = tmp_path_factory.mktemp("diabetes")
-    wanted = ("methods=[sf_md,hemis]", "seeds=[0,1]", "train.epochs=8", "backbone.width=8")
+    wanted = ("methods=[sf_md,hemis]", "seeds=[0,1]", "train.epochs=6", "backbone.width=8")
     return *finished(diabetes(folder), *wanted), folder
 
 

@@ -33,7 +33,7 @@ TOGETHER = [
     {"missing": "ir+depth", "probability": 0.1},
     {"missing": "rgb+depth+ir", "probability": 0.3},
 ]
-MANY = 100_000
+MANY = 50_000
 
 
 def missing(**settings: Any) -> MissingConfig:

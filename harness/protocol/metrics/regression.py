@@ -8,6 +8,7 @@ a label of 0 is, and MMSA (Yu et al., AAAI 2021) reports both.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from harness.protocol.metrics.definition import Array, Metric, Undefined
@@ -89,7 +90,7 @@ def _same_side(predicted: Tensor, target: Tensor) -> tuple[Array, Array]:
     negative = target < 0
     if not bool(negative.any()) or bool(negative.all()):
         raise Undefined("it needs labels below 0 and others")
-    hits = 100.0 * ((predicted[:, 0] < 0) == negative).double().numpy()
+    hits = 100.0 * torch.eq(predicted[:, 0] < 0, negative).double().numpy()
     return hits, np.ones(len(hits), dtype=bool)
 
 
@@ -97,7 +98,7 @@ def _same_sign(predicted: Tensor, target: Tensor) -> tuple[Array, Array]:
     """Hits (n,) in percent, and which samples count."""
     if not bool((target < 0).any()) or not bool((target > 0).any()):
         raise Undefined("it needs labels below and above 0")
-    hits = 100.0 * ((predicted[:, 0] > 0) == (target > 0)).double().numpy()
+    hits = 100.0 * torch.eq(predicted[:, 0] > 0, target > 0).double().numpy()
     return hits, np.asarray((target != 0).numpy())
 
 

@@ -145,7 +145,11 @@ def _sweep(family: Sequence[StudyGroup], mark: str) -> list[Block]:
     ]
     caption = f"Average {metric.name} over the combinations against what is missing in training"
     drawing = curves(
-        f"missing{mark}", lines, "modalities missing from training samples (%)", metric.axis
+        f"missing{mark}",
+        lines,
+        "modalities missing from training samples (%)",
+        metric.axis,
+        dots=True,
     )
     return [
         Paragraph(
