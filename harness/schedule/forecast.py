@@ -185,7 +185,8 @@ def _probed(
     if not new:
         return {}
     found: dict[str, Measured] = {}
-    with ProcessPoolExecutor(min(at_once, len(new)), get_context("spawn")) as processes:
+    processes = ProcessPoolExecutor(min(at_once, len(new)), get_context("spawn"))
+    try:
         asked = {}
         for name, job in new.items():
             needed = [(need, others[trial_id]) for need, trial_id in job.spec.needs.items()]
@@ -194,6 +195,9 @@ def _probed(
             name = asked[answer]
             found[name] = answer.result()
             say(f"        {len(found)} of {len(new)}: {new[name].label}")
+    finally:
+        # After Ctrl-C nothing more is begun.
+        processes.shutdown(cancel_futures=True)
     return found
 
 

