@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -53,6 +54,8 @@ class _Costs:
     """Seconds of each job, None where they are not known; kinds from the store and probed ones."""
 
     seconds: list[float | None] = field(default_factory=list)
+    stretch: float | None = None
+    """Seconds of the clock for one of work, as the probe found it."""
     known: int = 0
     probed: int = 0
     problems: list[str] = field(default_factory=list)
@@ -76,8 +79,9 @@ def forecast_lines(
     jobs = [replace(trial.job, device=device) for trial in todo]
     others = {trial.id: replace(trial.job, device=device) for trial in [*needed, *todo]}
     at_once = slots(plan.study.resources, device, plan.study.executor)
-    unit = _imports()
+    imported = _imports()
     costs = _costs(plan.dataset, store, jobs, others, at_once, say)
+    unit = imported.clock if costs.stretch is None else imported.work * costs.stretch
     if None in costs.seconds:
         return [f"  time: not known: {'; '.join(costs.problems)}"]
     seconds = [found for found in costs.seconds if found is not None]
@@ -131,6 +135,7 @@ def _costs(
     clock, work = (sum(getattr(one, name) for one in found.values()) for name in ("clock", "work"))
     stretch = max(1.0, clock / work) if work else 1.0
     costs = _Costs(known=len(kinds) - len(new), probed=len(new))
+    costs.stretch = stretch if work else None
     for name, measured in found.items():
         if measured.problem:
             costs.problems.append(f"{new[name].label} could not be tried ({measured.problem})")
@@ -185,7 +190,8 @@ def _probed(
     if not new:
         return {}
     found: dict[str, Measured] = {}
-    with ProcessPoolExecutor(min(at_once, len(new)), get_context("spawn")) as processes:
+    processes = ProcessPoolExecutor(min(at_once, len(new)), get_context("spawn"))
+    try:
         asked = {}
         for name, job in new.items():
             needed = [(need, others[trial_id]) for need, trial_id in job.spec.needs.items()]
@@ -194,6 +200,9 @@ def _probed(
             name = asked[answer]
             found[name] = answer.result()
             say(f"        {len(found)} of {len(new)}: {new[name].label}")
+    finally:
+        # After Ctrl-C nothing more is begun.
+        processes.shutdown(cancel_futures=True)
     return found
 
 
@@ -224,11 +233,19 @@ def makespan(seconds: Sequence[float], at_once: int) -> float:
     return max(ends)
 
 
-def _imports() -> float:
-    """Seconds in which a new Python imports what a worker imports."""
-    started = time.monotonic()
+@dataclass(frozen=True)
+class _Imported:
+    clock: float
+    work: float
+
+
+def _imports() -> _Imported:
+    """Seconds in which a new Python imports what a worker imports: of the clock, and of a CPU."""
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", IMPORTS], check=True)
-    return time.monotonic() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    work = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return _Imported(time.monotonic() - started, work)
 
 
 def _preparation(dataset: Dataset, job: Job) -> float:

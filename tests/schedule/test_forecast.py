@@ -13,7 +13,7 @@ import torch
 
 import harness.schedule.forecast as forecast_module
 from harness.errors import TrialFailure
-from harness.schedule.forecast import forecast_lines, kind, makespan, slots, spoken
+from harness.schedule.forecast import _Imported, forecast_lines, kind, makespan, slots, spoken
 from harness.schedule.probe import Measured, measure, samples_per_epoch
 from harness.store import Store
 from harness.study.config import ResourcesConfig, Study
@@ -92,7 +92,7 @@ def test_finished_trials_of_the_kind_say_what_the_next_take(
     make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trials of 100 and 300 s are in the store: the third takes 200 s. Nothing is probed."""
-    monkeypatch.setattr(forecast_module, "_imports", lambda: 2.0)
+    monkeypatch.setattr(forecast_module, "_imports", lambda: _Imported(2.0, 1.0))
     monkeypatch.setattr(forecast_module, "measure", None)
     plan = Plan(make_study(seeds=[0, 1, 2]))
     store = Store.below(plan.study.output)
@@ -145,7 +145,7 @@ def test_a_probe_measures_a_real_trial_and_leaves_nothing(
     found = measure(job, [("teacher", stage.job)])
     assert found.problem == ""
     assert 0 < found.evaluated < 0.1 and 0 < found.trained < 0.1
-    assert found.clock > found.work > 0 and found.saving > 0
+    assert found.clock > 0 and found.work > 0 and found.saving > 0
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -160,7 +160,7 @@ def test_a_gpu_that_is_not_there_is_not_measured(
 ) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    monkeypatch.setattr(forecast_module, "_imports", lambda: 2.0)
+    monkeypatch.setattr(forecast_module, "_imports", lambda: _Imported(2.0, 1.0))
     study = make_study(resources=ResourcesConfig(gpus_per_trial=1), seeds=[0, 1])
     plan = Plan(study)
     run_trial(dataclasses.replace(plan.trials[0].job, device="cpu"))
