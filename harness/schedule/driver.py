@@ -20,6 +20,7 @@ from harness.schedule.executor import ExecutorLost, Observer, TrialSource
 from harness.schedule.progress import preparation_view, progress_view
 from harness.schedule.registry import executor_of
 from harness.store import Store, write_json
+from harness.study.arithmetic import arithmetic_lines
 from harness.study.plan import Plan, PlannedTrial
 from harness.study.recorded_data import remember
 from harness.training.spec import HALTED, Outcome
@@ -196,6 +197,7 @@ def describe(plan: Plan, states: Mapping[str, str], search: Sequence[str] = ()) 
     counts = ", ".join(f"{name} {n}" for name, n in plan.dataset.counts().items())
     modalities = ", ".join(f"{m.name} {'x'.join(map(str, m.shape))}" for m in spec.modalities)
     rows, seeds = ", ".join(row.label for row in plan.rows), ", ".join(map(str, study.seeds))
+    arithmetic = arithmetic_lines(study, plan.rows, plan.device)
     cpus, gpus = study.resources.cpus_per_trial, study.resources.gpus_per_trial
     lines = [
         f"study {study.name}: {len(plan.rows)} rows, {len(study.seeds)} seeds, "
@@ -207,6 +209,7 @@ def describe(plan: Plan, states: Mapping[str, str], search: Sequence[str] = ()) 
         f"  combinations: {', '.join(c.name for c in plan.combinations)}",
         f"  trials: {_states(plan, states)}",
         *search,
+        *(f"  precision: {line}" for line in arithmetic),
         f"  executor: {executor_of(study).where}; {cpus:g} CPU and {gpus:g} GPU per trial",
         f"  output: {study.folder}",
     ]

@@ -21,6 +21,7 @@ from harness.study.plan import Plan, PlannedTrial
 from harness.study.recorded_data import described
 from harness.study.rows import Row
 from harness.training.executed_code import source_hash
+from harness.training.recipe import evaluation_facts
 
 SEPARATOR = ","
 JOINED = "+"
@@ -93,7 +94,7 @@ def terms(plan: Plan) -> Json:
         "backbone": plan.backbone,
         "train": asdict(study.train),
         "missing": asdict(study.missing),
-        "evaluation": asdict(study.evaluation),
+        "evaluation": evaluation_facts(study.evaluation, study.train),
     }
 
 

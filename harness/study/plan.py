@@ -29,6 +29,7 @@ from harness.study.rows import (
     rows_of,
 )
 from harness.training.executed_code import source_hash
+from harness.training.recipe import evaluation_facts
 from harness.training.spec import Job, TrialSpec
 
 
@@ -91,6 +92,11 @@ class Plan:
         """
         first, *others = (member.study.name for member in self.members)
         return f"study={first}" + (f" (and study={', '.join(others)})" if others else "")
+
+    @property
+    def device(self) -> str:
+        """What trials are trained on: cuda or cpu."""
+        return "cuda" if self.study.resources.gpus_per_trial > 0 else "cpu"
 
     @property
     def combinations(self) -> tuple[Combination, ...]:
@@ -199,7 +205,7 @@ class Plan:
             hparams=hparams,
             train=asdict(study.train) | {"combination": only},
             missing=asdict(study.missing),
-            evaluation=asdict(study.evaluation),
+            evaluation=evaluation_facts(study.evaluation, study.train),
             seed=seed,
             source=source_hash(Path(row.file)) if row.file else None,
             needs={name: stage.id for name, stage in self._needed(row, seed).items()},
@@ -208,7 +214,7 @@ class Plan:
             spec,
             row.label,
             str(Store.below(study.output).root),
-            device="cuda" if study.resources.gpus_per_trial > 0 else "cpu",
+            device=self.device,
             root=_text(self.dataset.root),
             manifest=_text(self.dataset.manifest),
             cache=_text(self.dataset.cache),

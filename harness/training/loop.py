@@ -22,7 +22,14 @@ from harness.protocol.schedules import epoch_at, learning_rate_factor, momentum_
 from harness.protocol.seeds import Noise, Streams
 from harness.training.evaluation import predict
 from harness.training.heartbeat import beat
-from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig
+from harness.training.precision import (
+    computing_in,
+    forward_in,
+    in_float32,
+    refuse_undefined_gradients,
+    widened,
+)
+from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig, evaluated_in
 
 
 class Checkpoints(Protocol):
@@ -100,6 +107,7 @@ class Trainer:
             pattern = Streams(self.missing.seed).generator("missing")
             available = drop_modalities(self.train.available, self.missing.rate, pattern)
             self.train = replace(self.train, available=available)
+        refuse_undefined_gradients(self.model, self.recipe.precision, self.device)
         self.remarks = self._leave_out_unusable()
         self.available = self.train.available
         self.complete = bool(self.available.all())
@@ -133,7 +141,8 @@ class Trainer:
         fit.remarks = self.remarks
         for epoch in range(fit.epoch + 1, self.recipe.epochs):
             started = time.perf_counter()
-            values = self._train_epoch(epoch)
+            with computing_in(self.recipe.precision):
+                values = self._train_epoch(epoch)
             values |= self._validate(epoch, fit)
             fit.epoch = epoch
             fit.seconds += time.perf_counter() - started
@@ -163,7 +172,8 @@ class Trainer:
             where = index.to(self.device)
             inputs, target = self.train.batch(index, draws)
             rows = self._rows_to_encode(present, index)
-            features = self.model.prepare(self.model.encode_all(inputs, rows))
+            with forward_in(self.recipe.precision, self.device):
+                features = self.model.prepare(self.model.encode_all(inputs, rows))
             batch = TrainBatch(
                 inputs,
                 target,
@@ -197,7 +207,10 @@ class Trainer:
         return None if self.complete else self.available[index]
 
     def _step(self, batch: TrainBatch, totals: dict[str, Tensor]) -> None:
-        output = self.model.combine(batch.features, batch.present, batch.noise)
+        with forward_in(self.recipe.precision, self.device):
+            output = self.model.combine(batch.features, batch.present, batch.noise)
+        if self.recipe.precision == "bf16":
+            output, batch = in_float32(output), replace(batch, features=widened(batch.features))
         terms = self.model.loss(output, batch)
         loss = torch.stack(list(terms.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
@@ -216,7 +229,10 @@ class Trainer:
     # ------------------------------------------------------------------ selection and state
 
     def _validate(self, epoch: int, fit: Fit) -> dict[str, float]:
-        scores = predict(self.model, self.val, self.evaluation.batch_size, self.device)
+        precision = evaluated_in(self.evaluation, self.recipe)
+        scores = predict(
+            self.model, self.val, self.evaluation.batch_size, self.device, precision, self.remarks
+        )
         if not bool(scores.isfinite().all()):
             raise TrialFailure(f"validation scores are not finite after epoch {epoch}")
         cells = score_cells(self.metric, scores, self.val, self.model.combinations)

@@ -27,6 +27,7 @@ from harness.training.conclude import Run, conclude
 from harness.training.fusion import NotSeparable
 from harness.training.heartbeat import beat
 from harness.training.loop import EpochReport, Fit, Trainer
+from harness.training.precision import computing_in
 from harness.training.recipe import MissingConfig, TrainConfig
 from harness.training.spec import HALTED, Job, Outcome
 
@@ -209,9 +210,9 @@ def deterministic(device: str) -> Iterator[None]:
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
-        yield
+        with computing_in("float32"):
+            yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(algorithms)
