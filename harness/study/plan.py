@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from harness.backbones import Backbone
 from harness.dataset import Dataset, DataSpec
 from harness.errors import UserError, unknown
@@ -16,7 +18,7 @@ from harness.protocol.combinations import Combination, lattice, parse
 from harness.registry import BACKBONES, DATASETS
 from harness.store import Store
 from harness.study.checks import checked_folder
-from harness.study.config import Study
+from harness.study.config import AUTO, Study
 from harness.study.presence import presence
 from harness.study.rows import (
     Row,
@@ -95,8 +97,15 @@ class Plan:
 
     @property
     def device(self) -> str:
-        """What trials are trained on: cuda or cpu."""
-        return "cuda" if self.study.resources.gpus_per_trial > 0 else "cpu"
+        """What trials are trained on: cuda or cpu.
+
+        Of ``auto`` the GPU of this machine, where it has one and trials do not run on a cluster,
+        whose machines are not known here.
+        """
+        resources = self.study.resources
+        if resources.gpus_per_trial == AUTO and resources.address is None:
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if resources.gpus > 0 else "cpu"
 
     @property
     def combinations(self) -> tuple[Combination, ...]:

@@ -151,6 +151,25 @@ class Trainer:
             self._report(fit)
         return fit
 
+    def rehearse(self, steps: int) -> float:
+        """Seconds of a training step, over ``steps`` of them behind as many that warm up, and one
+        batch of val evaluated, so that memory was used as in a trial.
+
+        The model has been trained then, by no recipe: nothing else is to be done with it.
+        """
+        samples = torch.arange(steps * self.recipe.batch_size) % len(self.train)
+        self.train = self.train.select(samples)
+        self.available = self.train.available
+        size, precision = self.evaluation.batch_size, evaluated_in(self.evaluation, self.recipe)
+        some = self.val.select(torch.arange(min(size, len(self.val))))
+        with computing_in(self.recipe.precision):
+            self._train_epoch(0)
+            predict(self.model, some, size, self.device, precision)
+            started = time.perf_counter()
+            # It ends by reading the sums of losses, for which a device is waited.
+            self._train_epoch(0)
+            return (time.perf_counter() - started) / steps
+
     # ------------------------------------------------------------------ one epoch
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
