@@ -151,7 +151,8 @@ class Method(nn.Module):
     ``needs_complete_data``, ``per_combination`` (one model is trained for each combination),
     ``identity`` (the method and hyperparameters that this name is short for; it shares their
     trials), ``joint`` (it works on networks that mix modalities while encoding), ``separate`` (it
-    works on networks of one encoder per modality; the default).
+    works on networks of one encoder per modality; the default), ``float32_only`` (why its numbers
+    do not survive train.precision=bf16, for the plan; empty where they do).
     """
 
     citation: ClassVar[str]
@@ -169,6 +170,7 @@ class Method(nn.Module):
     identity: ClassVar[tuple[str, Mapping[str, Value]] | None] = None
     joint: ClassVar[bool] = False
     separate: ClassVar[bool] = True
+    float32_only: ClassVar[str] = ""
 
     class_weights: Tensor | None
     label_scale: Tensor | None

@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.conformance.synthetic import (
     EPOCHS,
     LATE,
+    RATE,
     Case,
     backward,
     check,
@@ -23,13 +24,24 @@ from harness.conformance.synthetic import (
     same,
     synthetic_split,
 )
-from harness.method import Losses, Method
+from harness.method import Losses, Method, TrainBatch
 from harness.protocol.metrics import METRICS, Metric
 from harness.protocol.seeds import Streams
 from harness.training.loop import EpochReport, Trainer
+from harness.training.precision import (
+    UndefinedGradient,
+    forward_in,
+    in_float32,
+    refuse_undefined_gradients,
+    widened,
+)
 from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig
 
 CLIP = 20.0
+FIRST_STEPS = 20
+BF16_TOLERANCE = 0.03
+"""Of the largest loss of these steps; the methods of this project are within 0.006."""
+
 INTERRUPTED = 3
 """Epoch of 100 before which the ``state`` check stops and resumes: in the middle of every paper's
 mining.
@@ -163,6 +175,57 @@ def present_policy(case: Case) -> None:
             close(dense, sparse),
             f"evaluation logits differ by {gap(dense, sparse)} from those of dense encoding",
         )
+
+
+@check
+def bfloat16(case: Case) -> None:
+    """with forward passes in bfloat16 the losses of the first 20 steps are those of float32 to 3 %
+    of the largest, or `float32_only` says why they are not
+    """
+    if case.method.float32_only:
+        return
+    try:
+        rounded = _first_losses(case, "bf16")
+    except UndefinedGradient:  # of the network, on this device
+        return
+    exact = _first_losses(case, "float32")
+    gap = (exact - rounded).abs() / exact.abs().max()
+    far = [step for step, one in enumerate(gap.tolist()) if not one <= BF16_TOLERANCE]
+    require(
+        not far,
+        f"in step {far[:1]} the loss in bfloat16 is {rounded[far[:1]].tolist()} and in float32"
+        f" {exact[far[:1]].tolist()}",
+    )
+
+
+def _first_losses(case: Case, precision: str) -> torch.Tensor:
+    """The losses of the first steps of SGD, (FIRST_STEPS,), with every phase on."""
+    model, device = case.fresh(), torch.device("cpu")
+    refuse_undefined_gradients(model, precision, device)
+    case.begin(model, LATE)
+    optimiser = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9)
+    everything, losses = torch.ones_like(case.mixed), []
+    for step in range(FIRST_STEPS):
+        noise = case.noise(step)
+        with forward_in(precision, device):
+            features = model.prepare(model.encode_all(case.split.inputs))
+            output = in_float32(model.combine(features, case.mixed, noise))
+        batch = TrainBatch(
+            case.split.inputs,
+            case.split.target,
+            everything,
+            case.mixed,
+            torch.arange(case.size),
+            widened(features),
+            (LATE, EPOCHS),
+            noise,
+        )
+        terms = model.loss(output, batch)
+        backward(model, terms)
+        model.scale_gradients(batch, output)
+        optimiser.step()
+        losses.append(torch.stack(list(terms.values())).sum().detach())
+    return torch.stack(losses)
 
 
 @check

@@ -22,6 +22,7 @@ from harness.dataset import Split
 from harness.method import Method
 from harness.paper.channel_distance import channel_distance
 from harness.store import Json, Store, TrialDirectory, write_atomically
+from harness.training.precision import computing_in, forward_in, widened
 from harness.training.trained_model import trained
 from harness.training.trial import deterministic
 
@@ -56,9 +57,13 @@ class RepresentationStatistics:
 
 @torch.no_grad()
 def measure(
-    model: Method, split: Split, batch_size: int, device: torch.device
+    model: Method,
+    split: Split,
+    batch_size: int,
+    device: torch.device,
+    precision: str = "float32",
 ) -> RepresentationStatistics:
-    """The views of a model on a split.
+    """The views of a model on a split, its forward passes computed in ``precision``.
 
     A combination or pair counts the samples that have its modalities, others are left out.
     """
@@ -67,10 +72,12 @@ def measure(
     counts: dict[str, int] = {}
     for index in torch.split(torch.arange(len(split)), batch_size):
         inputs = {name: x.to(device) for name, x in split.batch(index)[0].items()}
-        features = model.encode_all(inputs)
         available = split.available[index].to(device)
-        _add_variances(model, features, available, sums[SIGMA2], counts)
-        _add_distances(model, features, available, sums, counts)
+        with computing_in(precision):
+            with forward_in(precision, device):
+                features = model.encode_all(inputs)
+                _add_variances(model, features, available, sums[SIGMA2], counts)
+            _add_distances(model, widened(features), available, sums, counts)
     means = {
         view: {of: float(total) / counts[of] for of, total in sums[view].items()}
         for view in (SIGMA2, DISTANCE)
@@ -196,6 +203,7 @@ def measured(done: Finished, store: Store) -> RepresentationStatistics:
                 split,
                 int(job.spec.evaluation["batch_size"]),
                 device,
+                job.spec.evaluated_in,
             )
         _keep(trial, done.record, found)
     return found

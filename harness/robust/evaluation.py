@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from harness.protocol.segmentation import counted
 from harness.robust.catalogue import CLEAN, Condition, corruption_of
 from harness.robust.definition import corrupt
 from harness.robust.evidence import combinations_with
+from harness.training.precision import computing_in, forward_in
 
 FEATURES_KEPT = 1 << 30
 """Bytes of features that stay in memory; where there are more, they are computed once for each
@@ -116,20 +118,22 @@ def evaluate(
     device: torch.device,
     done: Callable[[Condition, Tensor, float], None],
     step: Callable[[], None] = lambda: None,
+    precision: str = "float32",
 ) -> None:
     """Hand the evidence (C, N, ...) of each condition to ``done``, with the seconds that it took.
 
-    ``step`` is called for each condition and batch. TrialFailure where a score is not finite.
+    ``precision`` is that of the trial's evaluation. ``step`` is called for each condition and
+    batch. TrialFailure where a score is not finite.
     """
     model.eval()
-    clean = _Clean(model, inputs, batch_size, device)
+    clean = _Clean(model, inputs, batch_size, device, precision)
     for group in clean.groups(wanted):
         parts: dict[Condition, list[Tensor]] = {condition: [] for condition in group}
         seconds = dict.fromkeys(group, 0.0)
         for batch in clean.batches():
             for condition in group:
                 begun = time.perf_counter()
-                parts[condition].append(_fused(model, inputs, condition, batch, device))
+                parts[condition].append(_fused(clean, condition, batch))
                 seconds[condition] += time.perf_counter() - begun
                 step()
         for condition in group:
@@ -140,9 +144,14 @@ class _Clean:
     """Batches with clean features: kept where they fit into memory."""
 
     def __init__(
-        self, model: Method, inputs: Inputs, batch_size: int, device: torch.device
+        self,
+        model: Method,
+        inputs: Inputs,
+        batch_size: int,
+        device: torch.device,
+        precision: str,
     ) -> None:
-        self.model, self.inputs, self.device = model, inputs, device
+        self.model, self.inputs, self.device, self.precision = model, inputs, device, precision
         samples = torch.arange(len(inputs.split))
         self.indices = torch.split(samples, batch_size)
         self.kept = [self._encoded(self.indices[0])]
@@ -168,10 +177,18 @@ class _Clean:
                 self.kept.append(batch)
             yield batch
 
+    @contextmanager
+    def forward(self) -> Iterator[None]:
+        """Around forward passes: the arithmetic of the trial's evaluation."""
+        with computing_in(self.precision), forward_in(self.precision, self.device):
+            yield
+
     def _encoded(self, index: Tensor) -> _Batch:
         loaded, target = self.inputs.clean(index)
         received = {name: x.to(self.device) for name, x in loaded.items()}
-        return _Batch(index, target.to(self.device), self.model.encode_all(received))
+        with self.forward():
+            features = self.model.encode_all(received)
+        return _Batch(index, target.to(self.device), features)
 
 
 def _bytes(features: Any) -> int:
@@ -179,25 +196,28 @@ def _bytes(features: Any) -> int:
     return sum(x.numel() * x.element_size() for x in tensors)
 
 
-def _fused(
-    model: Method, inputs: Inputs, condition: Condition, batch: _Batch, device: torch.device
-) -> Tensor:
+def _fused(clean: _Clean, condition: Condition, batch: _Batch) -> Tensor:
     """The evidence (C, B, ...) of one batch on the CPU."""
-    features = list(batch.features)
+    model, device, features = clean.model, clean.device, list(batch.features)
     if condition != CLEAN:
-        x = inputs.corrupted(condition, batch.index).to(device)
-        features[model.spec.names.index(condition.modality)] = model.encode(condition.modality, x)
-    cache = model.prepare(features)
+        x = clean.inputs.corrupted(condition, batch.index).to(device)
+        at = model.spec.names.index(condition.modality)
+        with clean.forward():
+            features[at] = model.encode(condition.modality, x)
+    with clean.forward():
+        cache = model.prepare(features)
     found = []
     for _, combination in combinations_with(model.combinations, condition):
         mask = torch.tensor(combination.mask, device=device)
-        logits = model.predicted(model.combine(cache, mask.expand(len(batch.index), -1)).logits)
+        with clean.forward():
+            logits = model.combine(cache, mask.expand(len(batch.index), -1)).logits.float()
+        logits = model.predicted(logits)
         if not bool(logits.isfinite().all()):
             raise TrialFailure(
                 f"scores of {combination.name} are not finite with {_named(condition)}"
             )
         dense = logits.dim() == 4
-        found.append(counted(logits, batch.target)["scores"] if dense else logits.float())
+        found.append(counted(logits, batch.target)["scores"] if dense else logits)
     return torch.stack(found).cpu()
 
 

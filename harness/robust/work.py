@@ -184,7 +184,8 @@ def _run_trial(work: Work, done: Finished, found: Evaluated, steps: Steps) -> No
             device = torch.device(job.device if torch.cuda.is_available() else "cpu")
             batch_size = int(job.spec.evaluation["batch_size"])
             model = trained(job, store).to(device)
-            evaluate(model, work.inputs, todo, batch_size, device, write, steps.step)
+            precision = job.spec.evaluated_in
+            evaluate(model, work.inputs, todo, batch_size, device, write, steps.step, precision)
         except (TrialFailure, UserError, RuntimeError) as error:
             found.failed.append(f"{job.name}: {error}".splitlines()[0])
 

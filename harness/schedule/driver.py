@@ -20,6 +20,8 @@ from harness.schedule.executor import ExecutorLost, Observer, TrialSource
 from harness.schedule.progress import preparation_view, progress_view
 from harness.schedule.registry import executor_of
 from harness.store import Store, write_json
+from harness.study.arithmetic import arithmetic_lines
+from harness.study.config import AUTO
 from harness.study.plan import Plan, PlannedTrial
 from harness.study.recorded_data import remember
 from harness.training.spec import HALTED, Outcome
@@ -203,7 +205,7 @@ def describe(plan: Plan, states: Mapping[str, str], search: Sequence[str] = ()) 
     counts = ", ".join(f"{name} {n}" for name, n in plan.dataset.counts().items())
     modalities = ", ".join(f"{m.name} {'x'.join(map(str, m.shape))}" for m in spec.modalities)
     rows, seeds = ", ".join(row.label for row in plan.rows), ", ".join(map(str, study.seeds))
-    cpus, gpus = study.resources.cpus_per_trial, study.resources.gpus_per_trial
+    arithmetic = arithmetic_lines(study, plan.rows, plan.device)
     lines = [
         f"study {study.name}: {len(plan.rows)} rows, {len(study.seeds)} seeds, "
         f"{_trials(plan)} on {spec.name}{synthetic}",
@@ -214,10 +216,18 @@ def describe(plan: Plan, states: Mapping[str, str], search: Sequence[str] = ()) 
         f"  combinations: {', '.join(c.name for c in plan.combinations)}",
         f"  trials: {_states(plan, states)}",
         *search,
-        f"  executor: {executor_of(study).where}; {cpus:g} CPU and {gpus:g} GPU per trial",
+        *(f"  precision: {line}" for line in arithmetic),
+        f"  executor: {executor_of(study).where}; {_per_trial(plan)} per trial",
         f"  output: {study.folder}",
     ]
     return "\n".join(lines)
+
+
+def _per_trial(plan: Plan) -> str:
+    resources = plan.study.resources
+    if resources.gpus_per_trial == AUTO and plan.device == "cuda":
+        return f"{resources.cpus:g} CPU and a share of a GPU, which a probe decides,"
+    return f"{resources.cpus:g} CPU and {resources.gpus:g} GPU"
 
 
 def _trials(plan: Plan) -> str:

@@ -82,15 +82,20 @@ def forecast_lines(
     imported = _imports()
     costs = _costs(plan.dataset, store, jobs, others, at_once, say)
     unit = imported.clock if costs.stretch is None else imported.work * costs.stretch
-    if None in costs.seconds:
+    of = {
+        trial.id: cost for trial, cost in zip(todo, costs.seconds, strict=True) if cost is not None
+    }
+    seconds = list(of.values())
+    if not seconds:
         return [f"  time: not known: {'; '.join(costs.problems)}"]
-    seconds = [found for found in costs.seconds if found is not None]
-    of = {trial.id: cost for trial, cost in zip(todo, seconds, strict=True)}
-    work = sum(makespan([of[trial.id] for trial in wave], at_once) for wave in waves(todo))
+    work = sum(
+        makespan([of[trial.id] for trial in wave if trial.id in of], at_once)
+        for wave in waves(todo)
+    )
     before = unit * RAY if plan.study.executor == "ray" else 0.0
     prepare = _preparation(plan.dataset, jobs[0])
     wall = before + prepare + work + unit * END
-    parts = [f"{len(todo)} trials of {_range(seconds)}, {at_once} at once: {spoken(work)}"]
+    parts = [f"{len(seconds)} trials of {_range(seconds)}, {at_once} at once: {spoken(work)}"]
     if prepare:
         parts.insert(0, f"the data: {spoken(prepare)}")
     parts.append(f"start, report and tracking: {spoken(before + unit * END)}")
@@ -99,9 +104,12 @@ def forecast_lines(
         lines[0] = lines[0].replace("on this machine", "on this machine's CPU")
         lines.append("        a GPU was not measured, because there is none here")
     elif asked_gpu:
-        share = plan.study.resources.gpus_per_trial
-        lines.append(f"        {sum(seconds) * float(share) / 3600:.3g} GPU hours")
+        share = plan.study.resources.gpus or 1.0
+        lines.append(f"        {sum(seconds) * share / 3600:.3g} GPU hours")
     lines.append(f"        from {_sources(costs)}")
+    if costs.problems:
+        left = len(todo) - len(seconds)
+        lines.append(f"        {left} more trials are not counted: {'; '.join(costs.problems)}")
     if plan.study.resources.address is not None:
         lines.append("        the cluster's other machines are not counted")
     return lines
@@ -213,9 +221,10 @@ def slots(resources: ResourcesConfig, device: str, executor: str) -> int:
     """How many trials run at once on this machine, at least one."""
     if executor != "ray":
         return 1
-    rooms = [(os.cpu_count() or 1) / resources.cpus_per_trial]
+    rooms = [(os.cpu_count() or 1) / resources.cpus]
     if device == "cuda":
-        rooms.append(torch.cuda.device_count() / float(resources.gpus_per_trial))
+        # How many share a GPU under `auto` is measured when the study runs: one each is the least.
+        rooms.append(torch.cuda.device_count() / (resources.gpus or 1.0))
     if resources.max_concurrent is not None:
         rooms.append(resources.max_concurrent)
     return max(1, math.floor(min(rooms) + 1e-9))

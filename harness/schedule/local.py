@@ -36,7 +36,7 @@ class LocalExecutor(Executor):
 
 
 def _check_device(resources: ResourcesConfig) -> None:
-    if resources.gpus_per_trial > 0 and not torch.cuda.is_available():
+    if resources.gpus > 0 and not torch.cuda.is_available():
         raise UserError(
             f"resources.gpus_per_trial={resources.gpus_per_trial:g} and this machine has no GPU; "
             "set it to 0 to train on the CPU"

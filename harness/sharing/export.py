@@ -24,6 +24,7 @@ from harness.study.recorded_data import FOLDER, described, description_name
 from harness.study.rows import Row
 from harness.training.executed_code import environment
 from harness.training.missing import recorded
+from harness.training.recipe import evaluation_facts
 
 RECORDS = ("record.json", "selection.json")
 """What says that a trial is finished, or that its part on val is."""
@@ -123,7 +124,7 @@ def resolved(plan: Plan) -> Json:
         "backbone": dict(plan.backbone),
         "train": asdict(study.train),
         "missing": recorded(study.missing),
-        "evaluation": asdict(study.evaluation),
+        "evaluation": evaluation_facts(study.evaluation, study.train),
     }
     return {key: every[key] for key in STUDY_KEYS if every[key] is not None}
 

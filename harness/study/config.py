@@ -45,6 +45,9 @@ DEFAULT_STUDY = "quickstart"
 MOST_DEVICES = 4096.0
 """CPUs or GPUs that one trial may ask for."""
 
+AUTO = "auto"
+"""Decided where trials run: see harness/schedule/packing.py."""
+
 
 @dataclass
 class DatasetConfig:
@@ -71,17 +74,23 @@ class DatasetConfig:
 class ResourcesConfig:
     """What one trial occupies, and where."""
 
-    cpus_per_trial: float = setting(
-        1.0,
-        "CPUs the scheduler reserves per trial; training itself uses one thread",
-        low=0.01,
-        high=MOST_DEVICES,
+    cpus_per_trial: Any = field(
+        default=AUTO,
+        metadata={
+            "help": "CPUs the scheduler reserves per trial, which uses one thread; auto: 1, less"
+            " where many trials share a GPU",
+            "low": 0.01,
+            "high": MOST_DEVICES,
+        },
     )
-    gpus_per_trial: float = setting(
-        0.0,
-        "GPUs per trial; 0.25 packs four trials on one; 0 trains on the CPU",
-        low=0.0,
-        high=MOST_DEVICES,
+    gpus_per_trial: Any = field(
+        default=AUTO,
+        metadata={
+            "help": "GPUs per trial; 0.25 packs four trials on one; 0 trains on the CPU; auto: what"
+            " a short probe finds fastest where this machine has a GPU, else 0",
+            "low": 0.0,
+            "high": MOST_DEVICES,
+        },
     )
     address: str | None = setting(
         None, "address of a running Ray cluster; default: one on this machine"
@@ -96,6 +105,16 @@ class ResourcesConfig:
         " more alone, then failed; 0: never",
         low=0.0,
     )
+
+    @property
+    def cpus(self) -> float:
+        """CPUs per trial; 1 where that is not decided."""
+        return 1.0 if self.cpus_per_trial == AUTO else float(self.cpus_per_trial)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs per trial; none where that is not decided."""
+        return 0.0 if self.gpus_per_trial == AUTO else float(self.gpus_per_trial)
 
 
 @dataclass
@@ -235,6 +254,7 @@ def load_study(arguments: Sequence[str]) -> Study:
     study = _typed(merged | seeds | {"name": checked_name(name)})
     study.seed_rounds = rounds
     study.output = checked_folder("output", study.output)
+    _check_amounts(study.resources)
     _check_settings(study, "")
     _check_lists(study)
     _check_stall_minutes(study.resources.stall_minutes)
@@ -468,7 +488,7 @@ def _check_settings(node: Any, prefix: str) -> None:
             _check_settings(value, f"{key}.")
             continue
         low, high, choices = (f.metadata.get(name) for name in ("low", "high", "choices"))
-        if value is None:
+        if value is None or (value == AUTO and f.default == AUTO):
             continue
         if choices and value not in choices:
             raise UserError(f"{key}='{value}' is not a legal value{nearest(str(value), choices)}")
@@ -506,6 +526,13 @@ def _check_lists(study: Study) -> None:
             f"missing.rate={missing.rate} does nothing where missing.train=none; set"
             " missing.train=random, or leave the rate out"
         )
+
+
+def _check_amounts(resources: ResourcesConfig) -> None:
+    for key in ("cpus_per_trial", "gpus_per_trial"):
+        value = getattr(resources, key)
+        if value != AUTO and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise UserError(f"resources.{key}={value} must be a number, or {AUTO}")
 
 
 def _check_stall_minutes(minutes: float | None) -> None:

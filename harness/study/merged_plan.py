@@ -22,6 +22,7 @@ from harness.study.recorded_data import described
 from harness.study.rows import Row
 from harness.training.executed_code import source_hash
 from harness.training.missing import recorded
+from harness.training.recipe import evaluation_facts
 
 SEPARATOR = ","
 JOINED = "+"
@@ -94,7 +95,7 @@ def terms(plan: Plan) -> Json:
         "backbone": plan.backbone,
         "train": asdict(study.train),
         "missing": recorded(study.missing),
-        "evaluation": asdict(study.evaluation),
+        "evaluation": evaluation_facts(study.evaluation, study.train),
     }
 
 

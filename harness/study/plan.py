@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from harness.backbones import Backbone
 from harness.dataset import Dataset, DataSpec
 from harness.errors import UserError, unknown
@@ -17,7 +19,7 @@ from harness.protocol.combinations import Combination, lattice, parse
 from harness.registry import BACKBONES, DATASETS
 from harness.store import Store
 from harness.study.checks import checked_folder
-from harness.study.config import Study
+from harness.study.config import AUTO, Study
 from harness.study.presence import presence
 from harness.study.rows import (
     Row,
@@ -32,6 +34,7 @@ from harness.study.rows import (
 from harness.study.seed_rounds import Rounds, SeedRounds
 from harness.training.executed_code import source_hash
 from harness.training.missing import checked, recorded
+from harness.training.recipe import evaluation_facts
 from harness.training.spec import Job, TrialSpec
 
 
@@ -151,6 +154,18 @@ class Plan:
         return f"study={first}" + (f" (and study={', '.join(others)})" if others else "")
 
     @property
+    def device(self) -> str:
+        """What trials are trained on: cuda or cpu.
+
+        Of ``auto`` the GPU of this machine, where it has one and trials do not run on a cluster,
+        whose machines are not known here.
+        """
+        resources = self.study.resources
+        if resources.gpus_per_trial == AUTO and resources.address is None:
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if resources.gpus > 0 else "cpu"
+
+    @property
     def combinations(self) -> tuple[Combination, ...]:
         """The dataset's 2^V - 1 combinations."""
         return lattice(self.spec.names)
@@ -258,7 +273,7 @@ class Plan:
             hparams=hparams,
             train=asdict(study.train) | {"combination": only},
             missing=recorded(study.missing),
-            evaluation=asdict(study.evaluation),
+            evaluation=evaluation_facts(study.evaluation, study.train),
             seed=seed,
             source=source_hash(Path(row.file)) if row.file else None,
             needs={name: stage.id for name, stage in self._needed(row, seed).items()},
@@ -267,7 +282,7 @@ class Plan:
             spec,
             row.label,
             str(Store.below(study.output).root),
-            device="cuda" if study.resources.gpus_per_trial > 0 else "cpu",
+            device=self.device,
             root=_text(self.dataset.root),
             manifest=_text(self.dataset.manifest),
             cache=_text(self.dataset.cache),

@@ -65,20 +65,20 @@ def _validate(run: Run, fit: Fit) -> None:
     The checkpoint stays, from which the part on test is made when somebody asks for it.
     """
     run.model.load_state_dict(fit.best_state)
-    arrays, cells = _evidence(run, "val")
+    arrays, cells = _evidence(run, fit, "val")
     _write(run, fit, "val.npz", arrays)
     run.trial.save_record("selection.json", _record(run, fit, {"val": cells}, "val.npz"))
 
 
 def _conclude(run: Run, fit: Fit) -> None:
     """Both parts, the last epoch's cells among them."""
-    last = _cells(run, run.dataset.load("test").to(run.device))[1]
+    last = _cells(run, fit, run.dataset.load("test").to(run.device))[1]
     run.model.load_state_dict(fit.best_state)
     arrays: dict[str, Tensor] = {}
     cells = {}
     watch = Stopwatch(run.device)
     for name in ("val", "test"):
-        found, cells[name] = _evidence(run, name, watch if name == "test" else None)
+        found, cells[name] = _evidence(run, fit, name, watch if name == "test" else None)
         arrays |= found
     _write(run, fit, "scores.npz", arrays)
     took = {"samples": watch.samples, "encode_seconds": watch.encode, "fuse_seconds": watch.fuse}
@@ -91,11 +91,11 @@ def _conclude(run: Run, fit: Fit) -> None:
 
 
 def _evidence(
-    run: Run, name: str, watch: Stopwatch | None = None
+    run: Run, fit: Fit, name: str, watch: Stopwatch | None = None
 ) -> tuple[dict[str, Tensor], Json]:
     """A split's arrays by their names in the evidence, and its cells."""
     split = run.dataset.load(name).to(run.device)
-    evidence, cells = _cells(run, split, calibration=True, watch=watch)
+    evidence, cells = _cells(run, fit, split, calibration=True, watch=watch)
     arrays = {name: evidence.pop("scores")}
     arrays |= {f"{name}_{what}": array for what, array in evidence.items()} | {
         f"{name}_available": split.available
@@ -128,9 +128,18 @@ def _write(run: Run, fit: Fit, evidence: str, arrays: dict[str, Tensor]) -> None
 
 
 def _cells(
-    run: Run, split: Split, calibration: bool = False, watch: Stopwatch | None = None
+    run: Run, fit: Fit, split: Split, calibration: bool = False, watch: Stopwatch | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    evidence = gather(run.model, split, run.evaluation.batch_size, run.device, calibration, watch)
+    evidence = gather(
+        run.model,
+        split,
+        run.evaluation.batch_size,
+        run.device,
+        calibration,
+        watch,
+        precision=run.job.spec.evaluated_in,
+        remarks=fit.remarks,
+    )
     if not bool(evidence["scores"].isfinite().all()):
         raise TrialFailure("scores of the selected or the last weights are not finite")
     cells = score_cells(

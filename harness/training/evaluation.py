@@ -24,6 +24,12 @@ from harness.protocol.label_maps import VOID
 from harness.protocol.segmentation import counted
 from harness.training.fusion import Fusion
 from harness.training.heartbeat import beat
+from harness.training.precision import computing_in, forward_in
+
+NOT_SHARED = (
+    "evaluated with a call for each combination: in calls that combinations share its scores were"
+    " not the same"
+)
 
 
 @dataclass
@@ -51,12 +57,20 @@ class Stopwatch:
         self.encode, self.fuse, self.samples = 0.0, 0.0, 0
 
 
-def predict(model: Method, split: Split, batch_size: int, device: torch.device) -> Tensor:
+def predict(
+    model: Method,
+    split: Split,
+    batch_size: int,
+    device: torch.device,
+    precision: str = "float32",
+    remarks: list[str] | None = None,
+) -> Tensor:
     """The evidence of every combination on the CPU, in the order of ``model.combinations``.
 
     See ``gather``.
     """
-    return gather(model, split, batch_size, device)["scores"]
+    found = gather(model, split, batch_size, device, precision=precision, remarks=remarks)
+    return found["scores"]
 
 
 @torch.no_grad()
@@ -68,6 +82,8 @@ def gather(
     calibration: bool = False,
     watch: Stopwatch | None = None,
     at_once: int | None = None,
+    precision: str = "float32",
+    remarks: list[str] | None = None,
 ) -> dict[str, Tensor]:
     """``scores``: the evidence; of a segmentation also ``calibration`` (C, N, 15, 3) if asked for.
 
@@ -77,12 +93,13 @@ def gather(
     is Fusion's. On the first batch one combination is compared with the plain forward pass; they
     must agree bit for bit (NotSeparable otherwise). A segmentation's logits are counted batch by
     batch and combination by combination; TrialFailure when they are not finite, or when a target is
-    neither a class nor void. ``watch`` is set going.
+    neither a class nor void. ``watch`` is set going. ``remarks`` gets a sentence where combinations
+    may not share a call.
     """
     watch = watch or Stopwatch(torch.device("cpu"))
     training = model.training
     model.eval()
-    fusion = Fusion(model, device, at_once)
+    fusion = Fusion(model, device, at_once, precision)
     batches: list[dict[str, Tensor]] = []
     for start in range(0, len(split), batch_size):
         beat()
@@ -90,12 +107,15 @@ def gather(
         loaded, target = split.batch(index)
         inputs = {name: x.to(device) for name, x in loaded.items()}
         target = target.to(device)
-        begun = watch.now()
-        cache = model.prepare(model.encode_all(inputs))
-        watch.encode += watch.now() - begun
-        kept, looked_at = _fuse_all(fusion, cache, target, calibration, watch)
-        if start == 0 and not fusion.check(inputs, cache, looked_at):
-            kept, _ = _fuse_all(fusion, cache, target, calibration, watch)
+        with computing_in(precision):
+            begun = watch.now()
+            with forward_in(precision, device):
+                cache = model.prepare(model.encode_all(inputs))
+            watch.encode += watch.now() - begun
+            kept, looked_at = _fuse_all(fusion, cache, target, calibration, watch)
+            if start == 0 and not fusion.check(inputs, cache, looked_at):
+                _remark(remarks)
+                kept, _ = _fuse_all(fusion, cache, target, calibration, watch)
         watch.samples += len(index)
         if start == 0 and len(index) < len(split):
             watch.restart()
@@ -124,11 +144,16 @@ def _fuse_all(
             if len(evidence) == fusion.looked_at:
                 looked_at = logits
             evidence.append(
-                counted(logits, target, calibration)
+                counted(logits.float(), target, calibration)
                 if logits.dim() == 4
                 else {"scores": logits.float()}
             )
     return evidence, looked_at
+
+
+def _remark(remarks: list[str] | None) -> None:
+    if remarks is not None and NOT_SHARED not in remarks:
+        remarks.append(NOT_SHARED)
 
 
 def _checked(found: dict[str, Tensor], combinations: Sequence[Combination]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from harness.method import Method
+from harness.training.precision import UNITS, forward_in
 
 AT_ONCE = 1 << 30
 """Bytes of features up to which combinations share a call on an accelerator.
@@ -24,7 +25,7 @@ CASIA-SURF on 256 samples take half of it.
 TOLERANCE = 8
 """How far scores of combinations that share a call may be from those of a call of their own.
 
-In units of the last place of the largest score: 1e-6 of it in float32.
+In units of the last place of the largest score: 1e-6 of it in float32, 8e-3 in tf32, 6e-2 in bf16.
 """
 
 
@@ -41,10 +42,17 @@ class Fusion:
         at_once: bytes of features up to which combinations share a call. None: on a CPU none, since
             a call for each gives the bits of the plain forward pass and is about as fast
             (tests/benchmarks/README.md); AT_ONCE elsewhere.
+        precision: the arithmetic of forward passes.
     """
 
-    def __init__(self, model: Method, device: torch.device, at_once: int | None = None) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: Method,
+        device: torch.device,
+        at_once: int | None = None,
+        precision: str = "float32",
+    ) -> None:
+        self.model, self.device, self.precision = model, device, precision
         self.masks = torch.tensor([c.mask for c in model.combinations]).to(device)
         self.looked_at = len(self.masks) // 2
         if at_once is None:
@@ -70,11 +78,13 @@ class Fusion:
         Of a regression the predicted values, in the labels' unit.
         """
         count, model = len(call), self.model
-        if count == 1:
-            alone = model.combine(cache, call.expand(rows, -1)).logits
-            return model.predicted(alone).unsqueeze(0)
-        repeated = tree_map(lambda leaf: leaf.repeat(count, *[1] * (leaf.dim() - 1)), cache)
-        logits = model.predicted(model.combine(repeated, call.repeat_interleave(rows, 0)).logits)
+        with forward_in(self.precision, self.device):
+            if count == 1:
+                alone = model.combine(cache, call.expand(rows, -1)).logits
+            else:
+                repeated = tree_map(lambda leaf: leaf.repeat(count, *[1] * (leaf.dim() - 1)), cache)
+                alone = model.combine(repeated, call.repeat_interleave(rows, 0)).logits
+        logits = model.predicted(alone)
         return logits.reshape(count, rows, *logits.shape[1:])
 
     def check(self, inputs: Mapping[str, Tensor], cache: Any, scores: Tensor) -> bool:
@@ -86,21 +96,25 @@ class Fusion:
         mask, rows = self.masks[self.looked_at], len(scores)
         shared = len(self.calls(cache, rows)) < len(self.masks)
         alone = self.logits(cache, mask[None], rows)[0] if shared else scores
-        plain = self.model.predicted(self.model(inputs, mask.expand(rows, -1)).logits)
+        with forward_in(self.precision, self.device):
+            plain = self.model(inputs, mask.expand(rows, -1)).logits
+        plain = self.model.predicted(plain)
         if not torch.equal(plain.nan_to_num(), alone.nan_to_num()):
             raise NotSeparable(
                 f"{type(self.model).__name__}: logits fused from cached features differ from a"
                 f" plain forward pass by up to {float((plain - alone).abs().max()):.3g}; encode or"
                 " prepare depends on more than its own modality"
             )
-        if not shared or _agree(alone, scores):
+        if not shared or self._agree(alone, scores):
             return True
         self.at_once = 0
         return False
 
-
-def _agree(alone: Tensor, shared: Tensor) -> bool:
-    """Whether scores differ by at most TOLERANCE; what is not finite is equal."""
-    alone, shared = alone.nan_to_num(), shared.nan_to_num()
-    unit = torch.finfo(alone.dtype).eps * alone.abs().max().float()
-    return bool((alone - shared).float().abs().max() <= TOLERANCE * unit)
+    def _agree(self, alone: Tensor, shared: Tensor) -> bool:
+        """Whether scores differ by at most TOLERANCE; what is not finite is equal."""
+        alone, shared = alone.nan_to_num(), shared.nan_to_num()
+        own = torch.finfo(alone.dtype).eps
+        # Logits of float32 may come from factors that were rounded.
+        unit = own if self.precision == "float32" else max(own, UNITS[self.precision])
+        gap = (alone - shared).float().abs().max()
+        return bool(gap <= TOLERANCE * unit * alone.abs().max().float())

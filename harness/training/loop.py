@@ -23,7 +23,14 @@ from harness.protocol.seeds import Noise, Streams
 from harness.training.evaluation import predict
 from harness.training.heartbeat import beat
 from harness.training.missing import given, profile
-from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig
+from harness.training.precision import (
+    computing_in,
+    forward_in,
+    in_float32,
+    refuse_undefined_gradients,
+    widened,
+)
+from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig, evaluated_in
 
 
 class Checkpoints(Protocol):
@@ -99,6 +106,7 @@ class Trainer:
         )
         if self.missing.train == "random":
             self.train = replace(self.train, available=self._left())
+        refuse_undefined_gradients(self.model, self.recipe.precision, self.device)
         self.remarks = [*self._lacking(), *self._leave_out_unusable()]
         self.available = self.train.available
         self.complete = bool(self.available.all())
@@ -149,7 +157,8 @@ class Trainer:
         fit.remarks = self.remarks
         for epoch in range(fit.epoch + 1, self.recipe.epochs):
             started = time.perf_counter()
-            values = self._train_epoch(epoch)
+            with computing_in(self.recipe.precision):
+                values = self._train_epoch(epoch)
             values |= self._validate(epoch, fit)
             fit.epoch = epoch
             fit.seconds += time.perf_counter() - started
@@ -157,6 +166,25 @@ class Trainer:
             self.checkpoints.save(self._state(fit))
             self._report(fit)
         return fit
+
+    def rehearse(self, steps: int) -> float:
+        """Seconds of a training step, over ``steps`` of them behind as many that warm up, and one
+        batch of val evaluated, so that memory was used as in a trial.
+
+        The model has been trained then, by no recipe: nothing else is to be done with it.
+        """
+        samples = torch.arange(steps * self.recipe.batch_size) % len(self.train)
+        self.train = self.train.select(samples)
+        self.available = self.train.available
+        size, precision = self.evaluation.batch_size, evaluated_in(self.evaluation, self.recipe)
+        some = self.val.select(torch.arange(min(size, len(self.val))))
+        with computing_in(self.recipe.precision):
+            self._train_epoch(0)
+            predict(self.model, some, size, self.device, precision)
+            started = time.perf_counter()
+            # It ends by reading the sums of losses, for which a device is waited.
+            self._train_epoch(0)
+            return (time.perf_counter() - started) / steps
 
     # ------------------------------------------------------------------ one epoch
 
@@ -179,7 +207,8 @@ class Trainer:
             where = index.to(self.device)
             inputs, target = self.train.batch(index, draws)
             rows = self._rows_to_encode(present, index)
-            features = self.model.prepare(self.model.encode_all(inputs, rows))
+            with forward_in(self.recipe.precision, self.device):
+                features = self.model.prepare(self.model.encode_all(inputs, rows))
             batch = TrainBatch(
                 inputs,
                 target,
@@ -213,7 +242,10 @@ class Trainer:
         return None if self.complete else self.available[index]
 
     def _step(self, batch: TrainBatch, totals: dict[str, Tensor]) -> None:
-        output = self.model.combine(batch.features, batch.present, batch.noise)
+        with forward_in(self.recipe.precision, self.device):
+            output = self.model.combine(batch.features, batch.present, batch.noise)
+        if self.recipe.precision == "bf16":
+            output, batch = in_float32(output), replace(batch, features=widened(batch.features))
         terms = self.model.loss(output, batch)
         loss = torch.stack(list(terms.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
@@ -232,7 +264,10 @@ class Trainer:
     # ------------------------------------------------------------------ selection and state
 
     def _validate(self, epoch: int, fit: Fit) -> dict[str, float]:
-        scores = predict(self.model, self.val, self.evaluation.batch_size, self.device)
+        precision = evaluated_in(self.evaluation, self.recipe)
+        scores = predict(
+            self.model, self.val, self.evaluation.batch_size, self.device, precision, self.remarks
+        )
         if not bool(scores.isfinite().all()):
             raise TrialFailure(f"validation scores are not finite after epoch {epoch}")
         cells = score_cells(self.metric, scores, self.val, self.model.combinations)

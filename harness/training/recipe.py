@@ -7,10 +7,13 @@ and prints them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.protocol.schedules import SCHEDULES
+
+PRECISIONS = ("float32", "tf32", "bf16")
+"""Arithmetic of forward passes; see precision.py."""
 
 
 def setting(
@@ -57,7 +60,9 @@ class TrainConfig:
         None, "train on this combination alone, and select on it (see method dedicated)"
     )
     precision: str = setting(
-        "float32", "arithmetic of training and evaluation", choices=("float32",)
+        "float32",
+        "arithmetic of products: float32; tf32 (a GPU rounds their factors); bf16 (autocast)",
+        choices=PRECISIONS,
     )
 
 
@@ -99,3 +104,22 @@ class EvaluationConfig:
     """Evaluation settings that reach the bits of a score."""
 
     batch_size: int = setting(256, "samples per evaluation batch", low=1)
+    precision: str | None = setting(
+        None, "arithmetic of evaluation; default: that of training", choices=PRECISIONS
+    )
+
+
+def evaluated_in(evaluation: EvaluationConfig, train: TrainConfig) -> str:
+    """The arithmetic of evaluation: its own, or that of training."""
+    return evaluation.precision or train.precision
+
+
+def evaluation_facts(evaluation: EvaluationConfig, train: TrainConfig) -> dict[str, Any]:
+    """The evaluation settings that are part of a trial's identity.
+
+    The arithmetic is not named where it is that of training: it was no setting once.
+    """
+    facts = asdict(evaluation)
+    if evaluated_in(evaluation, train) == train.precision:
+        del facts["precision"]
+    return facts

@@ -42,6 +42,11 @@ class TrialSpec:
     needs: dict[str, str] = field(default_factory=dict)
 
     @property
+    def evaluated_in(self) -> str:
+        """The arithmetic of evaluation."""
+        return str(self.evaluation.get("precision") or self.train["precision"])
+
+    @property
     def id(self) -> str:
         """What the trial is known by everywhere."""
         return spec_id(asdict(self))

@@ -26,7 +26,8 @@ from harness.store.checkpoint import CheckpointFile
 from harness.training.conclude import Run, conclude
 from harness.training.fusion import NotSeparable
 from harness.training.heartbeat import beat
-from harness.training.loop import EpochReport, Fit, Trainer
+from harness.training.loop import Checkpoints, EpochReport, Fit, Trainer
+from harness.training.precision import computing_in
 from harness.training.recipe import MissingConfig, TrainConfig
 from harness.training.spec import HALTED, Job, Outcome
 
@@ -109,10 +110,16 @@ class _Told:
 
 def _run(job: Job, trial: TrialDirectory, on_epoch: Callable[[EpochReport], None]) -> None:
     _log().info("%s, trial %s, process %d", job.name, job.spec.id, os.getpid())
+    run = prepared(job, trial)
+    conclude(run, _fit(run, on_epoch))
+
+
+def prepared(job: Job, trial: TrialDirectory) -> Run:
+    """A trial's data, and its model with what it needs of others, before any training."""
     run = Run(job, trial, job.open_dataset(), *_build(job))
     for name, needed in job.spec.needs.items():
         run.model.adopt(name, Store(Path(job.store)).trial(needed).weights())
-    conclude(run, _fit(run, on_epoch))
+    return run
 
 
 def _build(job: Job) -> tuple[Method, torch.device, list[str]]:
@@ -125,7 +132,7 @@ def _build(job: Job) -> tuple[Method, torch.device, list[str]]:
 
 
 def _fit(run: Run, on_epoch: Callable[[EpochReport], None]) -> Fit:
-    spec, trial = run.job.spec, run.trial
+    trial = run.trial
 
     def progressed(report: EpochReport) -> None:
         # After the checkpoint: a line that a tracker has seen is never produced again with another
@@ -136,7 +143,16 @@ def _fit(run: Run, on_epoch: Callable[[EpochReport], None]) -> Fit:
         )
         on_epoch(report)
 
-    trainer = Trainer(
+    file = CheckpointFile(trial / "checkpoint.pt", run.job.code(), _log().warning)
+    return trainer_of(run, file, progressed).fit()
+
+
+def trainer_of(
+    run: Run, checkpoints: Checkpoints, on_epoch: Callable[[EpochReport], None]
+) -> Trainer:
+    """What trains a prepared trial."""
+    spec = run.job.spec
+    return Trainer(
         model=run.model,
         train=run.dataset.load("train").to(run.device),
         val=run.dataset.load("val").to(run.device),
@@ -146,10 +162,9 @@ def _fit(run: Run, on_epoch: Callable[[EpochReport], None]) -> Fit:
         evaluation=run.evaluation,
         streams=Streams(spec.seed),
         device=run.device,
-        checkpoints=CheckpointFile(trial / "checkpoint.pt", run.job.code(), _log().warning),
-        on_epoch=progressed,
+        checkpoints=checkpoints,
+        on_epoch=on_epoch,
     )
-    return trainer.fit()
 
 
 def restore_spec(job: Job) -> bool:
@@ -208,9 +223,9 @@ def deterministic(device: str) -> Iterator[None]:
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
-        yield
+        with computing_in("float32"):
+            yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(algorithms)

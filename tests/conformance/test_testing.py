@@ -32,8 +32,9 @@ BROKEN: list[tuple[type[Method], str, set[str]]] = [
     (broken.Multiplied, "leak", set()),
     (broken.MixedWhilePreparing, "leak", {"gradients", "present_policy"}),
     (broken.SeesTheMask, "cache", {"present_policy"}),
+    (broken.Cancels, "bfloat16", set()),
     (broken.HiddenNoise, "determinism", {"state"}),
-    (broken.HiddenPythonNoise, "determinism", {"state"}),
+    (broken.HiddenPythonNoise, "determinism", {"bfloat16", "state"}),
     (
         broken.NoisyEvaluation,
         "determinism",

@@ -14,11 +14,13 @@ from harness.protocol.schedules import schedule_sentence
 from harness.reporting.document import Code, Facts, Section, bullets, section, table
 from harness.reporting.sections.origins import mixtures
 from harness.reporting.text import ABSENT, checkpoint_rule
+from harness.study.arithmetic import precision_sentence
 from harness.study.merged_plan import study_words
 from harness.study.plan import Plan
 from harness.study.recorded_data import Recorded
 from harness.study.rows import Row
 from harness.training.missing import told
+from harness.training.recipe import evaluation_facts
 
 MACHINE_KEYS = ("output", "executor", "rerun", "resources", "tracking", "study")
 """Arguments that decide where and how a study runs, not what comes out."""
@@ -106,7 +108,7 @@ def _method(row: Row, plan: Plan) -> Facts:
 def protocol(results: Results) -> Section:
     """What is the same for every row."""
     plan, chosen = results.plan, results.metric
-    missing = plan.study.missing
+    missing, arithmetic = plan.study.missing, precision_sentence(plan.study)
     lacking = (
         f"{told(missing)}, pattern seed {missing.seed}"
         if missing.train == "random"
@@ -115,13 +117,14 @@ def protocol(results: Results) -> Section:
     lines = [
         f"network: {_settings(plan.backbone)}",
         f"training: SGD, {_settings(asdict(plan.study.train))}",
+        *([f"precision: {arithmetic}"] if arithmetic else []),
         f"learning rate: {schedule_sentence(plan.study.train.schedule, plan.study.train.epochs)}",
         MASKS,
         f"modalities missing from training samples: {missing.train} ({lacking})",
         f"checkpoint: {checkpoint_rule(results)}; test is read after that",
         (
             "evaluation: every combination, on all samples that have its modalities;"
-            f" {_settings(asdict(plan.study.evaluation))}"
+            f" {_settings(evaluation_facts(plan.study.evaluation, plan.study.train))}"
         ),
         f"{chosen.name}: {chosen.definition}",
     ]

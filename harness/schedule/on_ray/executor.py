@@ -22,13 +22,16 @@ from harness.schedule.on_ray.rounds import Rounds
 from harness.schedule.on_ray.session import Message, RaySession, SessionEnded, ray_session
 from harness.schedule.on_ray.source import payload
 from harness.schedule.watch import TICK_SECONDS, AwakeClock, StallWatch
-from harness.store import Store
+from harness.store import Store, write_json
 from harness.study.plan import PlannedTrial
 from harness.training.spec import Outcome
 from harness.training.trial import record_failure
 
 LOG = "ray.log"
 """What Ray and Tune print of their own, in the study's folder."""
+
+RESOURCES = "resources.json"
+"""What a probe of the GPU found, in the study's folder."""
 
 RESTARTS = 3
 """How often Ray is started again while no trial ends."""
@@ -91,7 +94,7 @@ class _Run:
     """What is to be run, over all sessions of Ray, and what is heard of it."""
 
     def __init__(self, executor: RayExecutor, rounds: Rounds, observer: Observer) -> None:
-        self.resources = executor.resources
+        self.executor, self.resources = executor, executor.resources
         self.rounds, self.observer = rounds, observer
         self.outcomes: dict[str, Outcome] = {}
         self.clock = AwakeClock()
@@ -152,6 +155,11 @@ class _Run:
             raise UserError(*facts)
         elif word == "warned":
             self.observer.warned(facts[0])
+        elif word == "chosen":
+            # For the next session too: what was probed once is not probed again.
+            self.executor.resources = facts[0]
+            self.observer.warned(facts[1])
+            write_json(self.executor.folder / RESOURCES, facts[2])
         elif word == "connected":
             self._connected = True
         elif word != "alive" and facts[0] in self.rounds.out:

@@ -13,6 +13,7 @@ to the study's driver. It says ``begin``; this process answers, in any order::
     unfit ID SENTENCE                its worker is on a node that must not train: it is lost next
     lost ID                          its worker died
     warned SENTENCE                  on a node that joined and is left out
+    chosen RESOURCES SENTENCE FACTS  how many trials share a GPU, by the probe
     refused SENTENCE ...             a user's mistake, or several
     died SENTENCE                    a part of Ray died, or does not answer
     over                             no trial is left
@@ -41,10 +42,12 @@ from harness.errors import UserError
 from harness.schedule.on_ray.nodes.admission import examined
 from harness.schedule.on_ray.nodes.checks import trainable
 from harness.schedule.on_ray.session import end_session
-from harness.schedule.on_ray.source import searcher
+from harness.schedule.on_ray.source import job_of, searcher
 from harness.schedule.on_ray.tune import cluster, end_worker, listener, tuner
+from harness.schedule.packing import choose
 from harness.schedule.watch import TICK_SECONDS, AwakeClock
-from harness.study.config import ResourcesConfig
+from harness.study.config import AUTO, ResourcesConfig
+from harness.training.spec import Job
 
 ANSWER_SECONDS = 30.0
 """How long Ray's head may take for a question that it answers in milliseconds."""
@@ -178,8 +181,22 @@ def _run(link: Link) -> None:
         link.say("over")
 
 
+def _settled(link: Link, resources: ResourcesConfig, job: Job) -> ResourcesConfig:
+    """The resources with numbers, where a GPU of this machine is to be shared."""
+    if resources.gpus_per_trial != AUTO or job.device == "cpu":
+        return resources
+    import ray
+
+    there = ray.cluster_resources()
+    cpus, gpus = there.get("CPU", 1.0), there.get("GPU", 1.0)
+    resources, sentence, facts = choose(resources, job, cpus, gpus)
+    link.say("chosen", resources, sentence, facts)
+    return resources
+
+
 def _train(link: Link, resources: ResourcesConfig, storage: Path, first: tuple[Any, ...]) -> None:
     """Run what the driver hands out, which has begun with ``first``."""
+    resources = _settled(link, resources, job_of(first[1]))
     answers = iter([first])
 
     def ask() -> tuple[Any, ...]:

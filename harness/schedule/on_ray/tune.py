@@ -220,8 +220,8 @@ def _check_capacity(resources: ResourcesConfig) -> None:
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for kind, wanted, key in (
-        ("GPU", resources.gpus_per_trial, "gpus"),
-        ("CPU", resources.cpus_per_trial, "cpus"),
+        ("GPU", resources.gpus, "gpus"),
+        ("CPU", resources.cpus, "cpus"),
     ):
         largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
         if wanted > largest:

@@ -181,7 +181,7 @@ def able(resources: ResourcesConfig) -> list[Node]:
     """The nodes that live, can hold a trial and are not left out."""
     import ray
 
-    wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+    wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
     return [
         node
         for node in ray.nodes()

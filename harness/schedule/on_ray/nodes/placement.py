@@ -33,5 +33,5 @@ def placement(resources: ResourcesConfig) -> Any:
             how = {"bundle_label_selector": [where] * len(self.bundles)} if LEFT_OUT else {}
             return placement_group(self.bundles, self.strategy, **how)
 
-    needs = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+    needs = {"CPU": resources.cpus, "GPU": resources.gpus}
     return OnFitNodes([needs])
