@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tokenize
 import zlib
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ from harness.data._prepared_table import Item, Unreadable
 Mode = Literal["RGB", "L", "I;16", "I", "index"]
 DAMAGE = (
     *(OSError, SyntaxError, ValueError, EOFError),
-    *(struct.error, zlib.error, Image.DecompressionBombError),
+    *(struct.error, zlib.error, tokenize.TokenError, Image.DecompressionBombError),
 )
 """What Pillow and numpy raise on files that are corrupt or truncated."""
 

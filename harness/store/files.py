@@ -38,8 +38,18 @@ class _Stream(io.BufferedWriter):
     error: OSError | None = None
 
     def write(self, data: Any, /) -> int:
-        try:
+        with self._remembered():
             return super().write(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        # It writes first what is buffered.
+        with self._remembered():
+            return super().seek(offset, whence)
+
+    @contextmanager
+    def _remembered(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             self.error = error
             raise

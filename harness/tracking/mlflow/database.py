@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import secrets
 import sqlite3
 import time
 from contextlib import closing
@@ -156,7 +157,8 @@ def _create(path: Path, artifacts: Path) -> None:
     import_quietly()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A new name each time: MLflow keeps connections to a name under which this failed before.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     store = SqlAlchemyStore(sqlite_uri(temporary), artifacts.absolute().as_uri())
     store.engine.dispose()
     temporary.replace(path)
