@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import evaluation, input_path, present_only, step, trial_start
+from tests.benchmarks import evaluation, gpu_step, input_path, present_only, step, trial_start
 from tests.benchmarks._paired import machine
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "step": step.main,
     "present_only": present_only.main,
     "evaluation": evaluation.main,
+    "gpu_step": gpu_step.main,
 }
 
 
