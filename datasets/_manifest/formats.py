@@ -85,7 +85,7 @@ def read_header(path: Path) -> Header:
         readers = {"image": _picture, "audio": _sound, "array": _array}
         try:
             return readers[ENDINGS[ending]](stream)
-        except (*DAMAGE, KeyError) as error:
+        except DAMAGE as error:
             reason = f"no header of a {ending} file ({error or type(error).__name__})"
             raise Unreadable(path, reason) from error
 
@@ -259,7 +259,7 @@ def _loaded(path: Path) -> Item:
         return np.asarray(np.load(path, allow_pickle=False))
     except FileNotFoundError:
         raise
-    except (*DAMAGE, KeyError) as error:
+    except DAMAGE as error:
         raise Unreadable(path, str(error) or type(error).__name__) from error
 
 

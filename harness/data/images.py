@@ -17,6 +17,7 @@ Mode = Literal["RGB", "L", "I;16", "I", "index"]
 DAMAGE = (
     *(OSError, SyntaxError, ValueError, EOFError),
     *(struct.error, zlib.error, tokenize.TokenError, Image.DecompressionBombError),
+    *(KeyError, IndexError, TypeError, OverflowError),
 )
 """What Pillow and numpy raise on files that are corrupt or truncated."""
 
@@ -107,7 +108,7 @@ def orientation(picture: Image.Image) -> int:
         return 1
     try:
         found = picture.getexif().get(ORIENTATION, 1)
-    except (*DAMAGE, KeyError, TypeError):
+    except DAMAGE:
         return 1
     return found if found in TO_UPRIGHT else 1
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from tests.benchmarks import (
     driver_scaling,
     evaluation,
+    gpu_step,
     input_path,
     present_only,
     quick_start,
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "step": step.main,
     "present_only": present_only.main,
     "evaluation": evaluation.main,
+    "gpu_step": gpu_step.main,
 }
 
 

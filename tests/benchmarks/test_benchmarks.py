@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.benchmarks import driver_scaling, evaluation, present_only, quick_start, step
+from tests.benchmarks import (
+    driver_scaling,
+    evaluation,
+    gpu_step,
+    present_only,
+    quick_start,
+    step,
+)
 from tests.benchmarks.__main__ import main
 from tests.benchmarks._models import digits
 from tests.benchmarks._paired import Timed, flops, one_thread, timed
@@ -36,9 +43,12 @@ def test_evaluating_and_a_step_make_rows_of_their_tables() -> None:
     with one_thread():
         row = evaluation.measured("mmanet", digits(16), 1)
         parts = step.measured("mmanet", digits(16), 1)
+        precisions = gpu_step.measured("sf_md", digits(16), 1)
     assert len(row) == len(evaluation.HEAD)
     assert float(row[1]) > 1.5  # naive / once in operations: no timing
     assert len(parts) == len(step.HEAD)
+    assert len(precisions) == len(gpu_step.HEAD)
+    assert all(float(ratio) > 0 for ratio in precisions[1:])
 
 
 def test_what_lies_between_the_trials_of_a_process() -> None:
