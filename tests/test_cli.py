@@ -169,6 +169,7 @@ def test_two_studies_share_a_trained_model(
     assert "1 done, 0 stale, 0 failed, 1 to run" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_process_keeps_the_last_epoch_and_says_how_to_go_on(tmp_path: Path) -> None:
     arguments = (*QUICK, "methods=[dmrnet]", "train.epochs=60", f"output={tmp_path / 'cut'}")
     driver = start(*arguments)

@@ -35,10 +35,15 @@ from harness.training.executed_code import environment
 from harness.training.recipe import TrainConfig
 from harness.training.spec import Job
 
-RAY, END = 10.0, 3.0
-"""What comes before the first trial and behind the last, in units of the time in which a new Python
-imports what a worker imports. Both are imports and processes that start, so that a slow machine
-needs longer for all of it; measured on two cores.
+RAY, END = 6.0, 2.0
+"""What comes before the first trial with Ray, and behind the last, in units of the time in which a
+new Python imports what a worker imports. Both are imports and processes that start, so that a slow
+or busy machine needs longer for all of it.
+"""
+
+RAY_WAITS = 6.0
+"""Seconds in which Ray waits for its own servers, whatever the machine is. All three were fitted to
+runs on two cores.
 """
 
 IMPORTS = "import harness.schedule.on_ray.nodes.worker"
@@ -92,7 +97,7 @@ def forecast_lines(
         makespan([of[trial.id] for trial in wave if trial.id in of], at_once)
         for wave in waves(todo)
     )
-    before = unit * RAY if plan.study.executor == "ray" else 0.0
+    before = RAY_WAITS + unit * RAY if plan.study.executor == "ray" else 0.0
     prepare = _preparation(plan.dataset, jobs[0])
     wall = before + prepare + work + unit * END
     parts = [f"{len(seconds)} trials of {_range(seconds)}, {at_once} at once: {spoken(work)}"]

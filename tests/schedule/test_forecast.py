@@ -102,10 +102,10 @@ def test_finished_trials_of_the_kind_say_what_the_next_take(
         assert record is not None
         del record["sha256"], record["curve_sha256"]
         store.trial(trial.id).save_record("record.json", record | {"seconds": seconds})
-    # Three imports' time behind it, and nothing before it without Ray.
+    # Two imports' time behind it, and nothing before it without Ray.
     assert lines(plan) == [
         "  time: about 3 min on this machine (1 trials of 3 min, 1 at once: 3 min;"
-        " start, report and tracking: 6 s)",
+        " start, report and tracking: 4 s)",
         "        from finished trials of 1 kinds",
     ]
     assert lines(plan, []) == []
