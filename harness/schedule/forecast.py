@@ -35,15 +35,15 @@ from harness.training.executed_code import environment
 from harness.training.recipe import TrainConfig
 from harness.training.spec import Job
 
-RAY, END = 6.0, 2.0
+RAY, END = 4.0, 1.8
 """What comes before the first trial with Ray, and behind the last, in units of the time in which a
 new Python imports what a worker imports. Both are imports and processes that start, so that a slow
 or busy machine needs longer for all of it.
 """
 
-RAY_WAITS = 6.0
+RAY_WAITS = 4.0
 """Seconds in which Ray waits for its own servers, whatever the machine is. All three were fitted to
-runs on two cores.
+runs on two cores that did nothing else.
 """
 
 IMPORTS = "import harness.schedule.on_ray.nodes.worker"
