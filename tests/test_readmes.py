@@ -66,6 +66,7 @@ LONG = (
     "python -m harness.run search.trials=20",
     "python -m harness.run methods=[dmrnet] 'search.space.dmrnet.alpha=[1e-4,1e-3]'",
     "python -m harness.run study=digits_all_methods",
+    "python -m harness.run study=htad_all_methods",
     "python -m harness.run study=digits_alpha_beta",
     "python -m harness.run study=digits_claims",
     "python -m harness.run study=quickstart_missing_30",
