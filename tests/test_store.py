@@ -59,8 +59,9 @@ def finished(store: Store, trial_id: str, code: str = "abc") -> None:
     trial = store.trial(trial_id)
     trial.save_spec(RECORD["spec"], "x")
     trial.save_history([{"step": 0, "time": 1.0, "values": {"val/accuracy_mean": 50.0}}])
-    write_atomically(trial / "weights.pt", lambda stream: stream.write(b"12345"))
-    files = trial.describe_files("weights.pt")
+    for name in ("weights.pt", "scores.npz"):
+        write_atomically(trial / name, lambda stream: stream.write(b"12345"))
+    files = trial.describe_files("weights.pt", "scores.npz")
     trial.save_record("record.json", RECORD | {"code": code, "files": files})
 
 

@@ -29,6 +29,9 @@ SHAPE: dict[str, type | tuple[type, ...]] = {
 }
 """What a report takes from a record without asking."""
 
+EVIDENCE, VAL_EVIDENCE = "scores.npz", "val.npz"
+"""The file of per-sample evidence, and what stands for it until test is asked for."""
+
 TEXTS = ("device", "device_name", "torch")
 NUMBERS = ("training", "inference")
 TIMES = ("encode_seconds", "fuse_seconds")
@@ -120,13 +123,20 @@ def _file(facts: object) -> bool:
     return _is(facts.get("bytes"), int) and isinstance(facts.get("sha256"), str)
 
 
+def _files(record: Json) -> bool:
+    """Whether the evidence is among the files, and all of them have sizes and checksums."""
+    cells = record.get("cells")
+    evidence = EVIDENCE if isinstance(cells, dict) and "test" in cells else VAL_EVIDENCE
+    return evidence in record["files"] and all(map(_file, record["files"].values()))
+
+
 INSIDE: dict[str, Callable[[Json], bool]] = {
     "spec": lambda r: (
         isinstance(r["spec"].get("dataset"), dict) and _is(r["spec"].get("seed"), int)
     ),
     "cells": _cells,
     "counts": lambda r: all(_is(count, int) for count in r["counts"].values()),
-    "files": lambda r: all(map(_file, r["files"].values())),
+    "files": _files,
     "remarks": lambda r: all(isinstance(remark, str) for remark in r["remarks"]),
     "environment": lambda r: all(isinstance(r["environment"].get(key), str) for key in TEXTS),
     "test_evaluation": lambda r: _timing(r.get("test_evaluation", {"samples": 0})),

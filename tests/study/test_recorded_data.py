@@ -266,14 +266,17 @@ def test_pretrained_weights_need_not_be_here_for_a_report(
     (tmp_path / "again.yaml").write_bytes(as_yaml(resolved(plan)))
     study = load_study([f"study={tmp_path / 'again.yaml'}", f"output={tmp_path}"])
     store = Store.below(tmp_path)
+    trial = store.trial(plan.trials[0].id)
+    trial.path.mkdir(parents=True)
+    (trial / "scores.npz").write_bytes(b"evidence")
     record = RECORD | {
         "code": "x",
-        "files": {},
+        "files": trial.describe_files("scores.npz"),
         "counts": {"train": 1, "val": 1, "test": 1},
         "spec": asdict(plan.trials[0].job.spec),
     }
-    write_json(store.trial(plan.trials[0].id) / "spec.json", record["spec"])
-    write_json(store.trial(plan.trials[0].id) / "record.json", record)
+    write_json(trial / "spec.json", record["spec"])
+    write_json(trial / "record.json", record)
     assert [trial.id for trial in plan_of(study, store).trials] == [
         trial.id for trial in plan.trials
     ]
