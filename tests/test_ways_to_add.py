@@ -174,12 +174,12 @@ METRICS = (
 SECTION = '''"""The section on sizes."""
 
 from harness.analysis.results import Results
-from harness.reporting.document import Paragraph, Section, section
+from harness.reporting.document import Section, section
 
 
 def sizes(results: Results) -> Section:
     """How many trials there are."""
-    return section("Sizes", Paragraph(f"There are {len(results.finished)} trials here."))
+    return section("Sizes", f"There are {len(results.finished)} trials here.")
 '''
 SECTIONS = "harness/reporting/contents.py"
 IMPORT = "    search,\n"

@@ -90,7 +90,8 @@ def forecast_lines(
     of = {
         trial.id: cost for trial, cost in zip(todo, costs.seconds, strict=True) if cost is not None
     }
-    seconds = list(of.values())
+    # Points of a search stand here under one id, as often as they will be trained.
+    seconds = [cost for cost in costs.seconds if cost is not None]
     if not seconds:
         return [f"  time: not known: {'; '.join(costs.problems)}"]
     work = sum(

@@ -142,5 +142,5 @@ def test_on_a_server_the_report_links_to_runs(mirrored: Any) -> None:
     assert '<a href="http' not in html(here) and "Runs in MLflow" in html(here)
     # Folders of a machine are still taken out of everything else.
     assert "home" not in markdown(
-        Document("t", "d", (section("x", table(["a"], [["/home/me/file"]])),))
+        Document("t", "d", (section("x", "seen", table(["a"], [["/home/me/file"]])),))
     )
