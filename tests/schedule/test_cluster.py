@@ -27,7 +27,7 @@ HIDE_INSTALLED = tuple(
 )
 """Commands that hide this repository's own installation from a node."""
 
-EPOCHS = 60
+EPOCHS = 300
 """So many that no trial is over before it is disturbed."""
 
 STUDY = (
