@@ -73,9 +73,16 @@ def check_seeds(key: str, seeds: Sequence[object]) -> None:
 
 
 def check_search(search: SearchConfig, seeds: Sequence[int]) -> None:
-    """UserError when the tuning seeds are none, negative, repeated, or also the study's own."""
+    """UserError for methods that are no names, and when the tuning seeds are none, negative,
+    repeated, or also the study's own.
+    """
     if not search.wanted:
         return
+    for name in search.methods:
+        if not isinstance(name, str):
+            raise UserError(
+                f"search.methods: {name} must be the name of a row, such as search.methods=[dmrnet]"
+            )
     if not search.seeds:
         raise UserError("search.seeds is empty; name at least one, such as search.seeds=[100,101]")
     check_seeds("search.seeds", search.seeds)

@@ -75,6 +75,8 @@ def read_study_file(path: Path, as_data: bool = False) -> Layer:
 
 def read_argument(argument: str) -> Layer:
     """What one ``key=value`` of the command line says."""
+    if not argument.partition("=")[0].strip("[]. "):
+        raise UserError(f"'{argument}' names no key; write key=value")
     shielded = argument.replace(OPENING, SHIELDED)
     try:
         layer = unshielded(OmegaConf.to_container(OmegaConf.from_dotlist([shielded])))

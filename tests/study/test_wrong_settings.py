@@ -22,6 +22,8 @@ WRONG = {
     "hparams=[1]": "hparams=[1] must be a block of keys",
     "hparams=null": "hparams=None must be a block of keys",
     "dataset.options=[1]": "dataset.options=[1] must be a block of keys",
+    "search.methods=[{method: sf_md}]": "search.methods: {'method': 'sf_md'} must be the name of",
+    "[=1": "'[=1' names no key; write key=value",
     "search.space=[1]": "search.space=[1] must be a block of keys",
     "backbone=[small]": "backbone=['small'] must be a block of keys",
     "methods=[{method: sf_md, hparams: [1]}]": "hparams=[1] must be a block of hyperparameters",
