@@ -16,7 +16,7 @@ from harness.dataset import DataSpec, Split
 from harness.protocol.cells import Cell, as_json, score_cells
 from harness.protocol.combinations import Combination
 from harness.protocol.metrics import Metric, metric, secondary
-from harness.store import Json, TrialDirectory, file_sha256
+from harness.store import EVIDENCE, VAL_EVIDENCE, Json, TrialDirectory, file_sha256
 
 EVIDENCE_SPLITS = ("val", "test")
 """The splits whose evidence is kept: that of the selected weights."""
@@ -61,7 +61,7 @@ def stored_evidence(trial: TrialDirectory, splits: Sequence[str] = EVIDENCE_SPLI
 
 
 def _file(splits: Sequence[str]) -> str:
-    return "scores.npz" if "test" in splits else "val.npz"
+    return EVIDENCE if "test" in splits else VAL_EVIDENCE
 
 
 def secondary_cells(
@@ -72,7 +72,7 @@ def secondary_cells(
     None when the evidence is not what was recorded.
     """
     others = secondary(spec.task, record["metric"])
-    if not others or file_sha256(trial / "scores.npz") != record["files"]["scores.npz"]["sha256"]:
+    if not others or file_sha256(trial / EVIDENCE) != record["files"][EVIDENCE]["sha256"]:
         return
     evidence = stored_evidence(trial)
     for other in others:

@@ -40,7 +40,7 @@ from harness.analysis._multiple_comparisons import (
 from harness.analysis.evidence import Evidence, stored_evidence
 from harness.analysis.results import Finished, Results
 from harness.protocol.combinations import Combination
-from harness.store import file_sha256
+from harness.store import EVIDENCE, file_sha256
 
 __all__ = [
     "AVERAGE",
@@ -228,8 +228,8 @@ def _row(results: Results, label: str, usable: Sequence[Finished], split: str) -
 
 def intact(results: Results, done: Finished) -> bool:
     """Whether a trial's evidence is what was recorded."""
-    return file_sha256(results.store.trial(done.trial.id) / "scores.npz") == str(
-        done.record["files"]["scores.npz"]["sha256"]
+    return file_sha256(results.store.trial(done.trial.id) / EVIDENCE) == str(
+        done.record["files"][EVIDENCE]["sha256"]
     )
 
 

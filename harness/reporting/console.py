@@ -14,6 +14,7 @@ from harness.analysis.findings import Findings
 from harness.analysis.results import Results
 from harness.analysis.statistics import AVERAGE
 from harness.reporting.answer import answer, dependence_notes, size
+from harness.reporting.document import MOST_COLUMNS
 from harness.reporting.sections.comparison import ranks
 from harness.reporting.text import (
     Grid,
@@ -101,6 +102,10 @@ def _ranking(findings: Findings) -> list[str]:
 
 
 def _fixed_width(grid: Grid) -> list[str]:
+    if len(grid.header) > MOST_COLUMNS:
+        # As in the report: so many columns are read by nobody.
+        turned = tuple(zip(*grid.rows, strict=True))
+        grid = Grid((grid.header[0], *grid.labels), grid.header[1:], turned)
     columns = [[grid.header[0], *grid.labels]]
     columns += [
         [name, *_aligned([row[at] for row in grid.rows])] for at, name in enumerate(grid.header[1:])

@@ -111,8 +111,8 @@ def columns_sentence(results: Results) -> list[str]:
     if len(modalities) < MANY_MODALITIES:
         return []
     return [
-        f"columns: {PRESENT} present, {MISSING} missing, in the order {', '.join(modalities)}; from"
-        " one modality present to all"
+        f"combinations: {PRESENT} present, {MISSING} missing, in the order"
+        f" {', '.join(modalities)}; from one modality present to all"
     ]
 
 

@@ -43,7 +43,7 @@ PATIENCE_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
-class Measured:
+class Packing:
     """What the probe found.
 
     Attributes:
@@ -88,7 +88,7 @@ def settled(resources: ResourcesConfig, trials: int, cpus: float, gpus: float) -
     )
 
 
-def sentence(measured: Measured, trials: int) -> str:
+def sentence(measured: Packing, trials: int) -> str:
     """What was chosen and why, for the user."""
     alone = 1.0 / measured.seconds[1]
     rates = ", ".join(
@@ -102,7 +102,7 @@ def sentence(measured: Measured, trials: int) -> str:
     )
 
 
-def probe(job: Job, cores: int, steps: int = STEPS, most: int = MOST) -> Measured:
+def probe(job: Job, cores: int, steps: int = STEPS, most: int = MOST) -> Packing:
     """Train a trial for a few steps, alone and packed, on its device.
 
     ``cores`` are those of one GPU. RuntimeError when it cannot be trained alone.
@@ -122,7 +122,7 @@ def probe(job: Job, cores: int, steps: int = STEPS, most: int = MOST) -> Measure
             seconds[len(workers)] = sum(took) / len(took)
             if fastest(seconds) != len(workers):
                 break
-    return Measured(memory, total, seconds)
+    return Packing(memory, total, seconds)
 
 
 def choose(

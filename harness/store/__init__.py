@@ -42,15 +42,19 @@ from harness.store.files import (
     writing,
 )
 from harness.store.record import (
+    EVIDENCE,
     RECORD_FORMAT,
+    VAL_EVIDENCE,
 )
 
 __all__ = [
     "CURVE_FILE",
+    "EVIDENCE",
     "ORIGIN",
     "PARTIAL",
     "RECORD_FORMAT",
     "SPEC_FILE",
+    "VAL_EVIDENCE",
     "WEIGHTS",
     "Json",
     "Store",

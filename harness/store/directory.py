@@ -12,7 +12,7 @@ import torch
 
 from harness.errors import UserError
 from harness.store.files import Json, file_sha256, read_json, write_atomically, write_json
-from harness.store.record import CURVE, fault, is_whole, sealed
+from harness.store.record import CURVE, EVIDENCE, VAL_EVIDENCE, fault, is_whole, sealed
 
 ORIGIN, WEIGHTS = "origin.json", "weights.pt"
 SPEC_FILE, CURVE_FILE = "spec.json", "metrics.jsonl"
@@ -20,7 +20,7 @@ FAILURE_FILE = "failure.json"
 CHECK = "crc32"
 """The key of an epoch's own checksum. Lines written before it was kept have none."""
 
-PARTIAL = ("selection.json", "val.npz")
+PARTIAL = ("selection.json", VAL_EVIDENCE)
 """What stands for the record as long as nobody has asked for test."""
 
 
@@ -134,7 +134,7 @@ class TrialDirectory:
         )
         return [*found, CURVE_FILE] if changed or cut else found
 
-    def scores(self, file: str = "scores.npz") -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+    def scores(self, file: str = EVIDENCE) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
         """The arrays of ``scores.npz``: test (C, N, K) float32, test_target (N,), test_available
         (N, V), test_groups (N,) int32 where the dataset knows which samples belong together, and
         the same for val.

@@ -36,7 +36,7 @@ from harness.study.study_file import (
     shielded,
     unshielded,
 )
-from harness.training.missing import given
+from harness.training.missing import has_causes
 from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig, setting
 
 SHORTEST_STALL_MINUTES = 0.2
@@ -510,12 +510,12 @@ def _check_lists(study: Study) -> None:
     rounds: SeedRounds | None = study.seed_rounds
     check_search(study.search, study.seeds if rounds is None else range(rounds.most))
     missing = study.missing
-    if given(missing) and missing.rate > 0:
+    if has_causes(missing) and missing.rate > 0:
         raise UserError(
             f"missing.rate={missing.rate} is one rate for all modalities, and missing.rates or"
             " missing.together says it for each; leave one of them out"
         )
-    if given(missing) and missing.train == "none":
+    if has_causes(missing) and missing.train == "none":
         key = "missing.rates" if missing.rates else "missing.together"
         raise UserError(
             f"{key} does nothing where missing.train=none; set missing.train=random, or leave it"

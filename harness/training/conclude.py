@@ -23,7 +23,15 @@ from harness.errors import TrialFailure
 from harness.method import Method
 from harness.protocol.cells import as_json, score_cells
 from harness.protocol.metrics import metric
-from harness.store import PARTIAL, RECORD_FORMAT, Json, TrialDirectory, write_atomically
+from harness.store import (
+    EVIDENCE,
+    PARTIAL,
+    RECORD_FORMAT,
+    VAL_EVIDENCE,
+    Json,
+    TrialDirectory,
+    write_atomically,
+)
 from harness.training.evaluation import Stopwatch, gather
 from harness.training.executed_code import environment
 from harness.training.loop import Fit
@@ -66,8 +74,8 @@ def _validate(run: Run, fit: Fit) -> None:
     """
     run.model.load_state_dict(fit.best_state)
     arrays, cells = _evidence(run, fit, "val")
-    _write(run, fit, "val.npz", arrays)
-    run.trial.save_record("selection.json", _record(run, fit, {"val": cells}, "val.npz"))
+    _write(run, fit, VAL_EVIDENCE, arrays)
+    run.trial.save_record("selection.json", _record(run, fit, {"val": cells}, VAL_EVIDENCE))
 
 
 def _conclude(run: Run, fit: Fit) -> None:
@@ -80,9 +88,9 @@ def _conclude(run: Run, fit: Fit) -> None:
     for name in ("val", "test"):
         found, cells[name] = _evidence(run, fit, name, watch if name == "test" else None)
         arrays |= found
-    _write(run, fit, "scores.npz", arrays)
+    _write(run, fit, EVIDENCE, arrays)
     took = {"samples": watch.samples, "encode_seconds": watch.encode, "fuse_seconds": watch.fuse}
-    record = _record(run, fit, cells | {"test_last_epoch": last}, "scores.npz") | {
+    record = _record(run, fit, cells | {"test_last_epoch": last}, EVIDENCE) | {
         "test_evaluation": took
     }
     run.trial.save_record("record.json", record)

@@ -22,7 +22,7 @@ from harness.protocol.schedules import epoch_at, learning_rate_factor, momentum_
 from harness.protocol.seeds import Noise, Streams
 from harness.training.evaluation import predict
 from harness.training.heartbeat import beat
-from harness.training.missing import given, profile
+from harness.training.missing import has_causes, profile
 from harness.training.precision import (
     computing_in,
     forward_in,
@@ -121,7 +121,7 @@ class Trainer:
 
     def _lacking(self) -> list[str]:
         """How much of each modality the training samples lack, where the study says it by rates."""
-        if not given(self.missing):
+        if not has_causes(self.missing):
             return []
         shares = (~self.train.available).double().mean(0).tolist()
         each = zip(self.model.spec.names, shares, strict=True)

@@ -28,7 +28,7 @@ def profile(missing: MissingConfig, names: Sequence[str]) -> Presence | None:
     The causes are independent of each other: each takes its modalities with its probability. A
     sample keeps at least one, see ``draw_left``.
     """
-    if not given(missing):
+    if not has_causes(missing):
         return None
     found = checked(missing, names)
     order = {name: at for at, name in enumerate(names)}
@@ -38,7 +38,7 @@ def profile(missing: MissingConfig, names: Sequence[str]) -> Presence | None:
     return after(causes, tuple(names))
 
 
-def given(missing: MissingConfig) -> bool:
+def has_causes(missing: MissingConfig) -> bool:
     """Whether the study says more than one rate for all."""
     return bool(missing.rates) or bool(missing.together)
 
@@ -94,13 +94,13 @@ def missing_share(missing: MissingConfig, names: Sequence[str]) -> float:
     return 1 - present / (1 - found.nothing)
 
 
-def told(missing: MissingConfig) -> str:
+def missing_sentence(missing: MissingConfig) -> str:
     """What is missing from training samples, in words: ``depth 0.2, ir 0.05, depth+ir at once
     0.1``; the rate where one holds for all.
     """
     if missing.train == "none":
         return "none"
-    if not given(missing):
+    if not has_causes(missing):
         return f"rate {missing.rate:g}"
     alone = [f"{name} {rate:g}" for name, rate in missing.rates.items()]
     joint = [f"{one['missing']} at once {one['probability']:g}" for one in missing.together]

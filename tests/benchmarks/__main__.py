@@ -1,6 +1,6 @@
 """All benchmarks, one table each: ``python -m tests.benchmarks [NAME ...]``.
 
-On two busy cores this takes about half an hour; a name runs one of them.
+On two busy cores this takes about an hour; a name runs one of them.
 """
 
 from __future__ import annotations

@@ -33,10 +33,11 @@ from harness.errors import UserError
 from harness.protocol.combinations import lattice
 from harness.protocol.metrics import METRICS
 from harness.report import main as report_main
-from harness.reporting.console import plain_lines, show
+from harness.reporting.console import _fixed_width, plain_lines, show
 from harness.reporting.heatmap import draw, ink_on, shade
 from harness.reporting.markdown import markdown
 from harness.reporting.publish import make_report
+from harness.reporting.text import Grid, Shown
 from harness.session import publish
 from harness.store import Store, write_json
 from harness.study.plan import Plan
@@ -97,6 +98,18 @@ def section(text: str, title: str) -> str:
 
 
 # ---------------------------------------------------------------------- console
+
+
+def test_a_plain_table_of_many_combinations_has_one_in_a_row() -> None:
+    """31 combinations of five modalities and their summaries, of two methods."""
+    names = [f"c{at}" for at in range(31)]
+    rows = tuple(tuple(Shown(f"{10 * at + row}.0") for at in range(33)) for row in (1, 2))
+    lines = _fixed_width(Grid(("method", *names, "average", "worst"), ("x", "y"), rows))
+    assert lines[0].split() == ["method", "x", "y"] and len(lines) == 2 + 33
+    assert lines[2].split() == ["c0", "1.0", "2.0"] and lines[-1].split() == [
+        *("worst", "321.0", "322.0")
+    ]
+    assert max(map(len, lines)) < 40
 
 
 def test_plain_table_shows_every_number_and_its_marks(study: tuple[Plan, Store]) -> None:

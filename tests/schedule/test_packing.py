@@ -12,7 +12,7 @@ from harness.schedule.driver import describe
 from harness.schedule.packing import (
     FILLED,
     MOST,
-    Measured,
+    Packing,
     choose,
     fastest,
     most_that_fit,
@@ -63,7 +63,7 @@ def test_shares_of_gpus_and_cores() -> None:
 
 
 def test_the_sentence_says_what_was_measured() -> None:
-    said = sentence(Measured(3 * GIB, 80 * GIB, {1: 0.010, 2: 0.0125}), 2)
+    said = sentence(Packing(3 * GIB, 80 * GIB, {1: 0.010, 2: 0.0125}), 2)
     assert said == (
         "2 trials share a GPU: one takes 3.0 of 80.0 GiB and 10.0 ms a step; done by so many at"
         " once, times what one does: 1: 1.00, 2: 1.60"

@@ -19,7 +19,7 @@ from harness.study.merged_plan import study_words
 from harness.study.plan import Plan
 from harness.study.recorded_data import Recorded
 from harness.study.rows import Row
-from harness.training.missing import told
+from harness.training.missing import missing_sentence
 from harness.training.recipe import evaluation_facts
 
 MACHINE_KEYS = ("output", "executor", "rerun", "resources", "tracking", "study")
@@ -110,7 +110,7 @@ def protocol(results: Results) -> Section:
     plan, chosen = results.plan, results.metric
     missing, arithmetic = plan.study.missing, precision_sentence(plan.study)
     lacking = (
-        f"{told(missing)}, pattern seed {missing.seed}"
+        f"{missing_sentence(missing)}, pattern seed {missing.seed}"
         if missing.train == "random"
         else "as the data are"
     )

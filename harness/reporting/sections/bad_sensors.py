@@ -25,7 +25,8 @@ def bad_sensors(findings: Findings, found: BadSensors | None) -> Section | None:
     if found is None:
         return None
     if not found.declines:
-        return section("Bad sensors", "Nothing is whole yet.", bullets(found.lacking))
+        lead = "No row has been evaluated whole with bad sensors yet."
+        return section("Bad sensors", lead, bullets(found.lacking))
     return section(
         "Bad sensors",
         sentence(findings, found),

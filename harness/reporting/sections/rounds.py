@@ -24,10 +24,12 @@ def rounds(findings: Findings) -> Section | None:
         of = f" of {member.study.name}" if several else ""
         blocks += [_looks(member.rounds, of), _questions(member, of), _notes(member, findings)]
     looks = sum(len(member.rounds.looks) for member in members if member.rounds is not None)
-    lead = (
-        f"The results were looked at {looks} {'time' if looks == 1 else 'times'}, and each time"
-        " further seeds were trained only where a question was open."
-    )
+    lead = "The first round is going on: nothing was looked at yet."
+    if looks:
+        lead = (
+            f"The results were looked at {looks} {'time' if looks == 1 else 'times'}, and each time"
+            " further seeds were trained only where a question was open."
+        )
     return section("Rounds of seeds", lead, *blocks) if blocks else None
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from harness.analysis.results import dataset_name
-from harness.reporting.answer import answer, listed
+from harness.reporting.answer import answer, listed, signed
 from harness.reporting.document import (
     Block,
     Figure,
@@ -20,7 +21,7 @@ from harness.reporting.study_group import StudyGroup
 from harness.reporting.text import ABSENT, shown
 from harness.store import canonical_json
 from harness.study.merged_plan import MergedPlan, terms, unlike
-from harness.training.missing import missing_share, told
+from harness.training.missing import missing_sentence, missing_share
 
 
 def answers(groups: Sequence[StudyGroup]) -> Section:
@@ -112,9 +113,20 @@ def missingness(groups: Sequence[StudyGroup]) -> Section | None:
     swept = [sorted(one, key=_share) for one in families.values() if len(one) > 1]
     for number, family in enumerate(swept, 1):
         blocks += _sweep(family, "" if number == 1 else f"-{number}")
-    count = sum(map(len, swept))
-    lead = f"What {count} studies that differ in what is missing in training say about it."
-    return section("Missing in training", lead, *blocks) if swept else None
+    return section("Missing in training", _sweep_lead(swept[0]), *blocks) if swept else None
+
+
+def _sweep_lead(family: Sequence[StudyGroup]) -> str:
+    """What the most that is missing does to the averages."""
+    least, most = family[0].findings.comparison, family[-1].findings.comparison
+    labels = [label for label in least.labels if label in most.average]
+    gaps = [most.average[label].mean - least.average[label].mean for label in labels]
+    changes = [gap for gap in gaps if math.isfinite(gap)]
+    shares = f"{100 * _share(family[0]):.1f} to {100 * _share(family[-1]):.1f} %"
+    if not changes:
+        return f"No row was trained both with the least and with the most missing ({shares})."
+    low, high = (signed(one, least.metric) for one in (min(changes), max(changes)))
+    return f"From {shares} missing in training, averages change by {low} to {high}."
 
 
 def _share(group: StudyGroup) -> float:
@@ -140,7 +152,7 @@ def _sweep(family: Sequence[StudyGroup], mark: str) -> list[Block]:
         rows.append([label, *cells])
     header = ["method", *(f"{share:.1f} %" for share in shares)]
     named = [
-        f"{share:.1f} % ({told(plan.study.missing)})"
+        f"{share:.1f} % ({missing_sentence(plan.study.missing)})"
         for share, plan in zip(shares, plans, strict=True)
     ]
     caption = f"Average {metric.name} over the combinations against what is missing in training"
