@@ -63,9 +63,7 @@ class HiddenNoise(SFMD):
 
 class HiddenPythonNoise(SFMD):
     def loss(self, output: Output, batch: TrainBatch) -> Losses:
-        return {
-            "task": self.task_loss(output.logits, batch.target).mean() * (1 + random.random())
-        }
+        return {"task": self.task_loss(output.logits, batch.target).mean() * (1 + random.random())}
 
 
 class NoisyEvaluation(SFMD):
