@@ -45,12 +45,18 @@ def columns(sheet: Sheet, scan: Scan, options: Mapping[str, Value]) -> list[Colu
 
 def unequal_places(found: Sequence[Column]) -> list[str]:
     """A sentence where modalities that count as aligned are stored in different shapes."""
-    if len({column.places for column in found}) < 2:
+    # Sounds have none; a study may call them aligned with pictures all the same.
+    placed = [column for column in found if column.places]
+    if len({column.places for column in placed}) < 2:
         return []
-    shapes = ", ".join(f"{column.name} {sizes_text(set(column.places))}" for column in found)
+    shapes = ", ".join(f"{column.name} {sizes_text(set(column.places))}" for column in placed)
+    received = {column.name: shape_text(column.shape[1:]) for column in placed}
+    become = f"each is resized to {received[placed[0].name]}"
+    if len(set(received.values())) > 1:
+        become = f"are received as {', '.join(' '.join(pair) for pair in received.items())}"
     return [
-        f"aligned modalities are stored in different shapes ({shapes}) and each is resized to"
-        f" {shape_text(found[0].shape[1:])}: check that they show the same places"
+        f"aligned modalities are stored in different shapes ({shapes}) and {become}: check that"
+        " they show the same places"
     ]
 
 
