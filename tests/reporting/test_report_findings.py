@@ -25,9 +25,10 @@ from harness.reporting.answer import answer, caveats, listed, separation
 from harness.reporting.console import plain_lines, show
 from harness.reporting.document import Bullets, Paragraph, Section, Strong, Table
 from harness.reporting.sections.comparison import differences, p_value, ranking, result
+from harness.reporting.sections.cost import cost
 from harness.reporting.sections.published_numbers import published
 from harness.reporting.sections.representations import claims
-from harness.reporting.sections.robustness import cost, robustness
+from harness.reporting.sections.robustness import robustness
 from harness.store import Store
 from harness.study.plan import Plan
 from tests.support.handmade import LADDER, MARKS, N, ladder, planned, write_trial
