@@ -12,7 +12,8 @@ from harness.analysis.ranking import Place, Ranking
 from harness.analysis.results import Comparison, Results
 from harness.analysis.statistics import AVERAGE, WORST, Difference
 from harness.protocol.metrics import Metric
-from harness.reporting.answer import MANY, answer, caveats, interval, listed, signed, size
+from harness.reporting.answer import answer
+from harness.reporting.answer.caveats import caveats
 from harness.reporting.document import (
     Bullets,
     Figure,
@@ -37,6 +38,7 @@ from harness.reporting.text import (
     number,
     shown,
 )
+from harness.reporting.wording import MANY, interval, listed, signed, size
 
 HEATMAP = "heatmap.png"
 MORE, LESS = "▲", "▼"

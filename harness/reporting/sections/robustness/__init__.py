@@ -9,7 +9,6 @@ from harness.analysis.findings import Findings
 from harness.analysis.robustness import PROBABILITIES, RowRobustness, shapley_estimates
 from harness.analysis.statistics import Difference
 from harness.protocol.metrics import Metric
-from harness.reporting.answer import interval, signed
 from harness.reporting.document import Figure, Section, Table, bullets, section, table
 from harness.reporting.figures import curves
 from harness.reporting.sections.robustness.reliability import (
@@ -20,6 +19,7 @@ from harness.reporting.sections.robustness.reliability import (
     risk_figure,
 )
 from harness.reporting.text import ABSENT, number
+from harness.reporting.wording import interval, signed
 
 CHANCES = (0.25, 0.75, 0.9)
 """Of the curve, those in the table; at 0.5 the expectation is the mean over the combinations."""

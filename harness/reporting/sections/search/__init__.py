@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.analysis.findings import Findings
-from harness.reporting.answer import listed
 from harness.reporting.document import Block, Code, Paragraph, Section, bullets, section
 from harness.reporting.sections.search.figures import curve, surface
 from harness.reporting.sections.search.sentences import lines
 from harness.reporting.sections.search.tables import budgets, importance, on_test, points
 from harness.reporting.sections.search.texts import title
+from harness.reporting.wording import listed
 from harness.search.plan import JOURNAL, SEARCHED
 from harness.search.results import SearchResult
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from harness.analysis.findings import Findings
-from harness.reporting.answer import size
 from harness.reporting.sections.comparison import p_value
 from harness.reporting.sections.search.texts import assignments, title
+from harness.reporting.wording import size
 from harness.search.results import SearchResult
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.analysis.findings import Findings
-from harness.reporting.answer import signed, size
 from harness.reporting.document import Table, table
 from harness.reporting.sections.search.texts import assignments, coordinates, marks, point_value
 from harness.reporting.text import ABSENT, number
+from harness.reporting.wording import signed, size
 from harness.search.results import PointResult, SearchResult
 
 
