@@ -11,6 +11,9 @@ from harness.reporting.text import ABSENT, number
 MANY = 5
 """Names above which a sentence counts them."""
 
+NEGLIGIBLE = 0.0005
+"""p values below are printed as ``< 0.001``."""
+
 
 def listed(names: Sequence[str], last: str = "and") -> str:
     """Names as a sentence has them.
@@ -71,6 +74,15 @@ def signed(value: float, metric: Metric) -> str:
 def interval(low: float, high: float, metric: Metric) -> str:
     """``−0.21 to +0.80``."""
     return f"{signed(low, metric)} to {signed(high, metric)}"
+
+
+def p_value(p: float) -> str:
+    """Three decimals.
+
+    >>> p_value(0.0312), p_value(1e-9)
+    ('0.031', '< 0.001')
+    """
+    return "< 0.001" if p < NEGLIGIBLE else f"{p:.3f}"
 
 
 def percent(probability: float) -> str:

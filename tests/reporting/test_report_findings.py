@@ -26,12 +26,12 @@ from harness.reporting.answer.best import separation
 from harness.reporting.answer.caveats import caveats
 from harness.reporting.console import plain_lines, show
 from harness.reporting.document import Bullets, Paragraph, Section, Strong, Table
-from harness.reporting.sections.comparison import differences, p_value, ranking, result
+from harness.reporting.sections.comparison import differences, ranking, result
 from harness.reporting.sections.cost import cost
 from harness.reporting.sections.published_numbers import published
 from harness.reporting.sections.representations import claims
 from harness.reporting.sections.robustness import robustness
-from harness.reporting.wording import listed
+from harness.reporting.wording import listed, p_value
 from harness.store import Store
 from harness.study.plan import Plan
 from tests.support.handmade import LADDER, MARKS, N, ladder, planned, write_trial

@@ -14,9 +14,8 @@ from harness.reporting.document import (
     table,
 )
 from harness.reporting.figures import forest
-from harness.reporting.sections.comparison import p_value
 from harness.reporting.text import number
-from harness.reporting.wording import interval, signed
+from harness.reporting.wording import interval, p_value, signed
 
 
 def over_datasets(found: DatasetComparison | str) -> Section:

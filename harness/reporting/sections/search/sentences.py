@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 
 from harness.analysis.findings import Findings
-from harness.reporting.sections.comparison import p_value
 from harness.reporting.sections.search.texts import assignments, title
-from harness.reporting.wording import size
+from harness.reporting.wording import p_value, size
 from harness.search.results import SearchResult
 
 
