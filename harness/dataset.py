@@ -77,7 +77,7 @@ class Draws:
     """How samples are varied: ``theta`` (N, 2, 3), ``colour`` (N, 3) where there is a jitter,
     ``take`` (N,) where there are takes.
 
-    ``take`` is uniform in [0, 1) and stays on the CPU, where rows are chosen.
+    ``take`` is uniform in [0, 1).
     """
 
     augmentation: Augmentation
@@ -85,13 +85,17 @@ class Draws:
     colour: Tensor | None = None
     take: Tensor | None = None
 
-    def at(self, index: Tensor, device: torch.device) -> Draws:
-        """The draws of the samples ``index``, on ``device``."""
-        colour = None if self.colour is None else self.colour[index].to(device, non_blocking=True)
+    def to(self, device: torch.device) -> Draws:
+        """The same draws on ``device``."""
+        colour = None if self.colour is None else self.colour.to(device, non_blocking=True)
+        take = None if self.take is None else self.take.to(device, non_blocking=True)
+        return Draws(self.augmentation, self.theta.to(device, non_blocking=True), colour, take)
+
+    def at(self, index: Tensor) -> Draws:
+        """The draws of the samples ``index``, which lies where they do."""
+        colour = None if self.colour is None else self.colour[index]
         take = None if self.take is None else self.take[index]
-        return Draws(
-            self.augmentation, self.theta[index].to(device, non_blocking=True), colour, take
-        )
+        return Draws(self.augmentation, self.theta[index], colour, take)
 
     def coloured(self, name: str, x: Tensor) -> Tensor:
         """The stored values (B, 3, H, W) of a modality with the colours varied, if they are."""
@@ -152,7 +156,8 @@ class Split:
         target: (N,) int64 class index; for segmentation (M, H, W) stored class maps with VOID; for
             regression (N,) float32 in the labels' unit.
         available: (N, V) bool, what each sample has; on the CPU, where masks are drawn.
-        rows: (N,) int64, the row of each sample; None when sample n is row n.
+        rows: (N,) int64, the row of each sample, on the arrays' device as ``takes``; None when
+            sample n is row n.
         modalities: how stored rows become what encoders receive; empty when they already are.
         augmentation: of training samples; None for evaluation.
         device: where batches are handed out.
@@ -196,6 +201,8 @@ class Split:
             return moved
         moved.inputs = {name: x.to(device) for name, x in self.inputs.items()}
         moved.target = self.target.to(device)
+        moved.rows = None if self.rows is None else self.rows.to(device)
+        moved.takes = {name: x.to(device) for name, x in self.takes.items()}
         return moved
 
     def select(self, index: Tensor) -> Split:
@@ -203,10 +210,9 @@ class Split:
 
         Nothing stored is copied.
         """
-        rows = index if self.rows is None else self.rows[index]
-        target = (
-            self.target if self.dense else self.target.index_select(0, index.to(self.target.device))
-        )
+        where = index.to(self.target.device)
+        rows = where if self.rows is None else self.rows[where]
+        target = self.target if self.dense else self.target.index_select(0, where)
         groups = tuple(self.groups[i] for i in index.tolist()) if self.groups else ()
         return replace(
             self, rows=rows, target=target, available=self.available[index], groups=groups
@@ -239,16 +245,19 @@ class Split:
         return Draws(plan, theta, colour, take)
 
     def batch(self, index: Tensor, draws: Draws | None = None) -> tuple[dict[str, Tensor], Tensor]:
-        """What encoders receive of the samples ``index`` (B,) int64 on the CPU, and their targets,
-        on ``device``.
+        """What encoders receive of the samples ``index`` (B,) int64, and their targets, on
+        ``device``.
 
-        With ``draws`` the samples are varied; without, brought to their size alone.
+        With ``draws`` the samples are varied; without, brought to their size alone. Nothing waits
+        for the device where the stored arrays, ``index`` and ``draws`` are there already.
         """
+        index = index.to(self.target.device)
         rows = index if self.rows is None else self.rows[index]
-        drawn = draws.at(index, self.device) if draws is not None else None
+        drawn = draws.at(index) if draws is not None else None
         inputs = {
             name: self._gather(x, self._taken(name, rows, drawn)) for name, x in self.inputs.items()
         }
+        drawn = drawn.to(self.device) if drawn is not None else None
         for modality in self.modalities:
             inputs[modality.name] = _received(modality, inputs[modality.name], drawn)
         if not self.dense:

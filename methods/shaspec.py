@@ -276,7 +276,8 @@ def alignment(
     """
     total = torch.zeros((), device=shown.device)
     for i, j in pairs:
-        both = shown[:, [i, j]].all(1, keepdim=True).expand(-1, 2)
+        # Not shown[:, [i, j]]: a list of positions would be copied to the device in every step.
+        both = (shown[:, i] & shown[:, j])[:, None].expand(-1, 2)
         a, b = masked([features[i], features[j]], both)
         distance = (a - b).abs().pow(power).flatten(1).mean(1)
         total = total + distance.sum() / both[:, 0].sum().clamp_min(1)

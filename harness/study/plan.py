@@ -283,6 +283,7 @@ class Plan:
             row.label,
             str(Store.below(study.output).root),
             device=self.device,
+            cuda_graph=study.resources.cuda_graph,
             root=_text(self.dataset.root),
             manifest=_text(self.dataset.manifest),
             cache=_text(self.dataset.cache),

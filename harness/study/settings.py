@@ -82,6 +82,12 @@ class ResourcesConfig:
         low=0.0,
     )
 
+    cuda_graph: bool = setting(
+        False,
+        "on a GPU, replay training steps from a CUDA graph where that gives the bits of plain steps"
+        " (not yet tried on a GPU)",
+    )
+
     @property
     def cpus(self) -> float:
         """CPUs per trial; 1 where that is not decided."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from harness.dataset import Split
+from harness.dataset import Draws, Split
 from harness.errors import TrialFailure
 from harness.method import EpochContext, Method, TrainBatch
 from harness.protocol.cells import Cell, mean_value, score_cells
@@ -20,6 +20,7 @@ from harness.protocol.masks import draw_left, draw_present, drop_modalities
 from harness.protocol.metrics import Metric
 from harness.protocol.schedules import epoch_at, learning_rate_factor, momentum_in
 from harness.protocol.seeds import Noise, Streams
+from harness.training.cuda_graph import Recorder, ReplayedSteps
 from harness.training.evaluation import predict
 from harness.training.heartbeat import beat
 from harness.training.missing import has_causes, profile
@@ -31,6 +32,8 @@ from harness.training.precision import (
     widened,
 )
 from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig, evaluated_in
+
+NOT_REPLAYED = "trained by plain steps: a recorded one could not be replayed"
 
 
 class Checkpoints(Protocol):
@@ -72,9 +75,27 @@ class Fit:
     remarks: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Epoch:
+    """What the steps of one epoch share, on the device that computes them.
+
+    ``totals`` are the sums of the epoch's losses so far, by the names that they are logged under.
+    """
+
+    phase: tuple[int, int]
+    available: Tensor
+    present: Tensor
+    draws: Draws | None
+    noise: Noise
+    totals: dict[str, Tensor] = field(default_factory=dict)
+
+
 @dataclass
 class Trainer:
-    """One model, its data and its recipe."""
+    """One model, its data and its recipe.
+
+    ``record`` makes steps replayed ones, where they can be (cuda_graph.py); None: all are plain.
+    """
 
     model: Method
     train: Split
@@ -87,6 +108,7 @@ class Trainer:
     device: torch.device
     checkpoints: Checkpoints
     on_epoch: Callable[[EpochReport], None]
+    record: Recorder | None = None
 
     def __post_init__(self) -> None:
         self.optimiser = torch.optim.SGD(
@@ -195,32 +217,56 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group |= {"lr": rate, "momentum": momentum}
         self.model.train()
-        self.model.begin_epoch(EpochContext(epoch, self.recipe.epochs, self.model.combinations))
+        self.model.begin_epoch(EpochContext(epoch, recipe.epochs, self.model.combinations))
         present = self._draw_masks(epoch)
-        shown, available = present.to(self.device), self.available.to(self.device)
-        noise = Noise(self.streams.generator("noise", epoch, device=self.device))
-        draws = self.train.draw(self.streams.generator("augment", epoch))
-        totals: dict[str, Tensor] = {}
+        shared = self._shared(epoch, present)
         batches = self._batches(epoch)
-        for index in batches:
+        # Once an epoch: a copy to the device in each step would wait for it.
+        stored = self.train.target.device
+        positions = torch.split(torch.cat(batches).to(stored), recipe.batch_size)
+        replayed = self._replayed(shared)
+        for index, where in zip(batches, positions, strict=True):
             beat()
-            where = index.to(self.device)
-            inputs, target = self.train.batch(index, draws)
-            rows = self._rows_to_encode(present, index)
-            with forward_in(self.recipe.precision, self.device):
-                features = self.model.prepare(self.model.encode_all(inputs, rows))
-            batch = TrainBatch(
-                inputs,
-                target,
-                available[where],
-                shown[where],
-                where,
-                features,
-                (epoch, self.recipe.epochs),
-                noise,
-            )
-            self._step(batch, totals)
-        return {"train/lr": rate} | _means(totals, len(batches), epoch)
+            if replayed is not None:
+                replayed(where)
+            else:
+                self._step(where, shared, self._rows_to_encode(present, index))
+        if replayed is not None and replayed.refused:
+            self.record = None
+            self.remarks.append(f"{NOT_REPLAYED} ({replayed.refused})")
+        return {"train/lr": rate} | _means(shared.totals, len(batches), epoch)
+
+    def _shared(self, epoch: int, present: Tensor) -> _Epoch:
+        draws = self.train.draw(self.streams.generator("augment", epoch))
+        noise = Noise(self.streams.generator("noise", epoch, device=self.device))
+        return _Epoch(
+            phase=(epoch, self.recipe.epochs),
+            available=self.available.to(self.device),
+            present=present.to(self.device),
+            draws=None if draws is None else draws.to(self.train.target.device),
+            noise=noise,
+        )
+
+    def _replayed(self, shared: _Epoch) -> ReplayedSteps | None:
+        """What takes the epoch's steps by replay; None where they are plain ones.
+
+        Those that read from a disk, or encode a number of samples that depends on the masks, can
+        only be plain.
+        """
+        resident = self.train.device.type == self.train.target.device.type
+        everything = self.complete and self.recipe.encode == "dense"
+        if self.record is None or not (resident and everything):
+            return None
+
+        def step(where: Tensor) -> None:
+            self._step(where, shared, None)
+
+        def changed() -> list[Tensor]:
+            momenta = [one for kept in self.optimiser.state.values() for one in kept.values()]
+            own = [*self.model.parameters(), *self.model.buffers(), *shared.totals.values()]
+            return [*own, *(one for one in momenta if isinstance(one, Tensor))]
+
+        return ReplayedSteps(step, changed, shared.noise.generator, self.record)
 
     def _draw_masks(self, epoch: int) -> Tensor:
         if self.only is not None:
@@ -241,7 +287,28 @@ class Trainer:
             return present[index]
         return None if self.complete else self.available[index]
 
-    def _step(self, batch: TrainBatch, totals: dict[str, Tensor]) -> None:
+    def _step(self, where: Tensor, shared: _Epoch, rows: Tensor | None) -> None:
+        """Train on the samples at ``where`` (B,) int64, which lies where the split's arrays do;
+        ``rows`` (B, V) are those of them to encode.
+        """
+        inputs, target = self.train.batch(where, shared.draws)
+        where = where.to(self.device)
+        with forward_in(self.recipe.precision, self.device):
+            features = self.model.prepare(self.model.encode_all(inputs, rows))
+        batch = TrainBatch(
+            inputs,
+            target,
+            shared.available[where],
+            shared.present[where],
+            where,
+            features,
+            shared.phase,
+            shared.noise,
+        )
+        self._update(batch, shared.totals)
+
+    def _update(self, batch: TrainBatch, totals: dict[str, Tensor]) -> None:
+        """One step of the optimiser, and its losses added to the epoch's."""
         with forward_in(self.recipe.precision, self.device):
             output = self.model.combine(batch.features, batch.present, batch.noise)
         if self.recipe.precision == "bf16":
@@ -254,12 +321,8 @@ class Trainer:
         if self.recipe.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimiser.step()
-        for name, term in {
-            "train/loss": loss,
-            **{f"train/{n}": t for n, t in terms.items()},
-        }.items():
-            # Sums stay on the device: reading them every step would wait for it.
-            totals[name] = totals[name] + term.detach() if name in totals else term.detach()
+        # Sums stay on the device: reading them every step would wait for it.
+        _add(totals, {"train/loss": loss, **{f"train/{n}": term for n, term in terms.items()}})
 
     # ------------------------------------------------------------------ selection and state
 
@@ -322,6 +385,15 @@ class Trainer:
         fit = Fit(**state["fit"])
         self._report(fit)
         return fit
+
+
+def _add(totals: dict[str, Tensor], terms: dict[str, Tensor]) -> None:
+    """Add to sums where they are, so that a replayed step adds to the same ones."""
+    for name, term in terms.items():
+        if name in totals:
+            totals[name] += term.detach()
+        else:
+            totals[name] = term.detach().clone()
 
 
 def _means(totals: dict[str, Tensor], batches: int, epoch: int) -> dict[str, float]:

@@ -61,6 +61,7 @@ def spec_id(spec: Json) -> str:
 class Job:
     """A trial and where its parts are on this machine; plain data, so that it can be sent anywhere.
 
+    ``cuda_graph`` asks for replayed steps (cuda_graph.py), which leave the bits as they are.
     ``local`` holds the backbone's options that are paths. ``test`` says whether the part on test is
     asked for: a search asks for val only, and another asker later for the rest of the same trial.
     """
@@ -69,6 +70,7 @@ class Job:
     label: str
     store: str
     device: str = "cpu"
+    cuda_graph: bool = False
     root: str | None = None
     manifest: str | None = None
     cache: str | None = None

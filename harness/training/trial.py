@@ -24,6 +24,7 @@ from harness.protocol.seeds import Streams
 from harness.store import SPEC_FILE, Store, TrialDirectory, read_json, writing
 from harness.store.checkpoint import CheckpointFile
 from harness.training.conclude import Run, conclude
+from harness.training.cuda_graph import on_gpu
 from harness.training.fusion import NotSeparable
 from harness.training.heartbeat import beat
 from harness.training.loop import Checkpoints, EpochReport, Fit, Trainer
@@ -164,6 +165,7 @@ def trainer_of(
         device=run.device,
         checkpoints=checkpoints,
         on_epoch=on_epoch,
+        record=on_gpu if run.job.cuda_graph and run.device.type == "cuda" else None,
     )
 
 

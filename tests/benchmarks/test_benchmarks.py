@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.training.loop import NOT_REPLAYED
 from tests.benchmarks import (
     driver_scaling,
     evaluation,
@@ -19,6 +20,12 @@ from tests.benchmarks import (
 from tests.benchmarks.__main__ import main
 from tests.benchmarks._models import digits
 from tests.benchmarks._paired import Timed, flops, one_thread, timed
+from tests.support.recorded_operations import Recordings
+
+REPLAYED_HERE: tuple[gpu_step.Way, ...] = (
+    ("plain", "float32", None),
+    ("recorded", "float32", Recordings()),
+)
 
 
 def test_ratios_are_taken_round_by_round() -> None:
@@ -44,11 +51,16 @@ def test_evaluating_and_a_step_make_rows_of_their_tables() -> None:
         row = evaluation.measured("mmanet", digits(16), 1)
         parts = step.measured("mmanet", digits(16), 1)
         precisions = gpu_step.measured("sf_md", digits(16), 1)
+        replayed = gpu_step.measured("sf_md", digits(16), 1, 6, REPLAYED_HERE)
+        scored = gpu_step.evaluated("sf_md", digits(16), 1)
     assert len(row) == len(evaluation.HEAD)
     assert float(row[1]) > 1.5  # naive / once in operations: no timing
     assert len(parts) == len(step.HEAD)
-    assert len(precisions) == len(gpu_step.HEAD)
-    assert all(float(ratio) > 0 for ratio in precisions[1:])
+    assert len(precisions) == len(gpu_step.head(gpu_step.PLAIN))
+    assert all(float(ratio) > 0 for ratio in [*precisions[1:-1], *scored[1:]])
+    # On a CPU `combine` looks at the mask, which no recording can.
+    assert replayed[-1].startswith(NOT_REPLAYED)
+    assert len(scored) == len(gpu_step.EVALUATION)
 
 
 def test_what_lies_between_the_trials_of_a_process() -> None:

@@ -38,10 +38,12 @@ def test_ids_ignore_paths_devices_tracker_and_scheduling() -> None:
     elsewhere = (
         "output=/elsewhere",
         "resources.gpus_per_trial=0.5",
+        "resources.cuda_graph=true",
         "tracking.uri=http://h:1",
         "executor=local",
     )
     assert ids() == ids(*elsewhere)
+    assert {trial.job.cuda_graph for trial in plan(*elsewhere).trials} == {True}
 
 
 def test_ids_ignore_the_study_s_name(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_test_data_is_not_opened_before_selection_is_over(
 def test_all_methods_of_a_seed_see_the_same_masks_and_start_from_the_same_encoders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Trainer._step
+    update = Trainer._update
     seen: dict[str, list[torch.Tensor]] = {}
 
     def recorded(self: Trainer, batch: Any, totals: Any) -> None:
@@ -206,9 +206,9 @@ def test_all_methods_of_a_seed_see_the_same_masks_and_start_from_the_same_encode
         seen.setdefault(type(self.model).__name__, []).extend(
             [*weights, batch.present.clone(), batch.index.clone()]
         )
-        step(self, batch, totals)
+        update(self, batch, totals)
 
-    monkeypatch.setattr(Trainer, "_step", recorded)
+    monkeypatch.setattr(Trainer, "_update", recorded)
     for method in ("sf_md", "hemis", "dmrnet"):
         run_trial(planned(tmp_path, method).job)
     first, *others = seen.values()

@@ -1,0 +1,74 @@
+"""What a CUDA graph is, on a CPU: the operations of a piece of work, done again on the same memory.
+
+Called by tests of replayed training steps. Like a graph it knows no Python: values that Python
+computed while it was recorded stay as they were, and reading a value, copying one from the host or
+a shape that depends on data is refused. Unlike a graph, it is also done when it is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from tests.support.device_reads import READS
+
+FROM_HOST = "lift_fresh"
+"""What ``torch.tensor`` is made of: on a GPU, a copy from the host."""
+
+
+class RecordedOperations(TorchDispatchMode):
+    """Records on entry; ``replay`` does all of it again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[tuple[Any, Any, Any, Any]] = []
+        self.replays = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in READS or name == FROM_HOST or _by_mask(name, args):
+            raise RuntimeError(f"{name} cannot be recorded")
+        made = func(*args, **(kwargs or {}))
+        # Names of their own for the same memory: shapes may be changed in place later.
+        self.operations.append(tree_map(_named_again, (func, args, kwargs or {}, made)))
+        return made
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        """Do it again, on the memory that it was recorded on."""
+        self.replays += 1
+        for func, args, kwargs, made in self.operations:
+            if func.is_view or torch.Tag.inplace_view in func.tags:
+                continue  # another name for memory that is still the same
+            again = func(*args, **kwargs)
+            for before, now in zip(tree_leaves(made), tree_leaves(again), strict=True):
+                if isinstance(before, torch.Tensor) and before.data_ptr() != now.data_ptr():
+                    before.copy_(now)
+
+
+def _named_again(leaf: Any) -> Any:
+    return leaf.detach() if isinstance(leaf, torch.Tensor) else leaf
+
+
+def _by_mask(name: str, args: Any) -> bool:
+    return name in ("index", "index_put_") and any(
+        isinstance(index, torch.Tensor) and index.dtype == torch.bool for index in args[1]
+    )
+
+
+class Recordings:
+    """A recorder, and all that it recorded."""
+
+    def __init__(self) -> None:
+        self.made: list[RecordedOperations] = []
+
+    def __call__(self, work: Callable[[], None], generator: torch.Generator) -> RecordedOperations:
+        recording = RecordedOperations()
+        with recording:
+            work()
+        self.made.append(recording)
+        return recording
