@@ -57,9 +57,12 @@ ON_OTHER_NETWORKS = [
 
 
 @pytest.fixture(autouse=True)
-def asynchronous(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``combine`` looks at the mask on a CPU; on a GPU an asynchronous assertion does."""
+def asynchronous_and_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``combine`` looks at the mask on a CPU; on a GPU an asynchronous assertion does. Epochs of
+    four steps are recorded, to keep tests short.
+    """
     monkeypatch.setattr(Method, "combine", lambda self, f, p, n=None: self.fuse(f, p, n))
+    monkeypatch.setattr("harness.training.loop.LEAST_STEPS", 4)
 
 
 def trained(
@@ -143,6 +146,12 @@ def test_a_smaller_last_batch_is_a_plain_step() -> None:
     assert [made.replays for made in recordings.made] == [3, 3]
     assert again == logged
     assert same(plain, replayed)
+
+
+def test_short_epochs_are_not_recorded() -> None:
+    recordings = Recordings()
+    trainer, _ = trained("sf_md", recordings, batches=3)
+    assert recordings.made == [] == trainer.remarks
 
 
 def test_a_number_of_samples_that_masks_decide_is_not_recorded() -> None:
