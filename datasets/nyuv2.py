@@ -5,19 +5,19 @@ The copy may have any of the forms in which copies exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, cast
+from typing import Literal, cast
 
 import torch
 
 from datasets._copies import copies
 from datasets._nyuv2.copy import FORMS, find_copy
-from datasets._nyuv2.labels import CLASSES, Array, inferred_unit, millimetres
-from datasets._nyuv2.layouts import KINDS, Copy, Kind
+from datasets._nyuv2.decoder import HOLE, Decoder
+from datasets._nyuv2.labels import CLASSES
+from datasets._nyuv2.layouts import KINDS, Copy
+from datasets._nyuv2.options import OPTIONS
 from datasets._nyuv2.split import Selection, check_official, scene_runs, selection
 from datasets._synthetic import is_synthetic
 from datasets._tables import fingerprint_of, spread
@@ -27,7 +27,6 @@ from harness.data.contents import content_hashes
 from harness.data.prepared import (
     Prepared,
     PreparedTable,
-    Unreadable,
     opened,
     prepare,
     vanished,
@@ -35,21 +34,12 @@ from harness.data.prepared import (
 from harness.data.raw import Raw
 from harness.dataset import SPLITS, Augmentation, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError, shown
-from harness.protocol.hyperparameters import Range
-from harness.protocol.label_maps import VOID
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 DEPTH_MEAN, DEPTH_STD = 2841.94941272766, 1417.2594281672277
 """Of refined training depth in millimetres, as ESANet publishes them; it uses them for raw depth
 too.
 """
-
-HOLE = 2842
-"""What a hole of raw depth is stored as, and the mean that is then subtracted: holes are exactly 0
-when they are normalised.
-"""
-
-LOOKED_AT = 12
 
 
 class NYUv2(Dataset):
@@ -72,67 +62,28 @@ class NYUv2(Dataset):
     layout = FORMS
     grouping = "scenes"
     sampled = True
-    options: ClassVar[dict[str, Range]] = {
-        "classes": Range(40, choices=(40, 13), help="label set"),
-        "height": Range(
-            480,
-            low=32,
-            high=480,
-            limits=(16, 1024),
-            help="of pictures and labels; 480 as published",
-        ),
-        "width": Range(
-            640,
-            low=32,
-            high=640,
-            limits=(16, 1024),
-            help="640 as published; smaller for quick trials",
-        ),
-        "depth": Range(
-            "refined",
-            choices=("refined", "raw"),
-            help="refined: holes filled in; raw: holes are 0 when normalised",
-        ),
-        "depth_unit": Range(
-            "auto",
-            choices=("auto", "m", "mm", "0.1mm"),
-            help="auto: by the range of a few training images",
-        ),
-        "class_weights": Range(
-            "median_frequency",
-            choices=("median_frequency", "none"),
-            help="of the loss, from training labels",
-        ),
-        "counts": Range(
-            "official",
-            choices=("official", "any"),
-            help="official: refuse a copy without the 795/654 images",
-        ),
-        "unreadable": Range(
-            "exclude", choices=("exclude", "fatal"), help="files that cannot be decoded"
-        ),
-    }
+    options = OPTIONS
 
     @property
     def spec(self) -> DataSpec:
         height, width = self._size
+        # Published for values from 0 to 1; ours are stored from 0 to 255.
         mean, std = (tuple(255 * value for value in values) for values in IMAGENET)
-        centre = float(HOLE) if self._raw else DEPTH_MEAN
+        rgb = Modality("rgb", (3, height, width), "colour picture", mean, std, kind="picture")
+        depth = Modality(
+            "depth",
+            (1, height, width),
+            f"{self.values['depth']} depth in mm",
+            mean=(float(HOLE) if self._raw else DEPTH_MEAN,),
+            std=(DEPTH_STD,),
+            # Bilinear values at an edge would be depths at which nothing is.
+            interpolation="nearest",
+            kind="depth",
+        )
         return DataSpec(
             name="nyuv2",
             task="segmentation",
-            modalities=(
-                Modality("rgb", (3, height, width), "colour picture", mean, std, kind="picture"),
-                Modality(
-                    "depth",
-                    (1, height, width),
-                    f"{self.values['depth']} depth in mm",
-                    (centre,),
-                    (DEPTH_STD,),
-                    "nearest",
-                    "depth",
-                ),
-            ),
+            modalities=(rgb, depth),
             classes=CLASSES[self._classes],
             metric="miou",
             aligned=True,
@@ -142,6 +93,7 @@ class NYUv2(Dataset):
         )
 
     def _notes(self) -> tuple[str, ...]:
+        """What reports say beside any result."""
         size = f"evaluated at {self._size[0]}x{self._size[1]}"
         if self._size != (480, 640):
             size += ", not at the 480x640 of published results"
@@ -183,13 +135,12 @@ class NYUv2(Dataset):
 
         They are evenly spaced, because neighbouring frames are almost equal.
         """
-        copy = self._copy
-        found = {
+        every = {
             "train": self._selection.train,
             "val": self._selection.val,
-            "test": copy.ids["test"],
+            "test": self._copy.ids["test"],
         }
-        return {split: spread(part, self.limit) for split, part in found.items()}
+        return {split: spread(part, self.limit) for split, part in every.items()}
 
     def fingerprint(self) -> str:
         return fingerprint_of(
@@ -197,7 +148,7 @@ class NYUv2(Dataset):
             ids=self.ids,
             contents=list(self._hashes.values()),
             labelling=self._copy.labelling,
-            operations=self._operations,
+            operations=self._decoder.operations,
             options=self.values,
         )
 
@@ -218,80 +169,39 @@ class NYUv2(Dataset):
         first = self.ids["train"][0]
         if copy.source("rgb", first) == copy.source("depth", first):
             return []
-        own = {split: [self._of(image) for image in part] for split, part in self.ids.items()}
+        own = {
+            split: [self._hashes_of(image) for image in part] for split, part in self.ids.items()
+        }
         return copies(("rgb", "depth"), own)
 
-    def _of(self, image: int) -> list[str]:
+    def _hashes_of(self, image: int) -> list[str]:
+        """The hashes of an image's picture and of its depth."""
         return [self._hashes[self._copy.source(kind, image)] for kind in ("rgb", "depth")]
 
     # ------------------------------------------------------------------ what is prepared
 
     @cached_property
-    def _operations(self) -> dict[str, str]:
-        """What is done to a file, in words that change when the arrays do."""
-        height, width = self._size
-        holes = f", holes {HOLE}" if self._raw else ""
-        depth = (
-            f"{self.values['depth']}, unit {self.values['depth_unit']}, whole mm"
-            f" (truncated){holes}, nearest {height}x{width}"
-        )
-        label = f"{self._classes} classes, void {VOID}, nearest {height}x{width}"
-        return {"rgb": f"RGB, bilinear {height}x{width}", "depth": depth, "label": label}
-
-    def _table(self, split: str, kind: Kind) -> PreparedTable:
-        copy, images, size = self._copy, self.ids[split], self._size
-        read: dict[str, Callable[[int], Array]] = {
-            "rgb": lambda row: copy.rgb(images[row], size),
-            "depth": lambda row: self._depth(images[row]),
-            "label": lambda row: copy.target(images[row], size),
-        }
-        shapes = {"rgb": (3, *size), "depth": (1, *size), "label": size}
-        types = {"rgb": "uint8", "depth": "int16", "label": "uint8"}
-        # The ids too: rows of the .mat all have the same source.
-        operation = (
-            f"nyuv2/v1 {copy.layout} {copy.labelling} {self._operations[kind]} of"
-            f" {fingerprint_of([], ids=images)}"
-        )
-        sources = tuple(copy.source(kind, image) for image in images)
-        return PreparedTable(
-            f"nyuv2-{split}-{kind}",
-            shapes[kind],
-            types[kind],
-            operation,
-            sources,
-            read[kind],
-            copy.libraries,
+    def _decoder(self) -> Decoder:
+        return Decoder(
+            self._copy,
+            self._size,
+            self._classes,
+            depth=str(self.values["depth"]),
+            depth_unit=str(self.values["depth_unit"]),
+            train=self.ids["train"],
         )
 
     def _tables(self, split: str) -> dict[str, PreparedTable]:
-        return {kind: self._table(split, kind) for kind in KINDS}
-
-    def _depth(self, image: int) -> Array:
-        found = self._copy.depth(image, self._size)
-        try:
-            depth = millimetres(found, self._unit[0])
-        except ValueError as error:
-            reason = f"{error}; dataset.options.depth_unit names another"
-            raise Unreadable(self._copy.source("depth", image), reason) from error
-        if self._raw:
-            depth[depth == 0] = HOLE
-        return depth
-
-    @cached_property
-    def _unit(self) -> tuple[str, str]:
-        """The unit of depth, and a sentence that says how it is known."""
-        maps = []
-        for image in spread(self.ids["train"], LOOKED_AT):
-            with suppress(Unreadable):
-                maps.append(self._copy.depth(image, self._size))
-        return inferred_unit(str(self.values["depth_unit"]), maps)
+        images = self.ids[split]
+        return {kind: self._decoder.table(split, kind, images) for kind in KINDS}
 
     def prepare(self, progress: Progress) -> list[str]:
         policy = cast(Literal["exclude", "fatal"], self.values["unreadable"])
+        _, how_depth_is_read = self._decoder.unit
         sentences: list[str] = [
             f"NYUv2 in the layout of {self._copy.layout}",
             self._selection.origin,
-            self._unit[1],
+            how_depth_is_read,
             *self._copy.remarks,
         ]
         tables = [table for split in SPLITS for table in self._tables(split).values()]
@@ -302,6 +212,8 @@ class NYUv2(Dataset):
         return sentences + self._left_out() + self._weight_range() + self.remarks()
 
     def _left_out(self) -> list[str]:
+        """How many images cannot be decoded, and which files are to blame."""
+        # A file that several splits or kinds need is named once.
         bad: dict[str, None] = {}
         for tables in self._opened.values():
             for table in tables.values():
@@ -312,6 +224,7 @@ class NYUv2(Dataset):
         return [f"{images} images were left out because a file cannot be decoded: {shown(bad)}"]
 
     def _weight_range(self) -> list[str]:
+        """The least and the largest class weight; one of 0 is of a class without a pixel."""
         weights = self._weights
         if weights is None:
             return []
@@ -354,6 +267,7 @@ class NYUv2(Dataset):
         }
 
     def _rows(self, split: str) -> list[int]:
+        """The rows of a split whose files can all be decoded."""
         bad = self._excluded[split]
         return [row for row in range(len(self.ids[split])) if row not in bad]
 
@@ -380,17 +294,19 @@ class NYUv2(Dataset):
     def raw(self, split: str, modality: str) -> Raw:
         """Depth in millimetres; a hole is 0, or what the study stores holes of raw depth as."""
         found = super().raw(split, modality)
-        hole = float(HOLE) if self._raw else 0.0
-        return replace(found, metres=0.001, hole=hole) if found.kind == "depth" else found
+        if found.kind != "depth":
+            return found
+        return replace(found, metres=0.001, hole=float(HOLE) if self._raw else 0.0)
 
     def _groups(self, split: str) -> tuple[str, ...]:
         """The scene of each image; runs of neighbouring ids where the copy does not know it."""
+        # val is a part of the official training images.
         side = self._copy.ids["test" if split == "test" else "train"]
-        scene = {
-            image: self._copy.scenes.get(image, f"images {run[0]} to {run[-1]}")
-            for run in scene_runs(side, self._copy.scenes)
-            for image in run
-        }
+        scene = {}
+        for run in scene_runs(side, self._copy.scenes):
+            neighbours = f"images {run[0]} to {run[-1]}"
+            for image in run:
+                scene[image] = self._copy.scenes.get(image, neighbours)
         return tuple(scene[image] for image in self.ids[split])
 
     @property

@@ -139,7 +139,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def settings_help() -> str:
     """One line per key: name, default, meaning."""
-    from harness.study.config import Study, leaves
+    from harness.study.settings import Study, leaves
 
     rows = [
         (key, default, help)

@@ -19,9 +19,9 @@ from harness.reporting.publish import RELOAD_SECONDS, follow, make_report, show_
 from harness.reporting.write import Report
 from harness.search.stored_plan import plan_of
 from harness.store import Store
-from harness.study.config import DEFAULT_STUDY, Study
 from harness.study.merged_plan import load_studies
 from harness.study.plan import Plan
+from harness.study.settings import DEFAULT_STUDY, Study
 from harness.tracking.mirror import mirror
 from harness.tracking.registry import tracked_runs, tracker_of
 

@@ -96,8 +96,8 @@ def _import(path: Path, settings: Sequence[str], _: bool) -> int:
     from harness.sharing.import_archive import OURS, THEIRS, import_trials
     from harness.store import Store
     from harness.study.checks import checked_folder
-    from harness.study.config import Study
     from harness.study.places import check_places
+    from harness.study.settings import Study
     from harness.study.study_file import IMPORTED
 
     keep, settings = _taken(settings, "keep")

@@ -206,8 +206,9 @@ def show_study(name: str, settings: Sequence[str]) -> str:
     from harness.protocol.schedules import schedule_sentence
     from harness.reporting.sections.rounds import plan_lines
     from harness.search.plan import search_plan
-    from harness.study.config import leaves, load_study
+    from harness.study.config import load_study
     from harness.study.plan import Plan, data_needed
+    from harness.study.settings import leaves
 
     study = load_study([f"study={name}", *settings])
     shown = {
@@ -254,7 +255,7 @@ def show_study(name: str, settings: Sequence[str]) -> str:
 def show_trial(prefix: str, settings: Sequence[str]) -> str:
     """What the store holds about a trial."""
     from harness.store import Store, read_json
-    from harness.study.config import Study
+    from harness.study.settings import Study
 
     for word in settings:
         if not word.startswith("output="):

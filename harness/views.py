@@ -17,8 +17,9 @@ from harness.paper.representations import SPLIT, measure_all
 from harness.reporting.text import harmless_cells
 from harness.schedule.progress import preparation_view
 from harness.store import Store, write_atomically
-from harness.study.config import DEFAULT_STUDY, load_study
+from harness.study.config import load_study
 from harness.study.plan import Plan
+from harness.study.settings import DEFAULT_STUDY
 
 HELP = f"""usage: python -m harness.views [study=NAME] [key=value ...] [--help]
 

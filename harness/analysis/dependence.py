@@ -10,9 +10,9 @@ from statistics import median
 
 import numpy as np
 
-from harness.analysis._groups import Groups
 from harness.analysis.results import Results
 from harness.analysis.statistics import RowSamples
+from harness.analysis.statistics.groups import Groups
 from harness.store import Json
 
 

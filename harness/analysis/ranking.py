@@ -12,8 +12,6 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.analysis._decisions import best_level, compared_with_the_best
-from harness.analysis._multiple_comparisons import letters, unpaired
 from harness.analysis.results import Results
 from harness.analysis.statistics import (
     AVERAGE,
@@ -22,6 +20,8 @@ from harness.analysis.statistics import (
     differences,
     intact,
 )
+from harness.analysis.statistics.decisions import best_level, compared_with_the_best
+from harness.analysis.statistics.multiple_comparisons import letters, unpaired
 from harness.errors import UserError, shown
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from harness.analysis.results import Comparison, Summary
 from harness.errors import UserError
-from harness.study.config import STUDIES, Study, leaves, load_study, study_files
+from harness.study.config import STUDIES, load_study, study_files
 from harness.study.plan import Plan
+from harness.study.settings import Study, leaves
 
 PAPER = STUDIES / "reference" / "dmrnet_paper.csv"
 """Tables 1 to 7 of Wei et al., Robust Multimodal Learning via Representation Decoupling, ECCV 2024.

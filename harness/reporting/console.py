@@ -13,7 +13,8 @@ from rich.text import Text
 from harness.analysis.findings import Findings
 from harness.analysis.results import Results
 from harness.analysis.statistics import AVERAGE
-from harness.reporting.answer import answer, dependence_notes, size
+from harness.reporting.answer import answer
+from harness.reporting.answer.caveats import dependence_notes
 from harness.reporting.document import MOST_COLUMNS
 from harness.reporting.sections.comparison import ranks
 from harness.reporting.text import (
@@ -25,6 +26,7 @@ from harness.reporting.text import (
     metric_sentence,
     number,
 )
+from harness.reporting.wording import size
 
 GAP = "  "
 

@@ -1,6 +1,6 @@
 """The executors by the names that ``executor=NAME`` takes: one line each.
 
-The names that a study may use, with their help, are those of ``executor`` in study/config.py.
+The names that a study may use, with their help, are those of ``executor`` in study/settings.py.
 """
 
 from __future__ import annotations

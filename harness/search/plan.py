@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.errors import UserError, unknown
-from harness.study.config import Study
 from harness.study.plan import Plan, PlannedTrial
 from harness.study.rows import Row, short
 from harness.study.search_space import (
@@ -21,6 +20,7 @@ from harness.study.search_space import (
     declared_axes,
     given_axes,
 )
+from harness.study.settings import Study
 
 JOURNAL, SEARCHED = "search.journal", "[searched]"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from harness.search.journal import with_winners
 from harness.store import Store
-from harness.study.config import Study
 from harness.study.plan import Plan
 from harness.study.recorded_data import plan_with_recorded_data
+from harness.study.settings import Study
 
 
 def plan_of(study: Study, store: Store) -> Plan:

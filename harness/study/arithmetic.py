@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.study.config import Study
 from harness.study.rows import Row
+from harness.study.settings import Study
 from harness.training.recipe import evaluated_in
 
 CPU_FLAGS = ("avx512_bf16", "amx_bf16")

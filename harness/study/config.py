@@ -1,7 +1,9 @@
-"""A study: flat YAML in studies/, typed dataclasses here, ``key=value`` on the command line.
+"""From a study file and ``key=value`` on the command line to one checked Study.
 
-``base: NAME`` in a study file takes over another study's keys, presets included, below the file's
-own.
+A study is put together from layers, each over the one before: the keys of another study that it
+names by ``base: NAME`` (presets included), the file's own, those of its preset, and the command
+line's. study_file.py reads their text, settings.py has the keys, checks.py the values that are
+legal.
 
 Every mistake (a misspelt study, key or name, a wrong type, a value out of range) is one UserError
 that names the nearest valid one.
@@ -9,9 +11,8 @@ that names the nearest valid one.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,18 @@ from harness import PROJECT
 from harness.errors import UserError, nearest, unknown
 from harness.errors.credentials import remember
 from harness.registry import METHODS
-from harness.study.checks import checked_folder, checked_name, checked_texts
+from harness.study.checks import check_settings, checked_folder, checked_name, checked_texts
 from harness.study.places import check_places
-from harness.study.search_space import SearchConfig, check_search, check_seeds
 from harness.study.seed_rounds import SeedRounds, read_seed_rounds
+from harness.study.settings import (
+    AUTO,
+    DEFAULT_STUDY,
+    SEEDS,
+    DatasetConfig,
+    ResourcesConfig,
+    Study,
+    leaves,
+)
 from harness.study.study_file import (
     ARCHIVE,
     UNREADABLE,
@@ -36,190 +45,27 @@ from harness.study.study_file import (
     shielded,
     unshielded,
 )
-from harness.training.missing import has_causes
-from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig, setting
 
-SHORTEST_STALL_MINUTES = 0.2
+__all__ = [
+    "AUTO",
+    "DEFAULT_STUDY",
+    "STUDIES",
+    "DatasetConfig",
+    "ResourcesConfig",
+    "Study",
+    "leaves",
+    "load_study",
+    "study_files",
+]
+
 STUDIES = PROJECT / "studies"
-DEFAULT_STUDY = "quickstart"
-MOST_DEVICES = 4096.0
-"""CPUs or GPUs that one trial may ask for."""
-
-AUTO = "auto"
-"""Decided where trials run: see harness/schedule/packing.py."""
-
-
-@dataclass
-class DatasetConfig:
-    """Which data, and where this machine keeps it."""
-
-    name: str = setting("digits", "registry name; `dataset=NAME` is short for it")
-    root: str | None = setting(None, "folder of your copy (not part of a trial's identity)")
-    manifest: str | None = setting(None, "CSV that describes your own data")
-    protocol: str | None = setting(None, "one of the dataset's protocols; default: its first")
-    limit: int | None = setting(None, "at most this many samples per split", low=1)
-    options: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={"help": "the dataset's own settings, such as its input size"},
-    )
-    fingerprint: str | None = setting(
-        None, "first characters of the fingerprint that the data must have (not a part of identity)"
-    )
-    cache: str | None = setting(
-        None, "folder of decoded arrays; default: <output>/cache (not part of a trial's identity)"
-    )
-
-
-@dataclass
-class ResourcesConfig:
-    """What one trial occupies, and where."""
-
-    cpus_per_trial: Any = field(
-        default=AUTO,
-        metadata={
-            "help": "CPUs the scheduler reserves per trial, which uses one thread; auto: 1, less"
-            " where many trials share a GPU",
-            "low": 0.01,
-            "high": MOST_DEVICES,
-        },
-    )
-    gpus_per_trial: Any = field(
-        default=AUTO,
-        metadata={
-            "help": "GPUs per trial; 0.25 packs four trials on one; 0 trains on the CPU; auto: what"
-            " a short probe finds fastest where this machine has a GPU, else 0",
-            "low": 0.0,
-            "high": MOST_DEVICES,
-        },
-    )
-    address: str | None = setting(
-        None, "address of a running Ray cluster; default: one on this machine"
-    )
-    max_concurrent: int | None = setting(
-        None, "at most this many trials at once; default: what the machine holds", low=1
-    )
-    retries: int = setting(2, "how often a trial whose worker died is started again", low=0)
-    stall_minutes: float | None = setting(
-        30.0,
-        "a trial without a step for so long (and five times its longest step) is ended, tried once"
-        " more alone, then failed; 0: never",
-        low=0.0,
-    )
-
-    cuda_graph: bool = setting(
-        False,
-        "on a GPU, replay training steps from a CUDA graph where that gives the bits of plain steps"
-        " (not yet tried on a GPU)",
-    )
-
-    @property
-    def cpus(self) -> float:
-        """CPUs per trial; 1 where that is not decided."""
-        return 1.0 if self.cpus_per_trial == AUTO else float(self.cpus_per_trial)
-
-    @property
-    def gpus(self) -> float:
-        """GPUs per trial; none where that is not decided."""
-        return 0.0 if self.gpus_per_trial == AUTO else float(self.gpus_per_trial)
-
-
-@dataclass
-class TrackingConfig:
-    """Where the store is mirrored to."""
-
-    uri: str | None = setting(None, "MLflow tracking URI; default: <output>/mlflow.db")
-    enabled: bool = setting(True, "mirror the store to MLflow")
-    weights: bool = setting(
-        True,
-        "give each trial's run its weights (below <output> a second name of the file, no copy)",
-    )
-
-
-@dataclass
-class ReportConfig:
-    """What a report is asked; no trial depends on it."""
-
-    presence: Any = field(
-        default=None,
-        metadata={
-            "help": "how often modalities are present in use: {modality: probability}, or a list"
-            " of {combination, probability}"
-        },
-    )
-
-
-@dataclass
-class Study:
-    """One comparison: methods x seeds on one dataset with one recipe."""
-
-    name: str = setting(DEFAULT_STUDY, "the study's name (`study=NAME`)")
-    description: str = setting("", "what the study asks")
-    published_table: int | None = setting(
-        None,
-        "published table that the report shows beside the measured values (studies/reference)",
-        low=1,
-        high=7,
-    )
-    views: bool = setting(
-        False,
-        "measure sigma^2 and the distances between features of all trained models for the report"
-        " (harness.views)",
-    )
-    methods: list[Any] = field(
-        default_factory=list,
-        metadata={"help": "NAME, NAME:variant, ./file.py or {method, variant, hparams, label}"},
-    )
-    seeds: list[int] = field(
-        default_factory=lambda: [0],
-        metadata={
-            "help": "one trial per method and seed: a list, or rounds where the question is open,"
-            " {first: 3, most: 20, difference: 1.0, budget: TRIALS}"
-        },
-    )
-    seed_rounds: Any = field(default=None, metadata={"derived": True})
-    """SeedRounds where ``seeds`` is a mapping; ``seeds`` are then those that rows have so far."""
-    dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    backbone: dict[str, Any] = field(
-        default_factory=lambda: {"name": "small"},
-        metadata={"help": "name and options of the shared network"},
-    )
-    train: TrainConfig = field(default_factory=TrainConfig)
-    missing: MissingConfig = field(default_factory=MissingConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    hparams: dict[str, Any] = field(
-        default_factory=dict, metadata={"help": "hparams.<method>.<name>; a list is a grid axis"}
-    )
-    search: SearchConfig = field(default_factory=SearchConfig)
-    executor: str = setting(
-        "ray", "who runs trials: ray, or local (in this process)", choices=("ray", "local")
-    )
-    output: str = setting("runs", "folder of everything that is written")
-    preset: str | None = setting(None, "a named set of changes in the study file, such as smoke")
-    presets: dict[str, Any] = field(
-        default_factory=dict, metadata={"help": "what each preset changes"}
-    )
-    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    report: ReportConfig = field(default_factory=ReportConfig)
-    rerun: str | None = setting(
-        None, "run these again: failed, or stale", choices=("failed", "stale")
-    )
-
-    @property
-    def folder(self) -> Path:
-        """Where the study's report and plan lie: <output>/<name>/."""
-        return Path(self.output).resolve() / self.name
-
-
 HEX = "dataset.fingerprint"
-SEEDS = "seeds"
 FILE_KEYS = ("name", "presets")
 """Keys that only a study file has; the name is the file's own."""
 
-LARGEST = 2**31 - 1
-"""The largest whole number of a setting or a seed."""
-
 NAMED_BLOCKS = ("dataset", "backbone")
+"""Blocks whose ``name`` says what their other keys are about; ``dataset=NAME`` is short for it."""
+
 OWN_KEYS = ("description", "published_table", "views")
 """What a study does not take over from its base: they say what one study asks and what it is
 compared with.
@@ -232,38 +78,22 @@ def study_files() -> dict[str, Path]:
 
 
 def load_study(arguments: Sequence[str]) -> Study:
-    """The study that ``study=NAME key=value ...`` describes: its base, the file, then its preset,
-    then the arguments.
-    """
+    """The study that ``study=NAME key=value ...`` describes, complete and checked."""
     given = _arguments(arguments)
-    if "base" in given:
-        raise UserError(
-            f"base={given['base']} belongs into a study file; on the command line"
-            f" study={given['base']} names the study"
-        )
-    for key in FILE_KEYS:
-        if key in given:
-            raise UserError(f"{key} belongs into a study file; a study is called like its file")
+    _check_no_file_keys(given)
     name, path = _find_study(given.pop("study", DEFAULT_STUDY))
     command = _normalised(given, "the command line")
     body = _with_base(read_study_file(path), path, others_named="methods" in command)
-    preset = command.get("preset", body.get("preset"))
-    layers = [body, _preset(body, preset), command] if preset is not None else [body, command]
-    merged: Layer = {}
-    for layer in layers:
-        merged = _merge(merged, layer)
-        _check_own_files(layer, merged)
-    # Before anything can be said of the address.
+    merged = _merged(body, command)
+    # Before anything is said of the address: what is printed from here on hides its password.
     remember(str(merged.get("tracking", {}).get("uri", "")))
     rounds = _seed_rounds(merged)
-    seeds = {} if rounds is None else {SEEDS: list(range(rounds.first))}
-    study = _typed(merged | seeds | {"name": checked_name(name)})
+    if rounds is not None:
+        merged[SEEDS] = list(range(rounds.first))
+    study = _typed(merged | {"name": checked_name(name)})
     study.seed_rounds = rounds
     study.output = checked_folder("output", study.output)
-    _check_amounts(study.resources)
-    _check_settings(study, "")
-    _check_lists(study)
-    _check_stall_minutes(study.resources.stall_minutes)
+    check_settings(study)
     checked_texts(study.description, plain(study))
     data = study.dataset
     check_places(
@@ -271,11 +101,6 @@ def load_study(arguments: Sequence[str]) -> Study:
         | {"dataset.manifest": data.manifest, "dataset.cache": data.cache}
     )
     return study
-
-
-def _seed_rounds(merged: Layer) -> SeedRounds | None:
-    given = merged.get(SEEDS)
-    return read_seed_rounds(given) if isinstance(given, Mapping) else None
 
 
 def plain(study: Study) -> Layer:
@@ -289,7 +114,11 @@ def plain(study: Study) -> Layer:
     }
 
 
+# ---------------------------------------------------------------------- the command line
+
+
 def _arguments(arguments: Sequence[str]) -> Layer:
+    """All arguments as one layer; of two that set the same key, the later one counts."""
     parsed: Layer = {}
     for argument in arguments:
         key, separator, _ = argument.partition("=")
@@ -304,6 +133,21 @@ def _quoted(argument: str) -> str:
     """Hexadecimal digits are text, also where they look like a number: 0012 or 12e4."""
     key, _, value = argument.partition("=")
     return f"{key}='{value}'" if key == HEX and value != "null" else argument
+
+
+def _check_no_file_keys(given: Layer) -> None:
+    """UserError for keys on the command line that mean something in a file alone."""
+    if "base" in given:
+        raise UserError(
+            f"base={given['base']} belongs into a study file; on the command line"
+            f" study={given['base']} names the study"
+        )
+    for key in FILE_KEYS:
+        if key in given:
+            raise UserError(f"{key} belongs into a study file; a study is called like its file")
+
+
+# ---------------------------------------------------------------------- the file, its base
 
 
 def _find_study(name: object) -> tuple[str, Path]:
@@ -337,19 +181,27 @@ def _with_base(body: Layer, path: Path, others_named: bool) -> Layer:
     below = _base_file(str(name), path)
     base = read_study_file(below)
     if "base" in base:
-        whose = (
-            "itself"
-            if below.resolve() == path.resolve()
-            else f"a study that has the base {base['base']}"
-        )
+        itself = below.resolve() == path.resolve()
+        whose = "itself" if itself else f"a study that has the base {base['base']}"
         raise UserError(
             f"{path.name}: base={name} is {whose}; a base must be a study without a base"
         )
     _check_archive(base, below, others_named or "methods" in own)
-    return _merge(
-        {key: value for key, value in _normalised(base, below.name).items() if key not in OWN_KEYS},
-        own,
-    )
+    base = _normalised(base, below.name)
+    taken_over = {key: value for key, value in base.items() if key not in OWN_KEYS}
+    return _merge(taken_over, own)
+
+
+def _base_file(name: str, path: Path) -> Path:
+    """A shipped study's file, or a file whose name is taken from the folder of the study that names
+    it.
+    """
+    is_file = Path(name).suffix in {".yaml", ".yml"}
+    try:
+        _, found = _find_study(str(path.parent / name) if is_file else name)
+    except UserError as error:
+        raise UserError(f"{path.name}: base={name}: {error}") from error
+    return found
 
 
 def _check_archive(content: Layer, path: Path, others_named: bool) -> None:
@@ -368,16 +220,26 @@ def _check_archive(content: Layer, path: Path, others_named: bool) -> None:
     )
 
 
-def _base_file(name: str, path: Path) -> Path:
-    """A shipped study's file, or a file whose name is taken from the folder of the study that names
-    it.
+# ---------------------------------------------------------------------- layers over layers
+
+
+def _merged(body: Layer, command: Layer) -> Layer:
+    """The file's keys, those of the preset that is asked for over them, the command line's on top.
+
+    The preset may be named by the file or by the command line, which may also switch it off:
+    ``preset=null``.
     """
-    try:
-        return _find_study(
-            str(path.parent / name) if Path(name).suffix in {".yaml", ".yml"} else name
-        )[1]
-    except UserError as error:
-        raise UserError(f"{path.name}: base={name}: {error}") from error
+    preset = command.get("preset", body.get("preset"))
+    layers = [body, command]
+    if preset is not None:
+        layers.insert(1, _preset(body, preset))
+    merged: Layer = {}
+    for layer in layers:
+        merged = _merge(merged, layer)
+        # Layer by layer: a file of the user's that the command line names gets no values that
+        # the study below has for a built-in method of that name.
+        _check_own_files(layer, merged)
+    return merged
 
 
 def _preset(body: Layer, preset: object) -> Layer:
@@ -390,66 +252,24 @@ def _preset(body: Layer, preset: object) -> Layer:
     return _normalised(changes, f"preset {preset}")
 
 
-def _shorthand(layer: Layer) -> Layer:
-    blocks = {key: {"name": layer[key]} for key in NAMED_BLOCKS if isinstance(layer.get(key), str)}
-    single = {"methods": [layer["methods"]]} if isinstance(layer.get("methods"), str) else {}
-    return layer | blocks | single
-
-
-def _normalised(layer: Layer, source: str) -> Layer:
-    layer = _shorthand(layer)
-    _check_keys(layer, Study, "", source)
-    return layer
-
-
-def _check_keys(layer: Mapping[str, Any], node: type, prefix: str, source: str) -> None:
-    known = {f.name: f for f in fields(node) if not f.metadata.get("derived")}
-    for key, value in layer.items():
-        if key not in known:
-            candidates = (
-                [name for name, _, _ in leaves(Study())]
-                if not prefix
-                else [f"{prefix}{n}" for n in known]
-            )
-            raise UserError(
-                f"{source}: unknown key '{prefix}{key}'{nearest(f'{prefix}{key}', candidates)}"
-            )
-        default = getattr(node(), key)
-        if is_dataclass(default) and not isinstance(default, type):
-            if not isinstance(value, Mapping):
-                example = f"{prefix}{key}.{fields(default)[0].name}=..."
-                raise UserError(
-                    f"{source}: {prefix}{key}={value} must be a block of keys, such as {example}"
-                )
-            _check_keys(value, type(default), f"{prefix}{key}.", source)
-        elif isinstance(default, dict) and not isinstance(value, Mapping):
-            raise UserError(
-                f"{source}: {prefix}{key}={value} must be a block of keys, such as"
-                f" {prefix}{key}.NAME=..."
-            )
-        elif key == SEEDS and isinstance(value, Mapping):
-            continue  # rounds, which are read when all layers are known
-        elif isinstance(default, list) and not isinstance(value, list):
-            raise UserError(
-                f"{source}: {prefix}{key}={value} must be a list, such as {prefix}{key}=[{value}]"
-            )
-        elif isinstance(default, bool) and not isinstance(value, bool):
-            raise UserError(f"{source}: {prefix}{key}={value} must be true or false")
-
-
 def _merge(base: Layer, change: Layer) -> Layer:
+    """``change`` over ``base``: blocks are merged key by key, everything else is replaced."""
     merged = dict(base)
     for key, value in change.items():
         old = merged.get(key)
-        renamed = key in NAMED_BLOCKS and isinstance(old, dict) and isinstance(value, dict)
-        renamed = renamed and "name" in value and old.get("name", value["name"]) != value["name"]  # type: ignore[union-attr]
-        # Another dataset or backbone: the old one's options do not concern it.
-        merged[key] = (
-            _merge(old, value)
-            if isinstance(old, dict) and isinstance(value, dict) and not renamed
-            else value
-        )
+        if not isinstance(old, dict) or not isinstance(value, dict):
+            merged[key] = value
+        elif key in NAMED_BLOCKS and _is_another(old, value):
+            # The options of the old dataset or backbone do not concern the new one.
+            merged[key] = value
+        else:
+            merged[key] = _merge(old, value)
     return merged
+
+
+def _is_another(old: Layer, new: Layer) -> bool:
+    """Whether a block names another dataset or backbone than the block below it does."""
+    return "name" in new and "name" in old and old["name"] != new["name"]
 
 
 def _check_own_files(layer: Layer, merged: Layer) -> None:
@@ -471,10 +291,72 @@ def _check_own_files(layer: Layer, merged: Layer) -> None:
 
 def _names(merged: Layer, method: str) -> bool:
     """Whether the methods of a study name a built-in one."""
-    entries = [
-        entry.get("method") if isinstance(entry, dict) else entry for entry in merged["methods"]
-    ]
-    return any(isinstance(name, str) and name.partition(":")[0] == method for name in entries)
+    for entry in merged["methods"]:
+        name = entry.get("method") if isinstance(entry, dict) else entry
+        if isinstance(name, str) and name.partition(":")[0] == method:
+            return True
+    return False
+
+
+# ---------------------------------------------------------------------- keys and types
+
+
+def _normalised(layer: Layer, source: str) -> Layer:
+    """A layer with its short forms written out; UserError for keys that do not exist."""
+    layer = _shorthand(layer)
+    _check_keys(layer, Study, "", source)
+    return layer
+
+
+def _shorthand(layer: Layer) -> Layer:
+    """``dataset: NAME`` and ``methods: NAME`` written out as the block and the list they mean."""
+    blocks = {key: {"name": layer[key]} for key in NAMED_BLOCKS if isinstance(layer.get(key), str)}
+    single = {"methods": [layer["methods"]]} if isinstance(layer.get("methods"), str) else {}
+    return layer | blocks | single
+
+
+def _check_keys(layer: Mapping[str, Any], node: type, prefix: str, source: str) -> None:
+    """UserError for a key that the settings ``node`` do not have, or a value of another form.
+
+    It is asked of each layer, not of what they make together, so that the sentence can say where
+    the key stands (``source``).
+    """
+    defaults = node()
+    known = [f.name for f in fields(node) if not f.metadata.get("derived")]
+    for key, value in layer.items():
+        full = f"{prefix}{key}"
+        if key not in known:
+            # At the top any key may be meant: `lr` is train.lr.
+            every = [name for name, _, _ in leaves(Study())]
+            candidates = [f"{prefix}{name}" for name in known] if prefix else every
+            raise UserError(f"{source}: unknown key '{full}'{nearest(full, candidates)}")
+        if key == SEEDS and isinstance(value, Mapping):
+            continue  # rounds, which are read when all layers are known
+        default = getattr(defaults, key)
+        form = _missed_form(full, value, default)
+        if form is not None:
+            raise UserError(f"{source}: {full}={value} must be {form}")
+        if is_dataclass(default):
+            _check_keys(value, type(default), f"{full}.", source)
+
+
+def _missed_form(key: str, value: object, default: object) -> str | None:
+    """What a value would have to be, in words, judged by the key's default; None where it is."""
+    if is_dataclass(default) and not isinstance(value, Mapping):
+        return f"a block of keys, such as {key}.{fields(default)[0].name}=..."
+    if isinstance(default, dict) and not isinstance(value, Mapping):
+        return f"a block of keys, such as {key}.NAME=..."
+    if isinstance(default, list) and not isinstance(value, list):
+        return f"a list, such as {key}=[{value}]"
+    # OmegaConf itself would take yes, 1 and 2 for true.
+    if isinstance(default, bool) and not isinstance(value, bool):
+        return "true or false"
+    return None
+
+
+def _seed_rounds(merged: Layer) -> SeedRounds | None:
+    given = merged.get(SEEDS)
+    return read_seed_rounds(given) if isinstance(given, Mapping) else None
 
 
 def _typed(layer: Layer) -> Study:
@@ -485,79 +367,3 @@ def _typed(layer: Layer) -> Study:
     except UNREADABLE as error:
         key = getattr(error, "full_key", "") or "study"
         raise UserError(f"{key}: {first_line(error)}") from error
-
-
-def _check_settings(node: Any, prefix: str) -> None:
-    for f in fields(node):
-        value, key = getattr(node, f.name), f"{prefix}{f.name}"
-        if is_dataclass(value):
-            _check_settings(value, f"{key}.")
-            continue
-        low, high, choices = (f.metadata.get(name) for name in ("low", "high", "choices"))
-        if value is None or (value == AUTO and f.default == AUTO):
-            continue
-        if choices and value not in choices:
-            raise UserError(f"{key}='{value}' is not a legal value{nearest(str(value), choices)}")
-        if isinstance(value, int) and value > LARGEST:
-            raise UserError(f"{key}={value} must be at most {LARGEST}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{key}={value} must be a finite number")
-        if (low is not None and value < low) or (high is not None and value > high):
-            bounds = f"at least {low}" if high is None else f"between {low} and {high}"
-            raise UserError(f"{key}={value} must be {bounds}")
-
-
-def _check_lists(study: Study) -> None:
-    if not study.methods:
-        raise UserError("methods is empty; name at least one, such as methods=[sf_md,hemis]")
-    if not study.seeds:
-        raise UserError("seeds is empty; name at least one, such as seeds=[0,1,2]")
-    check_seeds("seeds", study.seeds)
-    rounds: SeedRounds | None = study.seed_rounds
-    check_search(study.search, study.seeds if rounds is None else range(rounds.most))
-    missing = study.missing
-    if has_causes(missing) and missing.rate > 0:
-        raise UserError(
-            f"missing.rate={missing.rate} is one rate for all modalities, and missing.rates or"
-            " missing.together says it for each; leave one of them out"
-        )
-    if has_causes(missing) and missing.train == "none":
-        key = "missing.rates" if missing.rates else "missing.together"
-        raise UserError(
-            f"{key} does nothing where missing.train=none; set missing.train=random, or leave it"
-            " out"
-        )
-    if missing.rate > 0 and missing.train == "none":
-        raise UserError(
-            f"missing.rate={missing.rate} does nothing where missing.train=none; set"
-            " missing.train=random, or leave the rate out"
-        )
-
-
-def _check_amounts(resources: ResourcesConfig) -> None:
-    for key in ("cpus_per_trial", "gpus_per_trial"):
-        value = getattr(resources, key)
-        if value != AUTO and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise UserError(f"resources.{key}={value} must be a number, or {AUTO}")
-
-
-def _check_stall_minutes(minutes: float | None) -> None:
-    if minutes and minutes < SHORTEST_STALL_MINUTES:
-        raise UserError(
-            f"resources.stall_minutes={minutes:g} is shorter than a worker may need to start;"
-            f" give at least {SHORTEST_STALL_MINUTES:g}, or 0 for no limit"
-        )
-
-
-def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Every settable key with its value and its line of help."""
-    for f in fields(node):
-        value = getattr(node, f.name)
-        if f.metadata.get("derived"):
-            continue
-        if f.name == SEEDS and getattr(node, "seed_rounds", None) is not None:
-            value = node.seed_rounds.as_setting()
-        if is_dataclass(value):
-            yield from leaves(value, f"{prefix}{f.name}.")
-        else:
-            yield f"{prefix}{f.name}", value, f.metadata.get("help", "")

@@ -16,10 +16,11 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.store import Json, canonical_json
-from harness.study.config import Study, load_study
+from harness.study.config import load_study
 from harness.study.plan import Plan, PlannedTrial
 from harness.study.recorded_data import described
 from harness.study.rows import Row
+from harness.study.settings import Study
 from harness.training.executed_code import source_hash
 from harness.training.missing import recorded
 from harness.training.recipe import evaluation_facts

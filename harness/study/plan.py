@@ -19,7 +19,6 @@ from harness.protocol.combinations import Combination, lattice, parse
 from harness.registry import BACKBONES, DATASETS
 from harness.store import Store
 from harness.study.checks import checked_folder
-from harness.study.config import AUTO, Study
 from harness.study.presence import presence
 from harness.study.rows import (
     Row,
@@ -32,6 +31,7 @@ from harness.study.rows import (
     rows_of,
 )
 from harness.study.seed_rounds import Rounds, SeedRounds
+from harness.study.settings import AUTO, Study
 from harness.training.executed_code import source_hash
 from harness.training.missing import checked, recorded
 from harness.training.recipe import evaluation_facts

@@ -17,8 +17,8 @@ from harness.dataset import SPLITS, Dataset, DataSpec, Modality, Split
 from harness.errors import UserError
 from harness.registry import DATASETS
 from harness.store import Json, Store, canonical_json, read_json, write_json
-from harness.study.config import Study
 from harness.study.plan import Plan, dataset_facts, open_dataset
+from harness.study.settings import Study
 
 FOLDER = "data"
 WEIGHTS_FILE, WEIGHTS_SHA = "pretrained", "pretrained_sha256"

@@ -17,7 +17,7 @@ from harness.method import Method
 from harness.protocol.combinations import lattice
 from harness.protocol.hyperparameters import Value, resolve
 from harness.registry import METHODS
-from harness.study.config import Study
+from harness.study.settings import Study
 
 ENTRY_KEYS = ("method", "variant", "hparams", "label")
 ALL = "all"

@@ -7,15 +7,15 @@ import pytest
 from scipy import stats
 
 from harness.analysis import ranking, statistics
-from harness.analysis._decisions import (
+from harness.analysis.statistics import AVERAGE, RowSamples
+from harness.analysis.statistics.decisions import (
     Pool,
     best_level,
     compared_with_the_best,
     pooled_over_rows,
     with_pool,
 )
-from harness.analysis._intervals import Estimate
-from harness.analysis.statistics import AVERAGE, RowSamples
+from harness.analysis.statistics.intervals import Estimate
 from harness.protocol.combinations import lattice
 
 

@@ -11,10 +11,10 @@ import torch
 from scipy import stats
 
 from harness.analysis import statistics
-from harness.analysis._groups import Groups
-from harness.analysis._influence import sample_values
-from harness.analysis._intervals import estimate
 from harness.analysis.statistics import AVERAGE, WORST, RowSamples
+from harness.analysis.statistics.groups import Groups
+from harness.analysis.statistics.influence import sample_values
+from harness.analysis.statistics.intervals import estimate
 from harness.dataset import Split
 from harness.protocol.combinations import lattice
 from harness.protocol.metrics import METRICS

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.analysis._influence import sample_values
+from harness.analysis.statistics.influence import sample_values
 from harness.dataset import Split
 from harness.errors import UserError
 from harness.protocol.cells import score_cells

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from harness.analysis._bootstrap import estimate_resampled, resampled, two_level, worst
-from harness.analysis._intervals import Estimate, calibration, coverage, estimate, power
+from harness.analysis.statistics.bootstrap import estimate_resampled, resampled, two_level, worst
+from harness.analysis.statistics.intervals import Estimate, calibration, coverage, estimate, power
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis._groups import Groups
-from harness.analysis._intervals import estimate
 from harness.analysis.findings import analyse
 from harness.analysis.results import read
 from harness.analysis.statistics import EXPECTED, RowSamples, weighted
+from harness.analysis.statistics.groups import Groups
+from harness.analysis.statistics.intervals import estimate
 from harness.protocol.combinations import lattice
 from harness.reporting.answer import answer
 from harness.reporting.sections.presence import expected_table

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from harness.analysis._groups import Groups
-from harness.analysis._intervals import estimate
 from harness.analysis.in_use.reliability import (
     Bounded,
     _calibration,
@@ -22,6 +20,8 @@ from harness.analysis.in_use.reliability import (
     reliability,
 )
 from harness.analysis.results import read
+from harness.analysis.statistics.groups import Groups
+from harness.analysis.statistics.intervals import estimate
 from harness.protocol.calibration import Predictions, from_scores
 from tests.benchmarks.simulated_reliability import CASES, covered
 from tests.support.handmade import LADDER, N, ladder, planned, write_trial

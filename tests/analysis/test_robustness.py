@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from harness.analysis import robustness
-from harness.analysis._groups import Groups
-from harness.analysis._intervals import estimate
 from harness.analysis.evidence import Evidence
 from harness.analysis.results import read
 from harness.analysis.statistics import RowSamples
+from harness.analysis.statistics.groups import Groups
+from harness.analysis.statistics.intervals import estimate
 from harness.dataset import Split
 from harness.protocol.combinations import lattice
 from harness.protocol.metrics import METRICS

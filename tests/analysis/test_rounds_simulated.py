@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.analysis._groups import Groups
 from harness.analysis.statistics import RowSamples, averaged
+from harness.analysis.statistics.groups import Groups
 from tests.benchmarks import simulated_seeds
 from tests.benchmarks.simulated_seeds import TEST_SETS, Studies, quantile, simulated
 from tests.benchmarks.simulated_statistics import sizes

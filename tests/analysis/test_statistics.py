@@ -14,7 +14,6 @@ import pytest
 from scipy import stats
 
 from harness.analysis import ranking, statistics
-from harness.analysis._multiple_comparisons import letters
 from harness.analysis.results import read
 from harness.analysis.statistics import (
     AVERAGE,
@@ -26,6 +25,7 @@ from harness.analysis.statistics import (
     holm,
     rank_test,
 )
+from harness.analysis.statistics.multiple_comparisons import letters
 from harness.protocol.combinations import lattice
 from tests.support.handmade import NAMES, N, ladder, planned, write_trial
 

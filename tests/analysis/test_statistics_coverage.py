@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from harness.analysis._bootstrap import estimate_resampled, resampled, worst
-from harness.analysis._intervals import Estimate, estimate
+from harness.analysis.statistics.bootstrap import estimate_resampled, resampled, worst
+from harness.analysis.statistics.intervals import Estimate, estimate
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from scipy import special, stats
 
-from harness.analysis._groups import Groups
 from harness.analysis.in_use.reliability import Measures, _Cell, _less, _measures
+from harness.analysis.statistics.groups import Groups
 from harness.protocol.calibration import Predictions, area
 from harness.protocol.segmentation import BINS
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special, stats
 
-from harness.analysis._decisions import OUTLYING, best_level
-from harness.analysis._groups import Groups
-from harness.analysis._intervals import POWER, SIGNIFICANCE_LEVEL, power
 from harness.analysis.rounds.questions import above, seeds_help, within
+from harness.analysis.statistics.decisions import OUTLYING, best_level
+from harness.analysis.statistics.groups import Groups
+from harness.analysis.statistics.intervals import POWER, SIGNIFICANCE_LEVEL, power
 from harness.study.seed_rounds import SeedRounds
 from tests.benchmarks.simulated_statistics import sizes
 

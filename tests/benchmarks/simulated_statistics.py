@@ -15,9 +15,9 @@ import numpy as np
 from scipy import stats
 
 from harness.analysis import ranking, statistics
-from harness.analysis._groups import Groups
-from harness.analysis._intervals import estimate
 from harness.analysis.statistics import AVERAGE, RowSamples
+from harness.analysis.statistics.groups import Groups
+from harness.analysis.statistics.intervals import estimate
 from harness.protocol.combinations import lattice
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -74,6 +74,13 @@ def test_aligned_modalities_of_different_shapes_are_said(tmp_path: Path) -> None
     assert any("stored in different shapes (rgb 32x48, depth 48x32)" in line for line in said)
 
 
+def test_sounds_that_a_study_calls_aligned_have_no_shape_to_compare(tmp_path: Path) -> None:
+    dataset, said = opened(classification(tmp_path), aligned="yes")
+    assert dataset.spec.aligned
+    (line,) = (line for line in said if "stored in different shapes" in line)
+    assert "(pic 16x12, vec 1x1) and are received as pic 16x12, vec 1x1:" in line
+
+
 def test_integers_of_32_bits_are_not_taken_modulo_65536(tmp_path: Path) -> None:
     values = [np.array([[70_000, 5], [-3, n]], dtype=np.int32) for n in range(5)]
     (tmp_path / "deep").mkdir()

@@ -15,7 +15,7 @@ from torchmetrics.functional import (
     pearson_corrcoef,
 )
 
-from harness.analysis._influence import sample_values
+from harness.analysis.statistics.influence import sample_values
 from harness.dataset import Split
 from harness.errors import TrialFailure
 from harness.protocol.cells import score_cells

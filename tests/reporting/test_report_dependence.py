@@ -10,7 +10,8 @@ import pytest
 
 from harness.analysis.findings import Findings, analyse
 from harness.analysis.results import read
-from harness.reporting.answer import answer, caveats
+from harness.reporting.answer import answer
+from harness.reporting.answer.caveats import caveats
 from harness.store import write_json
 from tests.support.handmade import N, ladder, planned, write_trial
 

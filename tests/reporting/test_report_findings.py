@@ -21,13 +21,17 @@ from harness.analysis.statistics import AVERAGE
 from harness.paper import published_numbers
 from harness.paper.findings import paper_findings
 from harness.paper.published_numbers import Published, PublishedComparison
-from harness.reporting.answer import answer, caveats, listed, separation
+from harness.reporting.answer import answer
+from harness.reporting.answer.best import separation
+from harness.reporting.answer.caveats import caveats
 from harness.reporting.console import plain_lines, show
 from harness.reporting.document import Bullets, Paragraph, Section, Strong, Table
-from harness.reporting.sections.comparison import differences, p_value, ranking, result
+from harness.reporting.sections.comparison import differences, ranking, result
+from harness.reporting.sections.cost import cost
 from harness.reporting.sections.published_numbers import published
 from harness.reporting.sections.representations import claims
-from harness.reporting.sections.robustness import cost, robustness
+from harness.reporting.sections.robustness import robustness
+from harness.reporting.wording import listed, p_value
 from harness.store import Store
 from harness.study.plan import Plan
 from tests.support.handmade import LADDER, MARKS, N, ladder, planned, write_trial

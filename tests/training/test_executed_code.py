@@ -141,7 +141,7 @@ def test_a_trials_hash_ignores_comments_in_what_it_executes(project: Path, file:
         "harness/store/files.py",
         "harness/study/config.py",
         "harness/schedule/on_ray/tune.py",
-        "harness/analysis/statistics.py",
+        "harness/analysis/statistics/pairs.py",
         "datasets/digits.py",
     ],
 )

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from scipy import sparse, special
 
-from harness.analysis._groups import Groups
-from harness.analysis._intervals import Estimate, estimate
 from harness.analysis.results import Finished, Results
 from harness.analysis.statistics import intact
+from harness.analysis.statistics.groups import Groups
+from harness.analysis.statistics.intervals import Estimate, estimate
 from harness.protocol.calibration import Predictions, Reliability
 from harness.protocol.combinations import Combination
 

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.analysis._decisions import best_level
 from harness.analysis.ranking import Unranked, ranking
 from harness.analysis.results import read
 from harness.analysis.rounds.questions import (
@@ -30,6 +29,7 @@ from harness.analysis.statistics import (
     averaged,
     row_samples,
 )
+from harness.analysis.statistics.decisions import best_level
 from harness.store import Store
 from harness.study.plan import Plan
 from harness.study.seed_rounds import (

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from harness.analysis._intervals import SIGNIFICANCE_LEVEL, Estimate
+from harness.analysis.statistics.intervals import SIGNIFICANCE_LEVEL, Estimate
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -6,10 +6,10 @@ import math
 
 from harness.analysis.findings import Findings
 from harness.protocol.metrics import Metric
-from harness.reporting.answer import interval, listed, signed
 from harness.reporting.document import Figure, Section, Table, bullets, section, table
 from harness.reporting.figures import Panel, trust_panels
 from harness.reporting.text import number
+from harness.reporting.wording import interval, listed, signed
 from harness.robust.catalogue import corruption_of
 from harness.robust.definition import SEVERITIES
 from harness.robust.findings import ALL, BadSensors, BreakEven, Decline

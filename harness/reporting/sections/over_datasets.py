@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from harness.analysis.over_datasets import DatasetComparison
 from harness.analysis.statistics import SIGNIFICANCE_LEVEL
-from harness.reporting.answer import interval, signed
 from harness.reporting.document import (
     Block,
     Figure,
@@ -15,8 +14,8 @@ from harness.reporting.document import (
     table,
 )
 from harness.reporting.figures import forest
-from harness.reporting.sections.comparison import p_value
 from harness.reporting.text import number
+from harness.reporting.wording import interval, p_value, signed
 
 
 def over_datasets(found: DatasetComparison | str) -> Section:

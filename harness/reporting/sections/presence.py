@@ -10,11 +10,12 @@ from harness.analysis.in_use.presence import Expected
 from harness.analysis.ranking import Place
 from harness.analysis.statistics import EXPECTED
 from harness.protocol.metrics import Metric
-from harness.reporting.answer import interval, left_out, percent, signed, size
+from harness.reporting.answer.presence_profile import left_out
 from harness.reporting.document import Paragraph, Section, Sliders, Table, bullets, section, table
 from harness.reporting.sections.background import command
-from harness.reporting.sections.comparison import p_value, ranks
+from harness.reporting.sections.comparison import ranks
 from harness.reporting.text import ABSENT, number, shown
+from harness.reporting.wording import interval, p_value, percent, signed, size
 from harness.study.merged_plan import study_words
 from harness.study.presence import KEY
 

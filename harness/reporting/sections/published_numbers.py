@@ -11,9 +11,9 @@ from harness.analysis.findings import Findings
 from harness.paper.findings import PaperFindings
 from harness.paper.published_numbers import AVERAGE, PublishedComparison
 from harness.protocol.metrics import METRICS
-from harness.reporting.answer import signed
 from harness.reporting.document import Section, Table, bullets, section, table
 from harness.reporting.text import ABSENT
+from harness.reporting.wording import signed
 
 INSIDE = {True: "yes", False: "no", None: ABSENT}
 HEADER = (

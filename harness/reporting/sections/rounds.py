@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from harness.analysis.findings import Findings
 from harness.protocol.metrics import Metric, metric
-from harness.reporting.answer import ending, interval, listed, percent, points, signed, some
+from harness.reporting.answer.seed_rounds import ending
 from harness.reporting.document import Bullets, Section, Table, bullets, section, table
 from harness.reporting.text import ABSENT
+from harness.reporting.wording import interval, listed, percent, points, signed, some
 from harness.study.plan import Plan
 from harness.study.seed_rounds import ABOVE, CANNOT, OPEN, WITHIN, Look, Question, Rounds
 

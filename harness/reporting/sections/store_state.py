@@ -8,9 +8,9 @@ import math
 from collections.abc import Sequence
 
 from harness.analysis.results import Comparison, Results
-from harness.reporting.answer import signed
 from harness.reporting.document import Section, bullets, section, table
 from harness.reporting.text import COLLAPSED_SENTENCE, hole_lines, marked, shown
+from harness.reporting.wording import signed
 
 STORE = "store"
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from harness.analysis.results import dataset_name
-from harness.reporting.answer import answer, listed, signed
+from harness.reporting.answer import answer
 from harness.reporting.document import (
     Block,
     Figure,
@@ -19,6 +19,7 @@ from harness.reporting.document import (
 from harness.reporting.figures import curves
 from harness.reporting.study_group import StudyGroup
 from harness.reporting.text import ABSENT, shown
+from harness.reporting.wording import listed, signed
 from harness.store import canonical_json
 from harness.study.merged_plan import MergedPlan, terms, unlike
 from harness.training.missing import missing_sentence, missing_share

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from harness.analysis.findings import Findings
 from harness.analysis.statistics import AVERAGE
 from harness.protocol.metrics import metric
-from harness.reporting.answer import answer, caveats, signed, with_unit
+from harness.reporting.answer import answer
+from harness.reporting.answer.caveats import caveats
 from harness.reporting.document import portable
 from harness.reporting.sections.comparison import ranking_notes, ranks
 from harness.reporting.text import (
@@ -19,6 +20,7 @@ from harness.reporting.text import (
     number,
     shown,
 )
+from harness.reporting.wording import signed, with_unit
 from harness.store import Json
 from harness.study.plan import PlannedTrial
 from harness.tracking.mlflow.addresses import Addresses

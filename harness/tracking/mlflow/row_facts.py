@@ -16,9 +16,9 @@ from statistics import fmean
 from harness.analysis.findings import Findings, RowDifference
 from harness.analysis.results import Finished, dataset_name
 from harness.analysis.statistics import AVERAGE, EXPECTED, WORST
-from harness.reporting.answer import interval, signed
 from harness.reporting.sections.comparison import marked_difference, ranks
 from harness.reporting.text import cell, devices, shown
+from harness.reporting.wording import interval, signed
 from harness.study.plan import Plan
 from harness.study.rows import Row
 from harness.tracking.mlflow.saved_views import PLACE, difference, on

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from harness.analysis._intervals import SIGNIFICANCE_LEVEL
+from harness.analysis.statistics.intervals import SIGNIFICANCE_LEVEL
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special, stats
 
-from harness.analysis._groups import Groups, too_few
+from harness.analysis.statistics.groups import Groups, too_few
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

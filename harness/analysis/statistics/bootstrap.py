@@ -2,7 +2,7 @@
 
 B replicates, C combinations, S seeds, N samples.
 
-Summaries that are means have a closed-form interval (see _statistics_intervals.py). The percentile
+Summaries that are means have a closed-form interval (see intervals.py). The percentile
 interval of the bootstrap would not be calibrated: S seeds drawn with replacement have (S - 1) / S
 of the variance, and normal instead of t tails; 74 % instead of 95 % at 3 seeds. The worst
 combination is no mean. Its V2 is resampled, and its V1 is the variance over seeds, with n - 1 and
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis._intervals import Estimate
+from harness.analysis.statistics.intervals import Estimate
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
