@@ -202,7 +202,11 @@ def _work(link: Connection, job: Job, steps: int) -> None:
     try:
         trial = Store(Path(job.store)).trial(job.spec.id)
         with deterministic(job.device):
-            trainer = trainer_of(prepared(job, trial), _Nothing(), lambda report: None)
+            run = prepared(job, trial)
+            trainer = trainer_of(run, _Nothing(), lambda report: None)
+            if job.test:
+                # It stays on the device beside the others from the first trial on.
+                run.split("test")
             while True:
                 if link.recv() == "memory":
                     link.send(("memory", _memory(trainer.device)))
