@@ -61,6 +61,7 @@ def spec_id(spec: Json) -> str:
 class Job:
     """A trial and where its parts are on this machine; plain data, so that it can be sent anywhere.
 
+    ``device`` is what the plan knows; an executor may give a trial another one (a cluster's GPU).
     ``local`` holds the backbone's options that are paths. ``test`` says whether the part on test is
     asked for: a search asks for val only, and another asker later for the rest of the same trial.
     """
