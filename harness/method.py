@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from harness.dataset import DataSpec
-from harness.errors import UserError
+from harness.errors import TrialFailure, UserError
 from harness.protocol.combinations import Combination, lattice
 from harness.protocol.hyperparameters import Range, Value, resolve
 from harness.protocol.label_maps import labels_at, pixel_loss, sides_of
@@ -97,6 +97,7 @@ class EpochContext:
         val_target: (N,); None for a segmentation, whose counts tell what is needed of it.
         val_values: combination name -> the dataset's metric on val, NaN for a combination that no
             sample has.
+        val_available: (N, V) bool, what each sample of val has; None where all have everything.
     """
 
     epoch: int
@@ -105,14 +106,26 @@ class EpochContext:
     val_scores: Tensor | None = None
     val_target: Tensor | None = None
     val_values: Mapping[str, float] = field(default_factory=dict)
+    val_available: Tensor | None = None
 
     def predicted_shares(self) -> Tensor:
         """Share of each class among the predictions on val, (C, K) float32: of samples, or of a
         segmentation's pixels.
+
+        Only samples that have every modality count, so that combinations are compared on the same
+        ones. TrialFailure where there is none.
         """
         scores = self.val_scores
         if scores is None:
             raise ValueError("there are no predictions before an epoch's validation")
+        if self.val_available is not None:
+            complete = self.val_available.all(1)
+            if not complete.any():
+                raise TrialFailure(
+                    "predictions of all combinations are compared on samples of val that have"
+                    " every modality, and there is none"
+                )
+            scores = scores[:, complete]
         if scores.dim() == 4:
             pixels = scores.sum((1, 2))
             return pixels / pixels.sum(1, keepdim=True)

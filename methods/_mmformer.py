@@ -49,6 +49,7 @@ class TransformerLayer(nn.Module):
         return x + _dropped(self.narrow(wide), p, noise)
 
     def _attend(self, x: Tensor, p: Tensor, noise: Noise | None, keys: Tensor | None) -> Tensor:
+        # (B, T, 3d) -> three of (B, heads, T, d / heads).
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         allowed = None if keys is None else keys[:, None, None, :]
         if noise is None:
@@ -56,7 +57,10 @@ class TransformerLayer(nn.Module):
         else:
             # By hand, as the library's own dropout cannot draw from a given stream.
             scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
-            scores = scores if allowed is None else scores.masked_fill(~allowed, -torch.inf)
+            if allowed is not None:
+                # Every sample has a modality, so no row is -inf throughout, of which softmax would
+                # make NaN.
+                scores = scores.masked_fill(~allowed, -torch.inf)
             mixed = _dropped(scores.softmax(3), p, noise) @ v
         return mixed.transpose(1, 2).flatten(2)
 

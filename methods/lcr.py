@@ -170,8 +170,10 @@ def _start_as_mean(last: nn.Linear, modalities: int) -> None:
     """Coefficients 1 / (V - 1) and bias 0, whatever the input."""
     nn.init.zeros_(last.weight)
     nn.init.constant_(last.bias, 1.0 / max(1, modalities - 1))
+    width = last.out_features // modalities
     with torch.no_grad():
-        last.bias[-(last.out_features // modalities) :] = 0.0
+        # The outputs are V groups of ``width``, of which the last is Gamma's bias.
+        last.bias[-width:] = 0.0
 
 
 class _Attention(nn.Module):

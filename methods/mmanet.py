@@ -116,7 +116,8 @@ class MMANet(Method):
         self.register_buffer("weak", torch.zeros(codes))
         self.register_buffer("distance", torch.zeros(codes))
         self.register_buffer("active", torch.zeros(()))
-        # Not a submodule: the teacher is neither trained nor saved with the student.
+        # In a list, and so not a submodule: the teacher is neither trained nor saved with the
+        # student.
         self._teacher: list[SFMD] = []
         self._backbone = backbone
 
@@ -156,6 +157,8 @@ class MMANet(Method):
 
     def end_epoch(self, context: EpochContext) -> None:
         start = context.starts(ACTIVE_FROM)
+        # In short runs the published epochs fall together; one at least is looked at before the
+        # terms act.
         first = min(context.starts(MINING[0]), start - 1)
         end = max(first + 1, context.starts(MINING[1]))
         if first <= context.epoch < end and context.val_scores is not None:

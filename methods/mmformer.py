@@ -158,6 +158,7 @@ class MMFormer(Method):
             build_fusion, auxiliary = self._build_released, self._released_auxiliary
         fused = build_fusion(backbone)
         self.trunk, self.head = backbone.trunk(fused), backbone.head(fused)
+        # Gives the maps inside trunk and head too, which deep supervision reads.
         self._through = backbone.through
         self.auxiliary = auxiliary(backbone, fused)
 
@@ -224,6 +225,7 @@ class MMFormer(Method):
 
     def _branch_outputs(self, v: int, deepest: Tensor) -> dict[str, Tensor]:
         branch = self.branches[v]
+        # In evaluation an absent modality's output is the same for every sample.
         absent = branch(torch.zeros_like(deepest[:1]), self.dropout)
         return {"shown": branch(deepest, self.dropout), "absent": absent.expand_as(deepest)}
 

@@ -102,6 +102,7 @@ class OGMMD(SFMD):
         self.steps += 1
         for v, encoder in enumerate(self.encoders):
             for weight in encoder.parameters():
+                # A modality that no sample of the batch showed may have no gradient at all.
                 if weight.dim() == CONVOLUTION and weight.grad is not None:
                     weight.grad = self._modulated(weight.grad, k[v], batch)
 
@@ -195,6 +196,7 @@ def coefficients(readouts: Sequence[Tensor], target: Tensor, both: Tensor, alpha
         alpha: 0-d.
     """
     first, second = (_score(logits, target, both) for logits in readouts)
+    # rho of the second modality; that of the first is its inverse.
     ratio = second / first
     held = torch.stack([1 - (alpha / ratio).tanh(), 1 - (alpha * ratio).tanh()])
     leads = torch.stack([ratio <= 1, ratio > 1]) & both.any()

@@ -229,30 +229,35 @@ class RFNet(Method):
         self.groups.copy_(grouping(self.counts, self.k))
 
     def remarks(self, epochs: int) -> list[str]:
-        names, found = self.spec.classes, []
+        names = self.spec.classes
+        sentences = []
         if not self.spec.aligned or self.places == 1:
             why = "the network's maps have one place"
             if not self.spec.aligned:
                 why = "the modalities are not spatially aligned"
-            found.append(f"K = 1: {why}, so regions, their maps (PRM) and their loss are left out")
+            sentences.append(
+                f"K = 1: {why}, so regions, their maps (PRM) and their loss are left out"
+            )
         elif 1 < self.k < len(names):
-            # One class is in each region but the last.
+            # All regions but the last have one class each: their columns of `groups` have one 1.
             owners = self.groups[:, : self.k - 1].T.nonzero()[:, 1].tolist()
             alone = [names[m] for m in owners]
-            found.append(
+            sentences.append(
                 f"K = {self.k} regions: {', '.join(alone)}, and the other {len(names) - len(alone)}"
                 " classes together"
             )
         if self.small_maps and self.settings["norm"] == "auto":
-            found.append(
+            sentences.append(
                 f"batch norm in place of instance norm on maps of {', '.join(self.small_maps)}"
                 " places"
             )
         start = warm_up(EpochContext(0, epochs, self.combinations), self._published)
         scaled = epoch_at(self._published, epochs)
         if self._published and (scaled == 0 or start < scaled):
-            found.append(f"warm-up took {start} of {epochs} epochs, not {self._published} of 100")
-        return found
+            sentences.append(
+                f"warm-up took {start} of {epochs} epochs, not {self._published} of 100"
+            )
+        return sentences
 
     @property
     def _published(self) -> int:

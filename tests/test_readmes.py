@@ -144,6 +144,7 @@ NEEDS = {
     ): "the gated data and a GPU",
     "python -m harness.run resources.address=HOST:PORT output=/shared/runs": "a cluster",
     "python -m harness.run tracking.uri=http://HOST:5000": "a tracking server",
+    "python -m tests.benchmarks.gpu_step": "a GPU for all of it",
 }
 
 RUN = {*AS_IT_STANDS, *LONG, *ON_A_SAMPLE, *QUICK_START, *ELSEWHERE}

@@ -30,8 +30,8 @@ PICTURE = 3
 class Stem(nn.Module):
     """(B, C, H, W) -> (B * frames, width, H / 4, W / 4), sizes rounded up.
 
-    7x7 convolution at stride 2, batch norm, max pooling. The channels of several frames, one frame
-    after another, become samples of their own.
+    7x7 convolution at stride 2, batch norm, ReLU, max pooling. The channels of several frames, one
+    frame after another, become samples of their own.
     """
 
     def __init__(self, inputs: int, width: int, frames: int = 1) -> None:

@@ -106,11 +106,11 @@ class Predictions:
     def reliability(self) -> Reliability:
         """What they say of all samples together."""
         count, errors = self.count, self.errors
-        found = area(count, errors)
+        aurc = area(count, errors)
         return Reliability(
             float(100 * np.abs(self.gaps.sum(0)).sum() / count.sum()),
-            100 * found,
-            100 * (found - _least_area(count.sum(), errors.sum())),
+            100 * aurc,
+            100 * (aurc - _least_area(count.sum(), errors.sum())),
             tuple((100 * risk(count, errors, COVERAGES)).tolist()),
         )
 

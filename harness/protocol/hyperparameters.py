@@ -65,12 +65,11 @@ class Range:
         """``default 0.001, search 1e-4..1e-2 (log)``."""
         if self.choices is not None:
             return f"default {self.default!r}, one of {', '.join(map(str, self.choices))}"
-        span = (
-            ""
-            if self.low is None
-            else f", search {self.low:g}..{self.high:g}{' (log)' if self.log else ''}"
-        )
-        return f"default {self.default!r}{span}"
+        described = f"default {self.default!r}"
+        if self.low is not None:
+            described += f", search {self.low:g}..{self.high:g}"
+            described += " (log)" if self.log else ""
+        return described
 
 
 def resolve(
@@ -83,11 +82,9 @@ def resolve(
     for key in given:
         if key not in declared:
             raise unknown(kind, f"{prefix}.{key}", [f"{prefix}.{known}" for known in declared])
-    return {
-        key: (
-            declared[key].check(f"{prefix}.{key}", given[key])
-            if key in given
-            else declared[key].default
-        )
-        for key in declared
-    }
+    values: dict[str, Value] = {}
+    for key, setting in declared.items():
+        values[key] = setting.default
+        if key in given:
+            values[key] = setting.check(f"{prefix}.{key}", given[key])
+    return values

@@ -61,9 +61,9 @@ def pixel_loss(logits: Tensor, target: Tensor, weights: Tensor | None = None) ->
     """
     losses = F.cross_entropy(logits, target, weight=weights, ignore_index=VOID, reduction="none")
     known = target != VOID
-    total = (
-        known.sum()
-        if weights is None
-        else torch.where(known, weights[torch.where(known, target, 0)], 0.0).sum()
-    )
+    total = known.sum()
+    if weights is not None:
+        # Void is no index of a weight: class 0 stands in its place until it is taken out again.
+        of_pixels = weights[torch.where(known, target, 0)]
+        total = torch.where(known, of_pixels, 0.0).sum()
     return losses.flatten(1).sum(1) * (len(target) / torch.where(total > 0, total, 1))

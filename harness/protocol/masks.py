@@ -27,6 +27,8 @@ def draw_present(available: Tensor, generator: torch.Generator) -> Tensor:
     Returns:
         (N, V) bool, every row non-empty and contained in the row of ``available``.
     """
+    # Of k modalities a sample has 2^k - 1 non-empty subsets, numbered from 1: bit i of the number
+    # says whether the i-th of its own modalities is shown.
     subsets = (1 << available.sum(1)) - 1
     if bool((subsets == 0).any()):
         raise ValueError("a sample without any modality cannot be drawn from")
@@ -76,6 +78,7 @@ def draw_left(available: Tensor, left: Presence, generator: torch.Generator) -> 
     # Samples that have the same are drawn from the same distribution.
     for row in torch.unique(available, dim=0):
         own = masks & row
+        # A combination of which nothing would be left is never drawn.
         upto = (chances * own.any(1)).cumsum(0)
         here = (available == row).all(1)
         kept[here] = own[torch.searchsorted(upto / upto[-1], uniform[here], right=True)]

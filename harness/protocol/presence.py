@@ -31,28 +31,22 @@ class Presence:
     @property
     def chances(self) -> dict[str, float]:
         """The probability that each modality is present."""
-        combinations = lattice(self.names)
-        return {
-            name: math.fsum(
-                p
-                for p, combination in zip(self.probabilities, combinations, strict=True)
-                if name in combination.members
-            )
-            for name in self.names
-        }
+        weighted = list(zip(self.probabilities, lattice(self.names), strict=True))
+        chances = {}
+        for name in self.names:
+            chances[name] = math.fsum(p for p, c in weighted if name in c.members)
+        return chances
 
 
 def independent(chances: Mapping[str, float]) -> Presence:
     """The profile of modalities that are present independently of each other."""
-    probabilities = tuple(
-        math.prod(
-            chance if present else 1 - chance
-            for chance, present in zip(chances.values(), combination.mask, strict=True)
-        )
-        for combination in lattice(tuple(chances))
-    )
+    probabilities = []
+    for combination in lattice(tuple(chances)):
+        pairs = zip(chances.values(), combination.mask, strict=True)
+        factors = (chance if present else 1 - chance for chance, present in pairs)
+        probabilities.append(math.prod(factors))
     nothing = math.prod(1 - chance for chance in chances.values())
-    return Presence(tuple(chances), probabilities, nothing, True)
+    return Presence(tuple(chances), tuple(probabilities), nothing, True)
 
 
 def after(causes: Sequence[tuple[int, float]], names: tuple[str, ...]) -> Presence:

@@ -44,16 +44,15 @@ def counted(logits: Tensor, target: Tensor, calibration: bool = False) -> dict[s
 def _counted(logits: Tensor, target: Tensor, calibration: bool) -> dict[str, Tensor]:
     at_size, target = resized(logits, target), target.flatten(1)
     predicted = at_size.argmax(1).flatten(1)
-    found = {
+    evidence = {
         "scores": confusion(predicted, target, logits.shape[1]),
         "finite": logits.flatten(1).isfinite().all(1),
         "labelled": (target != VOID).sum(1),
     }
-    return found | (
-        {"calibration": histogram(_confidence(at_size), predicted == target, target != VOID)}
-        if calibration
-        else {}
-    )
+    if calibration:
+        correct, labelled = predicted == target, target != VOID
+        evidence["calibration"] = histogram(_confidence(at_size), correct, labelled)
+    return evidence
 
 
 def resized(logits: Tensor, target: Tensor) -> Tensor:

@@ -225,6 +225,11 @@ def describe(plan: Plan, states: Mapping[str, str], search: Sequence[str] = ()) 
 
 def _per_trial(plan: Plan) -> str:
     resources = plan.study.resources
+    if plan.decided_by_cluster:
+        return (
+            f"{resources.cpus:g} CPU, and where the cluster has GPUs a share of one, which a probe"
+            " decides,"
+        )
     if resources.gpus_per_trial == AUTO and plan.device == "cuda":
         return f"{resources.cpus:g} CPU and a share of a GPU, which a probe decides,"
     return f"{resources.cpus:g} CPU and {resources.gpus:g} GPU"

@@ -118,6 +118,8 @@ def forecast_lines(
         lines.append(f"        {left} more trials are not counted: {'; '.join(costs.problems)}")
     if plan.study.resources.address is not None:
         lines.append("        the cluster's other machines are not counted")
+    if plan.decided_by_cluster:
+        lines.append("        if it has GPUs, trials train there: none was measured")
     return lines
 
 

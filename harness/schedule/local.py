@@ -16,6 +16,7 @@ from harness.study.config import ResourcesConfig
 from harness.study.plan import PlannedTrial
 from harness.training.loop import EpochReport
 from harness.training.spec import Outcome
+from harness.training.split_cache import CACHE
 from harness.training.trial import record_failure, run_trial
 
 
@@ -28,10 +29,14 @@ class LocalExecutor(Executor):
         """Run what the source hands out, one trial at a time."""
         _check_device(self.resources)
         outcomes: list[Outcome] = []
-        with alarm_for_trials(self.resources.stall_minutes) as alarm:
-            while (trial := source.next(observer)) is not None:
-                outcomes.append(_run(trial, observer, alarm))
-                source.ended(trial)
+        try:
+            with alarm_for_trials(self.resources.stall_minutes) as alarm:
+                while (trial := source.next(observer)) is not None:
+                    outcomes.append(_run(trial, observer, alarm))
+                    source.ended(trial)
+        finally:
+            # What follows in this process, such as a report, may need the device's memory.
+            CACHE.clear()
         return outcomes
 
 

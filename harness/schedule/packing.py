@@ -2,8 +2,9 @@
 and what follows from it.
 
 The probe trains the first trial for a few steps in one process, then in two at once, then in four,
-and so on, as long as they fit and more get done together. schedule/on_ray/main.py calls it, in the
-process that Ray runs in; workers are processes of their own, as trials are.
+and so on, as long as they fit and more get done together. schedule/on_ray/gpus.py calls it: on one
+machine in the process that Ray runs in, on a cluster in a task on a node with a GPU. Workers are
+processes of their own, as trials are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -105,7 +106,8 @@ def sentence(measured: Packing, trials: int) -> str:
 def probe(job: Job, cores: int, steps: int = STEPS, most: int = MOST) -> Packing:
     """Train a trial for a few steps, alone and packed, on its device.
 
-    ``cores`` are those of one GPU. RuntimeError when it cannot be trained alone.
+    ``cores`` is how many trials the cores of one GPU hold. RuntimeError when it cannot be trained
+    alone.
     """
     with ExitStack() as stack:
         workers = [stack.enter_context(_worker(job, steps))]
@@ -126,15 +128,20 @@ def probe(job: Job, cores: int, steps: int = STEPS, most: int = MOST) -> Packing
 
 
 def choose(
-    resources: ResourcesConfig, job: Job, cpus: float, gpus: float
+    resources: ResourcesConfig,
+    job: Job,
+    cpus: float,
+    gpus: float,
+    measure: Callable[[Job, int], Packing] = probe,
 ) -> tuple[ResourcesConfig, str, dict[str, Any]]:
     """The resources for a machine's CPUs and GPUs, a sentence on them, and what to write down.
 
-    One trial a GPU where the probe fails, which the sentence says.
+    One trial a GPU where the probe fails, which the sentence says. ``measure`` is the probe, given
+    the job and how many trials the cores of one GPU hold.
     """
-    cores = int(cpus // max(1.0, gpus))
+    held = int(cpus / max(1.0, gpus) / resources.cpus)
     try:
-        measured = probe(job, cores)
+        measured = measure(job, held)
     except Exception as error:
         said = f"1 trial has a GPU: the probe of how many can share one failed ({one_line(error)})"
         return settled(resources, 1, cpus, gpus), said, {"trials_per_gpu": 1, "failed": said}
@@ -202,7 +209,11 @@ def _work(link: Connection, job: Job, steps: int) -> None:
     try:
         trial = Store(Path(job.store)).trial(job.spec.id)
         with deterministic(job.device):
-            trainer = trainer_of(prepared(job, trial), _Nothing(), lambda report: None)
+            run = prepared(job, trial)
+            trainer = trainer_of(run, _Nothing(), lambda report: None)
+            if job.test:
+                # It stays on the device beside the others from the first trial on.
+                run.split("test")
             while True:
                 if link.recv() == "memory":
                     link.send(("memory", _memory(trainer.device)))

@@ -155,15 +155,24 @@ class Plan:
 
     @property
     def device(self) -> str:
-        """What trials are trained on: cuda or cpu.
+        """What trials are trained on, as far as that is known here: cuda or cpu.
 
-        Of ``auto`` the GPU of this machine, where it has one and trials do not run on a cluster,
-        whose machines are not known here.
+        Of ``auto`` the GPU of this machine, where it has one. On a cluster see
+        ``decided_by_cluster``: cpu stands for what it decides.
         """
         resources = self.study.resources
-        if resources.gpus_per_trial == AUTO and resources.address is None:
+        if resources.gpus_per_trial == AUTO and not self.decided_by_cluster:
             return "cuda" if torch.cuda.is_available() else "cpu"
-        return "cuda" if resources.gpus > 0 else "cpu"
+        return resources.device
+
+    @property
+    def decided_by_cluster(self) -> bool:
+        """Whether trials are trained on GPUs if a cluster has some, which is known once it is
+        there.
+        """
+        study, resources = self.study, self.study.resources
+        on_cluster = study.executor == "ray" and resources.address is not None
+        return on_cluster and resources.gpus_per_trial == AUTO
 
     @property
     def combinations(self) -> tuple[Combination, ...]:

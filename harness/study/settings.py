@@ -63,7 +63,7 @@ class ResourcesConfig:
         default=AUTO,
         metadata={
             "help": "GPUs per trial; 0.25 packs four trials on one; 0 trains on the CPU; auto: what"
-            " a short probe finds fastest where this machine has a GPU, else 0",
+            " a short probe finds fastest where this machine or the cluster has a GPU, else 0",
             "low": 0.0,
             "high": MOST_DEVICES,
         },
@@ -97,6 +97,11 @@ class ResourcesConfig:
     def gpus(self) -> float:
         """GPUs per trial; none where that is not decided."""
         return 0.0 if self.gpus_per_trial == AUTO else float(self.gpus_per_trial)
+
+    @property
+    def device(self) -> str:
+        """What trials with so many GPUs are trained on: cuda or cpu."""
+        return "cuda" if self.gpus > 0 else "cpu"
 
 
 @dataclass

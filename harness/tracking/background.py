@@ -31,6 +31,8 @@ class BackgroundTracker:
         self._wake = threading.Condition()
         self._closing = self._broken = False
         self._thread: threading.Thread | None = None
+        self._progressed = 0.0
+        """When the last part of the work was done."""
 
     def beside(self, warn: Callable[[str], None]) -> BackgroundTracker:
         """Itself, warning from now on through ``warn``: a companion of the driver."""
@@ -87,18 +89,26 @@ class BackgroundTracker:
     def close(self, timeout: float = 60.0) -> bool:
         """Mirror what is waiting and stop; whether everything was mirrored.
 
-        What is not mirrored within ``timeout`` seconds is given up. Never raises.
+        The rest is given up when ``timeout`` seconds pass in which nothing was mirrored: a busy
+        machine needs long for many trials, a dead server gets none done. Never raises.
         """
         with self._wake:
             self._closing = True
             self._wake.notify_all()
         if self._thread is not None:
-            self._thread.join(timeout)
-            if self._thread.is_alive():
-                self._give_up(
-                    self._tracker.explain(TimeoutError(f"not finished after {timeout:g} s"))
-                )
+            self._wait_for(self._thread, timeout)
         return not self._broken
+
+    def _wait_for(self, thread: threading.Thread, timeout: float) -> None:
+        asked = time.monotonic()
+        while thread.is_alive():
+            left = max(asked, self._progressed) + timeout - time.monotonic()
+            if left <= 0:
+                self._give_up(
+                    self._tracker.explain(TimeoutError(f"nothing was mirrored for {timeout:g} s"))
+                )
+                return
+            thread.join(left)
 
     def _request(self, trial: PlannedTrial, due: float) -> None:
         with self._wake:
@@ -116,9 +126,10 @@ class BackgroundTracker:
 
     def _work(self) -> None:
         self._try(self._tracker.open)
+        self._progressed = time.monotonic()
         while (trial := self._next()) is not None:
             self._try(partial(self._tracker.mirror_trial, trial))
-            self._mirrored[trial.id] = time.monotonic()
+            self._mirrored[trial.id] = self._progressed = time.monotonic()
 
     def _try(self, work: Callable[[], None]) -> None:
         """Do a part of the mirroring; whatever it raises, the trials go on."""

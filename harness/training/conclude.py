@@ -37,6 +37,7 @@ from harness.training.executed_code import environment
 from harness.training.loop import Fit
 from harness.training.recipe import EvaluationConfig
 from harness.training.spec import Job
+from harness.training.split_cache import CACHE
 
 
 @dataclass
@@ -55,6 +56,10 @@ class Run:
     def evaluation(self) -> EvaluationConfig:
         """How it is evaluated."""
         return EvaluationConfig(**self.job.spec.evaluation)
+
+    def split(self, name: str) -> Split:
+        """A split that hands out batches on the device."""
+        return CACHE.split(self.job, self.dataset, name, self.device)
 
 
 def conclude(run: Run, fit: Fit) -> None:
@@ -80,7 +85,7 @@ def _validate(run: Run, fit: Fit) -> None:
 
 def _conclude(run: Run, fit: Fit) -> None:
     """Both parts, the last epoch's cells among them."""
-    last = _cells(run, fit, run.dataset.load("test").to(run.device))[1]
+    last = _cells(run, fit, run.split("test"))[1]
     run.model.load_state_dict(fit.best_state)
     arrays: dict[str, Tensor] = {}
     cells = {}
@@ -102,7 +107,7 @@ def _evidence(
     run: Run, fit: Fit, name: str, watch: Stopwatch | None = None
 ) -> tuple[dict[str, Tensor], Json]:
     """A split's arrays by their names in the evidence, and its cells."""
-    split = run.dataset.load(name).to(run.device)
+    split = run.split(name)
     evidence, cells = _cells(run, fit, split, calibration=True, watch=watch)
     arrays = {name: evidence.pop("scores")}
     arrays |= {f"{name}_{what}": array for what, array in evidence.items()} | {
@@ -188,7 +193,7 @@ def _groups(run: Run, held_out: Sequence[str]) -> Json | None:
 
     None where the dataset does not know them.
     """
-    names = {name: run.dataset.load(name).groups for name in ("train", *held_out)}
+    names = {name: run.split(name).groups for name in ("train", *held_out)}
     if not all(names.values()):
         return None
     own = {name: dict.fromkeys(groups) for name, groups in names.items()}
@@ -202,6 +207,7 @@ def _groups(run: Run, held_out: Sequence[str]) -> Json | None:
 
 
 def _peak_memory(device: torch.device) -> int:
+    """Bytes that this process had at most, the splits that it keeps for later trials included."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024

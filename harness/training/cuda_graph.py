@@ -22,6 +22,9 @@ COMPARED = 2
 wrongly; the second also what changes from step to step without being a tensor of the state.
 """
 
+LEAST_STEPS = 16
+"""An epoch with fewer is not recorded: the recording and what is compared cost about five."""
+
 
 class Recording(Protocol):
     """A recorded piece of work."""

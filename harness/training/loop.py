@@ -20,7 +20,7 @@ from harness.protocol.masks import draw_left, draw_present, drop_modalities
 from harness.protocol.metrics import Metric
 from harness.protocol.schedules import epoch_at, learning_rate_factor, momentum_in
 from harness.protocol.seeds import Noise, Streams
-from harness.training.cuda_graph import Recorder, ReplayedSteps
+from harness.training.cuda_graph import LEAST_STEPS, Recorder, ReplayedSteps
 from harness.training.evaluation import predict
 from harness.training.heartbeat import beat
 from harness.training.missing import has_causes, profile
@@ -224,7 +224,7 @@ class Trainer:
         # Once an epoch: a copy to the device in each step would wait for it.
         stored = self.train.target.device
         positions = torch.split(torch.cat(batches).to(stored), recipe.batch_size)
-        replayed = self._replayed(shared)
+        replayed = self._replayed(shared, len(batches))
         for index, where in zip(batches, positions, strict=True):
             beat()
             if replayed is not None:
@@ -247,15 +247,15 @@ class Trainer:
             noise=noise,
         )
 
-    def _replayed(self, shared: _Epoch) -> ReplayedSteps | None:
+    def _replayed(self, shared: _Epoch, steps: int) -> ReplayedSteps | None:
         """What takes the epoch's steps by replay; None where they are plain ones.
 
         Those that read from a disk, or encode a number of samples that depends on the masks, can
-        only be plain.
+        only be plain; a few are not worth a recording.
         """
         resident = self.train.device.type == self.train.target.device.type
         everything = self.complete and self.recipe.encode == "dense"
-        if self.record is None or not (resident and everything):
+        if self.record is None or steps < LEAST_STEPS or not (resident and everything):
             return None
 
         def step(where: Tensor) -> None:

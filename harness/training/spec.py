@@ -62,6 +62,7 @@ class Job:
     """A trial and where its parts are on this machine; plain data, so that it can be sent anywhere.
 
     ``cuda_graph`` asks for replayed steps (cuda_graph.py), which leave the bits as they are.
+    ``device`` is what the plan knows; an executor may give a trial another one (a cluster's GPU).
     ``local`` holds the backbone's options that are paths. ``test`` says whether the part on test is
     asked for: a search asks for val only, and another asker later for the rest of the same trial.
     """

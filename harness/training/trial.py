@@ -31,6 +31,7 @@ from harness.training.loop import Checkpoints, EpochReport, Fit, Trainer
 from harness.training.precision import computing_in
 from harness.training.recipe import MissingConfig, TrainConfig
 from harness.training.spec import HALTED, Job, Outcome
+from harness.training.split_cache import CACHE
 
 NO_MEMORY = "DefaultCPUAllocator"
 """Stands in torch's words for memory that the CPU does not have: an ordinary RuntimeError."""
@@ -155,8 +156,8 @@ def trainer_of(
     spec = run.job.spec
     return Trainer(
         model=run.model,
-        train=run.dataset.load("train").to(run.device),
-        val=run.dataset.load("val").to(run.device),
+        train=run.split("train"),
+        val=run.split("val"),
         metric=metric(run.dataset.spec.metric),
         recipe=TrainConfig(**spec.train),
         missing=MissingConfig(**spec.missing),
@@ -193,6 +194,8 @@ def _failed(job: Job, trial: TrialDirectory, error: BaseException, seconds: floa
     log = "" if expected else "".join(traceback.format_exception(error))
     # The frames of the error hold the tensors that there was no room for.
     traceback.clear_frames(error.__traceback__)
+    if _out_of_memory(error):
+        CACHE.clear()
     gc.collect()
     # Half characters, which a method's texts may have, are no text to whoever reads the log.
     _log().error("failed: %s\n%s", reason, log.encode(errors="backslashreplace").decode())
@@ -204,12 +207,16 @@ def _reason(error: BaseException) -> str:
     said = f"{type(error).__name__}: {one_line(error)}".removesuffix(": ")
     if isinstance(error, SystemExit):
         return f"its code ended the process (sys.exit, {said})"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or NO_MEMORY in said:
+    if _out_of_memory(error):
         return (
             f"out of memory ({said}); a smaller train.batch_size or evaluation.batch_size needs"
             " less, and fewer trials at once (resources.max_concurrent) leave more for each"
         )
     return said
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or NO_MEMORY in one_line(error)
 
 
 @contextmanager
@@ -234,7 +241,7 @@ def deterministic(device: str) -> Iterator[None]:
 
 
 def _release_memory() -> None:
-    """Leave a reused worker as it was found."""
+    """Leave a reused worker as it was found, but for the splits that split_cache.py keeps."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

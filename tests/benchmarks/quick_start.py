@@ -80,6 +80,9 @@ def measured(output: Path, given: Sequence[str] = ()) -> dict[str, float]:
                 if line.startswith(beginning):
                     seen[name] = time.time()
     assert process.returncode == 0
+    missing = [beginning for name, beginning in SEEN.items() if name not in seen]
+    if missing:
+        raise RuntimeError(f"the run did not print {missing[0]!r}: a part of it was not done")
     ended, found = time.time(), trials(output)
     first, last = found[0].began, max(one.ended for one in found)
     rooms = len(dict.fromkeys(one.process for one in found))

@@ -51,7 +51,7 @@ def test_evaluating_and_a_step_make_rows_of_their_tables() -> None:
         row = evaluation.measured("mmanet", digits(16), 1)
         parts = step.measured("mmanet", digits(16), 1)
         precisions = gpu_step.measured("sf_md", digits(16), 1)
-        replayed = gpu_step.measured("sf_md", digits(16), 1, 6, REPLAYED_HERE)
+        replayed = gpu_step.measured("sf_md", digits(16), 1, 16, REPLAYED_HERE)
         scored = gpu_step.evaluated("sf_md", digits(16), 1)
     assert len(row) == len(evaluation.HEAD)
     assert float(row[1]) > 1.5  # naive / once in operations: no timing

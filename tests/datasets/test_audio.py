@@ -153,6 +153,16 @@ def test_acceptance_5_shapes_whatever_the_clip_and_finite_silence(
         )
 
 
+@pytest.mark.parametrize(
+    ("fewest", "most", "frames"), [(47_894, 48_052, 299), (159_989, 160_147, 1004)]
+)
+def test_lengths_that_give_the_frames_of_the_papers(fewest: int, most: int, frames: int) -> None:
+    lengths = (fewest - 1, fewest, most, most + 1)
+    sound = tone(700, 1.0)
+    found = [front_end("A", length / RATE).features(sound, RATE).shape[2] for length in lengths]
+    assert found == [frames - 1, frames, frames, frames + 1]
+
+
 @pytest.mark.parametrize("name", list(FRONT_ENDS))
 def test_a_tone_peaks_in_its_own_bin(name: str) -> None:
     chosen = front_end(name)

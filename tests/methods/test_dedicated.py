@@ -111,13 +111,13 @@ def test_a_missing_model_is_a_hole_of_its_combination(tmp_path: Path) -> None:
 def test_a_model_sees_its_combination_in_every_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, shown = Trainer._step, []
+    step, shown = Trainer._update, []
 
     def spied(self: Trainer, batch: TrainBatch, totals: dict[str, Tensor]) -> None:
         shown.append(batch.present)
         step(self, batch, totals)
 
-    monkeypatch.setattr(Trainer, "_step", spied)
+    monkeypatch.setattr(Trainer, "_update", spied)
     plan = planned(tmp_path, "dedicated", "seeds=[0]", "train.epochs=2")[0]
     trial = next(t for t in plan.trials if t.only == "thumb+profile")
     assert run_trial(trial.job).status == "done"

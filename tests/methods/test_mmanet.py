@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.errors import TrialFailure
 from harness.method import EpochContext, Method
 from harness.protocol.combinations import lattice
 from harness.protocol.seeds import Noise, Streams
@@ -210,6 +211,19 @@ def test_T18_weak_set(v: int, shares: dict[str, float], expected: list[str]) -> 
     assert model.remarks(100) == [
         f"weak combinations (mined once, from predictions on val): {', '.join(expected)}"
     ]
+
+
+def test_mining_counts_samples_of_val_that_have_every_modality() -> None:
+    complete, scores = val_scores({"m0+m2": 0.9}, 3), val_scores({"m0+m1": 0.0}, 3, n=40)
+    mixed, combinations = torch.cat([complete, scores], 1), lattice(["m0", "m1", "m2"])
+    available = torch.ones(mixed.shape[1], 3, dtype=torch.bool)
+    available[complete.shape[1] :, 1] = False
+    expected = EpochContext(0, 1, combinations, complete).predicted_shares()
+    context = EpochContext(0, 1, combinations, mixed, val_available=available)
+    assert torch.equal(context.predicted_shares(), expected)
+    available[:, 2] = False
+    with pytest.raises(TrialFailure, match="samples of val that have every modality"):
+        context.predicted_shares()
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ def test_complete_data_need_no_remark(tmp_path: Path) -> None:
 def test_on_one_combination_the_student_still_trains_on_complete_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, available = Trainer._step, []
+    step, available = Trainer._update, []
 
     def spied(self: Trainer, batch: TrainBatch, totals: dict[str, Tensor]) -> None:
         available.append(batch.available)
@@ -254,6 +254,6 @@ def test_on_one_combination_the_student_still_trains_on_complete_samples(
         tmp_path, "mmanet", *INCOMPLETE, "missing.complete_subset=true", "train.combination=thumb"
     )[0]
     run_trial(plan.stages[0].job)
-    monkeypatch.setattr(Trainer, "_step", spied)
+    monkeypatch.setattr(Trainer, "_update", spied)
     assert run_trial(plan.trials[0].job).status == "done"
     assert available and all(bool(rows.all()) for rows in available)

@@ -151,7 +151,7 @@ def batches_of(
     loss sees them.
     """
     seen = []
-    original = Trainer._step
+    original = Trainer._update
 
     def recording(self: Trainer, batch: TrainBatch, totals: dict[str, Tensor]) -> None:
         seen.append((batch.index.tolist(), naive_index(batch.present)))
@@ -162,7 +162,7 @@ def batches_of(
     )
     job = make_job(entry, seed=4, epochs=3)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", recording)
+        patch.setattr(Trainer, "_update", recording)
         assert run_trial(job).status == "done"
     assert len(seen) == 9
     for epoch in range(3):

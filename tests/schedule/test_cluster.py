@@ -65,6 +65,7 @@ def test_a_node_is_killed_and_another_joins(tmp_path: Path) -> None:
         os.kill(stopped, signal.SIGCONT)
         text = driver.communicate(timeout=300)[0]
     assert driver.returncode == 0, text
+    assert text.count("trials train on the CPU: no node of the cluster has a GPU") == 1, text
     assert text.count("its worker died; it goes on from its last epoch") == 1, text
     logs = [path.read_text() for path in output.glob("store/*/log.txt")]
     assert sorted(log.count("process ") for log in logs) == [1, 1, 1, 2]

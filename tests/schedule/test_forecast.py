@@ -168,3 +168,13 @@ def test_a_gpu_that_is_not_there_is_not_measured(
     assert re.match(r"  time: about \d+ s on this machine's CPU \(1 trials of \d+ s, 1 at", first)
     assert second == "        a GPU was not measured, because there is none here"
     assert third == "        from finished trials of 1 kinds"
+    # Where the cluster's nodes decide, the time is of this machine's CPU, and says what it is not.
+    on_cluster = ResourcesConfig(address="HOST:1")
+    undecided = dataclasses.replace(study, resources=on_cluster, executor="ray")
+    first, *others = lines(Plan(undecided))
+    assert re.match(r"  time: about \d+ s on this machine \(1 trials of \d+ s, \d+ at", first)
+    assert others == [
+        third,
+        "        the cluster's other machines are not counted",
+        "        if it has GPUs, trials train there: none was measured",
+    ]

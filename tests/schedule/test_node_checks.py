@@ -7,15 +7,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.schedule.on_ray.nodes import checks
 from harness.schedule.on_ray.nodes.admission import _arrives, _expected
 from harness.schedule.on_ray.nodes.checks import Expected, examine, unfit
 from harness.schedule.on_ray.rounds import Rounds
-from harness.schedule.on_ray.source import job_of, payload
+from harness.schedule.on_ray.source import job_of, on_device, payload
 from harness.study.config import load_study
 from harness.study.plan import Plan, PlannedTrial
 from tests.schedule.test_executors import Silent
@@ -69,6 +71,14 @@ def test_each_thing_that_lacks_is_told(expected: Expected, tmp_path: Path) -> No
     assert "something else lies there; put output on" in examine(expected)["problem"]
     shutil.rmtree(tmp_path / "runs")
     assert "there is no such folder; put output on" in examine(expected)["problem"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use this machine's GPU")
+def test_a_gpu_that_torch_cannot_use_is_told_where_a_trial_needs_one(trial: PlannedTrial) -> None:
+    sent = payload(trial, trial.job.code())
+    assert checks._gpu(on_device(sent, "cpu")) == ""
+    assert "which torch" in checks._gpu(on_device(sent, "cuda"))
+    assert replace(job_of(on_device(sent, "cuda")), device="cpu") == job_of(sent)
 
 
 def test_what_a_node_wrote_elsewhere_does_not_arrive(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.errors import UserError
 from harness.schedule.driver import describe
+from harness.schedule.executor import TrialList
+from harness.schedule.on_ray.executor import RayExecutor, _Run
+from harness.schedule.on_ray.rounds import Rounds
 from harness.schedule.packing import (
     FILLED,
     MOST,
@@ -21,8 +26,9 @@ from harness.schedule.packing import (
     settled,
 )
 from harness.study.config import AUTO, ResourcesConfig, load_study
-from harness.study.plan import Plan
+from harness.study.plan import Plan, PlannedTrial
 from harness.training.spec import Job
+from tests.schedule.test_executors import Silent
 
 GIB = 1 << 30
 
@@ -115,11 +121,74 @@ def test_with_a_gpu_auto_trains_on_it_and_a_number_wins(
     assert "1 CPU and a share of a GPU, which a probe decides, per trial" in describe(plan, states)
     assert plan_of(tmp_path, "resources.gpus_per_trial=0").device == "cpu"
     assert plan_of(tmp_path, "resources.gpus_per_trial=1").device == "cuda"
-    # Machines of a cluster are not known here.
-    assert plan_of(tmp_path, "resources.address=HOST:1").device == "cpu"
+    assert plan_of(tmp_path, "resources.address=HOST:1", "executor=local").device == "cuda"
+
+
+def test_on_a_cluster_the_plan_says_that_its_gpus_decide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether or not this machine has a GPU; a number is not asked about."""
+    for here in (False, True):
+        monkeypatch.setattr("torch.cuda.is_available", lambda here=here: here)
+        plan = plan_of(tmp_path, "resources.address=HOST:1")
+        assert plan.decided_by_cluster and plan.device == "cpu"
+        states = dict.fromkeys((trial.id for trial in plan.trials), "new")
+        assert (
+            "1 CPU, and where the cluster has GPUs a share of one, which a probe decides, per trial"
+        ) in describe(plan, states)
+    for number, device in ((0, "cpu"), (1, "cuda")):
+        given = f"resources.gpus_per_trial={number}"
+        plan = plan_of(tmp_path, "resources.address=HOST:1", given)
+        assert not plan.decided_by_cluster and plan.device == device
+
+
+def test_cores_that_the_user_gives_a_trial_bound_how_many_share_a_gpu(tmp_path: Path) -> None:
+    """8 cores a GPU hold 8 trials of one core, and 2 of three."""
+    held = []
+
+    def measured(job: Job, cores: int) -> Packing:
+        held.append(cores)
+        return Packing(GIB, 80 * GIB, {1: 1.0})
+
+    job = plan_of(tmp_path).trials[0].job
+    for cpus in (AUTO, 3):
+        choose(ResourcesConfig(cpus_per_trial=cpus), job, 16, 2, measured)
+    assert held == [8, 2]
 
 
 @pytest.mark.parametrize("value", ["many", "true", "[1]", "null"])
 def test_what_is_no_number_is_refused(value: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"resources.gpus_per_trial=.* must be a number, or auto"):
         plan_of(tmp_path, f"resources.gpus_per_trial={value}")
+
+
+def test_who_hears_of_a_trial_is_told_the_device_that_was_decided(tmp_path: Path) -> None:
+    """The plan of a study on a cluster has the CPU; its nodes decide otherwise, here as numbers."""
+    plan = plan_of(tmp_path, "resources.address=HOST:1")
+    (trial,) = plan.trials
+    executor = RayExecutor(plan.study.resources, tmp_path)
+    heard = Heard()
+    run = _Run(executor, Rounds(TrialList([trial]), 0), heard)
+    assert run.rounds.next(heard) == trial
+    chosen = replace(plan.study.resources, gpus_per_trial=0.5)
+    session: Any = None  # these messages are answered by nothing
+    run._hear(session, ("chosen", chosen, "2 trials share a GPU", {"trials_per_gpu": 2}))
+    run._hear(session, ("started", trial.id))
+    assert heard.sentences == ["2 trials share a GPU"] and heard.devices == ["cuda"]
+    assert trial.job.device == "cpu" and executor.resources == chosen
+    assert json.loads((tmp_path / "resources.json").read_text()) == {"trials_per_gpu": 2}
+
+
+class Heard(Silent):
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sentences: list[str] = []
+        self.devices: list[str] = []
+
+    def warned(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+    def started(self, trial: PlannedTrial) -> None:
+        self.devices.append(trial.job.device)

@@ -90,13 +90,16 @@ class Cluster:
         """What a driver needs beside the address."""
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token)}
 
-    def start(self, name: str, cpus: int, before: Sequence[str] = (), **environment: str) -> Node:
+    def start(
+        self, name: str, cpus: int, before: Sequence[str] = (), gpus: int = 0, **environment: str
+    ) -> Node:
         """Start a node, the first one as the head.
 
         Args:
             name: of the node, as Ray's list of nodes has it.
             cpus: that it offers; 0 for a head that takes no trial.
             before: commands in a mount namespace of the node's own, such as a mount.
+            gpus: that Ray hands out there, whether they exist or not.
             environment: variables of the node and its workers.
         """
         head = not self.nodes
@@ -113,7 +116,8 @@ class Cluster:
         # As `ray start` the program, but of this environment wherever it is.
         begin = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start"]
         options = [f"--node-name={name}", f"--num-cpus={cpus}", "--object-store-memory=80000000"]
-        command = [*begin, *where, *options, "--num-gpus=0", "--disable-usage-stats", "--block"]
+        command = [*begin, *where, *options, f"--num-gpus={gpus}"]
+        command += ["--disable-usage-stats", "--block"]
         if before:
             script = "; ".join([*before, f"exec {shlex.join(command)}"])
             command = [*NAMESPACE, "sh", "-ec", script]

@@ -19,6 +19,38 @@ from tests.support.device_reads import READS
 FROM_HOST = "lift_fresh"
 """What ``torch.tensor`` is made of: on a GPU, a copy from the host."""
 
+ANY_ORDER = (
+    "adaptive_max_pool2d_backward",
+    "_adaptive_avg_pool2d_backward",
+    "_adaptive_avg_pool3d_backward",
+    "avg_pool3d_backward",
+    "max_pool3d_with_indices_backward",
+    "fractional_max_pool2d_backward",
+    "upsample_linear1d_backward",
+    "upsample_bicubic2d_backward",
+    "upsample_trilinear3d_backward",
+    "_upsample_bilinear2d_aa_backward",
+    "reflection_pad1d_backward",
+    "reflection_pad2d_backward",
+    "replication_pad1d_backward",
+    "replication_pad2d_backward",
+    "grid_sampler_2d_backward",
+    "_ctc_loss_backward",
+    "put_",
+    "histc",
+    "kthvalue",
+    "median",
+    "cumsum",
+    "scatter_reduce",
+)
+"""What a GPU sums in any order, so that torch refuses it where it must be deterministic: from the
+list at torch.use_deterministic_algorithms (2.13). Not in it: the backward pass of bilinear
+interpolation in two dimensions, which torch then computes otherwise.
+"""
+
+SUMMED = ("nll_loss2d_forward", "nll_loss2d_backward")
+"""Refused too where the losses of pixels are summed by it."""
+
 
 class RecordedOperations(TorchDispatchMode):
     """Records on entry; ``replay`` does all of it again."""
@@ -36,6 +68,17 @@ class RecordedOperations(TorchDispatchMode):
         # Names of their own for the same memory: shapes may be changed in place later.
         self.operations.append(tree_map(_named_again, (func, args, kwargs or {}, made)))
         return made
+
+    def in_any_order(self) -> list[str]:
+        """What of it torch refuses on a GPU in a trial, which is deterministic."""
+        refused = []
+        for func, args, _, _ in self.operations:
+            name = func.overloadpacket.__name__
+            summed = name in SUMMED and args[-2 if name == SUMMED[0] else -3] != 0
+            floating = isinstance(args[0], torch.Tensor) and args[0].is_floating_point()
+            if summed or (name in ANY_ORDER and floating):
+                refused.append(name)
+        return refused
 
     @torch.no_grad()
     def replay(self) -> None:

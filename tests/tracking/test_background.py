@@ -128,7 +128,29 @@ def test_a_silent_server_does_not_delay_the_end(study: Any, silent_server: str) 
     started = time.monotonic()
     assert not background.close(timeout=1.0)
     assert time.monotonic() - started < 5
-    assert len(said) == 1 and "not finished after 1 s" in said[0] and "--track" in said[0]
+    assert len(said) == 1 and "nothing was mirrored for 1 s" in said[0] and "--track" in said[0]
+
+
+class Slow(MLflowTracker):
+    """A tracker of a busy machine."""
+
+    def mirror_trial(self, trial: PlannedTrial) -> None:
+        time.sleep(0.4)
+        super().mirror_trial(trial)
+
+
+def test_a_slow_tracker_that_gets_on_is_waited_for(study: Any, mirrored: Any) -> None:
+    """Five trials need longer than may pass without any."""
+    busy = study("busy", "seeds=[0,1,2,3,4]")
+    busy.train()
+    background = BackgroundTracker(Slow(busy.plan), refuse)
+    for trial in busy.plan.trials:
+        background.trial_finished(trial)
+    wait_for(lambda: background._mirrored)
+    started = time.monotonic()
+    assert background.close(timeout=1.5)
+    assert time.monotonic() - started > 1.5
+    assert len(busy.runs()) == 5
 
 
 def test_an_unreadable_store_and_a_broken_warning_do_not_raise(study: Any) -> None:

@@ -3,28 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from harness.conformance.synthetic import synthetic_split
+from harness.backbones import Backbone
+from harness.backbones.esanet import ESANet
+from harness.backbones.resnet import ResNet
+from harness.backbones.small import Small
+from harness.conformance.synthetic import synthetic_spec, synthetic_split
+from harness.dataset import Modality
 from harness.method import Losses, Method, Output, TrainBatch
 from harness.protocol.seeds import Noise
 from harness.training.cuda_graph import COMPARED, Recorder, ReplayedSteps
 from harness.training.loop import NOT_REPLAYED, Trainer
 from methods.sf_md import SFMD
+from tests.support.av import narrow
 from tests.support.recorded_operations import RecordedOperations, Recordings
+from tests.support.registered import methods_on
 from tests.training.test_device_reads import LATE, NAMED, SPEC, trainer_of
 
 BATCHES = 6
 
 
+def _pictures() -> Backbone:
+    spec = synthetic_spec(3, 2, "anti_spoofing", aligned=True)
+    modalities = tuple(Modality(name, (3, 48, 48)) for name in spec.names)
+    return ResNet(replace(spec, modalities=modalities), {"fusion": "mid128", "width": 8})
+
+
+def _maps(form: str) -> Backbone:
+    spec = synthetic_spec(2, 5, "segmentation", side=64)
+    return ESANet(spec, {"encoder": "r18_nbt1d", "width": 8, "form": form})
+
+
+NETWORKS: dict[str, Callable[[], Backbone]] = {
+    "small, a number": lambda: Small(synthetic_spec(3, 1, "regression"), {"width": 8}),
+    "resnet": _pictures,
+    "audio_visual": narrow,
+    "esanet": partial(_maps, "parallel"),
+    "esanet, joint": partial(_maps, "joint"),
+}
+FAST = ("sf_md", "dmrnet", "esanet_md")
+ON_OTHER_NETWORKS = [
+    pytest.param(network, name, marks=() if name in FAST else pytest.mark.slow)
+    for network, made in NETWORKS.items()
+    for name in methods_on(made())
+]
+
+
 @pytest.fixture(autouse=True)
-def asynchronous(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``combine`` looks at the mask on a CPU; on a GPU an asynchronous assertion does."""
+def asynchronous_and_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``combine`` looks at the mask on a CPU; on a GPU an asynchronous assertion does. Epochs of
+    four steps are recorded, to keep tests short.
+    """
     monkeypatch.setattr(Method, "combine", lambda self, f, p, n=None: self.fuse(f, p, n))
+    monkeypatch.setattr("harness.training.loop.LEAST_STEPS", 4)
 
 
 def trained(
@@ -54,8 +92,39 @@ def test_every_methods_step_can_be_recorded_and_trains_the_same_bits(named: str)
     (plain, logged), (replayed, again) = trained(named, None), trained(named, recordings)
     assert replayed.remarks == []
     assert [made.replays for made in recordings.made] == [BATCHES - 1] * 2
+    assert [made.in_any_order() for made in recordings.made] == [[], []]
     assert again == logged
     assert same(plain, replayed)
+
+
+@pytest.mark.parametrize(("network", "named"), ON_OTHER_NETWORKS)
+def test_steps_on_the_other_networks_are_recorded_too(network: str, named: str) -> None:
+    """Two epochs of four batches: one plain step, two that are compared, and one replayed."""
+    backbone = NETWORKS[network]()
+    recordings = Recordings()
+    trainer = trainer_of(named, backbone=backbone)
+    trainer.train = synthetic_split(backbone.spec, 4 * 4)
+    trainer.available = trainer.train.available
+    trainer.recipe.batch_size = 4
+    trainer.record = recordings
+    trainer._train_epoch(LATE)
+    assert trainer.remarks == []
+    assert [made.replays for made in recordings.made] == [3]
+    assert recordings.made[0].in_any_order() == []
+
+
+def test_what_a_gpu_would_sum_in_any_order_is_seen() -> None:
+    x = torch.rand(2, 3, 4, 4, requires_grad=True)
+    logits, target = x.log_softmax(1), torch.zeros(2, 4, 4, dtype=torch.long)
+    with RecordedOperations() as recording:
+        torch.nn.functional.adaptive_avg_pool2d(x, 3).sum().backward()
+        torch.nn.functional.nll_loss(logits, target, reduction="none")
+        torch.arange(4).cumsum(0)
+    assert recording.in_any_order() == ["_adaptive_avg_pool2d_backward"]
+    with RecordedOperations() as recording:
+        torch.nn.functional.nll_loss(logits, target).backward()
+        x.cumsum(0)
+    assert recording.in_any_order() == ["nll_loss2d_forward", "nll_loss2d_backward", "cumsum"]
 
 
 def test_clipping_and_bf16_are_recorded_too() -> None:
@@ -77,6 +146,12 @@ def test_a_smaller_last_batch_is_a_plain_step() -> None:
     assert [made.replays for made in recordings.made] == [3, 3]
     assert again == logged
     assert same(plain, replayed)
+
+
+def test_short_epochs_are_not_recorded() -> None:
+    recordings = Recordings()
+    trainer, _ = trained("sf_md", recordings, batches=3)
+    assert recordings.made == [] == trainer.remarks
 
 
 def test_a_number_of_samples_that_masks_decide_is_not_recorded() -> None:

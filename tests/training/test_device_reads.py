@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness.backbones import Backbone
 from harness.backbones.small import Small
 from harness.conformance.synthetic import synthetic_spec, synthetic_split
 from harness.method import Method
@@ -21,7 +22,6 @@ from tests.support.registered import ON_SMALL
 
 SPEC = synthetic_spec(3, 5)
 HPARAMS: dict[str, dict[str, Any]] = {
-    "sf_md_reweighted": {"hard_set": "m0"},
     "mmformer": {"d": 32, "heads": 4, "mlp": 64},
 }
 NAMED = [
@@ -38,18 +38,25 @@ class Nothing:
     def load(self) -> None: ...
 
 
-def trainer_of(named: str, clip_norm: float | None = None) -> Trainer:
+def trainer_of(
+    named: str, clip_norm: float | None = None, backbone: Backbone | None = None
+) -> Trainer:
+    """The loop on a few synthetic samples; on ``small`` unless another network is given."""
     name, _, variant = named.partition(":")
-    backbone = Small(SPEC, {"width": 8})
+    backbone = backbone or Small(SPEC, {"width": 8})
+    spec = backbone.spec
     with Streams(0).initialising("model"):
-        model = METHODS.get(name)(backbone, variant or "paper", HPARAMS.get(name))
+        hparams = HPARAMS.get(name)
+        if name == "sf_md_reweighted":
+            hparams = {"hard_set": spec.names[0]}
+        model = METHODS.get(name)(backbone, variant or "paper", hparams)
         for need, wanted in model.needs.items():
             model.adopt(need, METHODS.get(wanted.method)(backbone).state_dict())
     return Trainer(
         model=model,
-        train=synthetic_split(SPEC, 16 * BATCHES),
-        val=synthetic_split(SPEC, 50),
-        metric=METRICS["accuracy"],
+        train=synthetic_split(spec, 16 * BATCHES),
+        val=synthetic_split(spec, 50),
+        metric=METRICS[spec.metric],
         recipe=TrainConfig(epochs=EPOCHS, batch_size=16, lr=0.01, clip_norm=clip_norm),
         missing=MissingConfig(),
         evaluation=EvaluationConfig(batch_size=16),

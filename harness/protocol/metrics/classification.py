@@ -38,8 +38,8 @@ def accuracy_macro(scores: Tensor, target: Tensor) -> float:
     counts = multiclass_stat_scores(
         scores.argmax(1), target, num_classes=scores.shape[1], average="none"
     ).double()
-    found, support = counts[:, 0], counts[:, 4]
-    return 100.0 * float((found / support)[support > 0].mean())
+    hits, support = counts[:, 0], counts[:, 4]
+    return 100.0 * float((hits / support)[support > 0].mean())
 
 
 def _hits(scores: Tensor, target: Tensor) -> Array:

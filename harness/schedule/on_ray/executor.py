@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UserError
@@ -31,7 +32,7 @@ LOG = "ray.log"
 """What Ray and Tune print of their own, in the study's folder."""
 
 RESOURCES = "resources.json"
-"""What a probe of the GPU found, in the study's folder."""
+"""What ``resources.gpus_per_trial=auto`` became and why, in the study's folder."""
 
 RESTARTS = 3
 """How often Ray is started again while no trial ends."""
@@ -163,7 +164,7 @@ class _Run:
         elif word == "connected":
             self._connected = True
         elif word != "alive" and facts[0] in self.rounds.out:
-            self._hear_of_trial(word, self.rounds.out[facts[0]], facts[1:])
+            self._hear_of_trial(word, self._placed(self.rounds.out[facts[0]]), facts[1:])
 
     def _answer(self, session: RaySession) -> None:
         """Tell Tune the next trial."""
@@ -182,6 +183,11 @@ class _Run:
         if kind not in self._codes:
             self._codes[kind] = job.code()
         return self._codes[kind]
+
+    def _placed(self, trial: PlannedTrial) -> PlannedTrial:
+        """The trial on the device that it has by now, for those who hear of it."""
+        job = replace(trial.job, device=self.executor.resources.device)
+        return replace(trial, job=job)
 
     def _hear_of_trial(self, word: str, trial: PlannedTrial, facts: Sequence[object]) -> None:
         if word == "started":

@@ -13,7 +13,7 @@ to the study's driver. It says ``begin``; this process answers, in any order::
     unfit ID SENTENCE                its worker is on a node that must not train: it is lost next
     lost ID                          its worker died
     warned SENTENCE                  on a node that joined and is left out
-    chosen RESOURCES SENTENCE FACTS  how many trials share a GPU, by the probe
+    chosen RESOURCES SENTENCE FACTS  how many trials share a GPU, by a probe; or that none has one
     refused SENTENCE ...             a user's mistake, or several
     died SENTENCE                    a part of Ray died, or does not answer
     over                             no trial is left
@@ -39,14 +39,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.schedule.on_ray.gpus import decided, foreseen
 from harness.schedule.on_ray.nodes.admission import examined
 from harness.schedule.on_ray.nodes.checks import trainable
 from harness.schedule.on_ray.session import end_session
-from harness.schedule.on_ray.source import job_of, searcher
+from harness.schedule.on_ray.source import job_of, on_device, searcher
 from harness.schedule.on_ray.tune import cluster, end_worker, listener, tuner
-from harness.schedule.packing import choose
 from harness.schedule.watch import TICK_SECONDS, AwakeClock
-from harness.study.config import AUTO, ResourcesConfig
+from harness.study.config import ResourcesConfig
 from harness.training.spec import Job
 
 ANSWER_SECONDS = 30.0
@@ -182,29 +182,27 @@ def _run(link: Link) -> None:
 
 
 def _settled(link: Link, resources: ResourcesConfig, job: Job) -> ResourcesConfig:
-    """The resources with numbers, where a GPU of this machine is to be shared."""
-    if resources.gpus_per_trial != AUTO or job.device == "cpu":
+    """The resources of trials, with numbers where ``auto`` had to be decided."""
+    choice = decided(resources, job, partial(link.say, "warned"))
+    if choice is None:
         return resources
-    import ray
-
-    there = ray.cluster_resources()
-    cpus, gpus = there.get("CPU", 1.0), there.get("GPU", 1.0)
-    resources, sentence, facts = choose(resources, job, cpus, gpus)
-    link.say("chosen", resources, sentence, facts)
-    return resources
+    link.say("chosen", *choice)
+    return choice[0]
 
 
 def _train(link: Link, resources: ResourcesConfig, storage: Path, first: tuple[Any, ...]) -> None:
     """Run what the driver hands out, which has begun with ``first``."""
-    resources = _settled(link, resources, job_of(first[1]))
     answers = iter([first])
+    warn, settle = partial(link.say, "warned"), partial(_settled, link, resources, job_of(first[1]))
+    with examined(foreseen(resources), first[1], warn, settle) as (token, settled):
 
-    def ask() -> tuple[Any, ...]:
-        return next(answers, None) or link.ask()
+        def ask() -> tuple[Any, ...]:
+            word, *facts = next(answers, None) or link.ask()
+            # The plan does not know what the nodes of a cluster have.
+            return word, *(on_device(payload, settled.device) for payload in facts)
 
-    with examined(resources, first[1], partial(link.say, "warned")) as token:
-        work, heard = trainable(token), listener(link.tell, resources)
-        tuner(work, resources, storage, heard, searcher(ask)).fit()
+        work, heard = trainable(token), listener(link.tell, settled)
+        tuner(work, settled, storage, heard, searcher(ask)).fit()
 
 
 def main(descriptor: int) -> None:

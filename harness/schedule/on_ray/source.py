@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,12 @@ def job_of(payload: Mapping[str, str]) -> Job:
     """The job in a trial's payload."""
     facts = json.loads(payload["job"])
     return Job(**facts | {"spec": TrialSpec(**facts["spec"])})
+
+
+def on_device(payload: Mapping[str, str], device: str) -> dict[str, str]:
+    """A trial's payload with the device that it is trained on, cuda or cpu."""
+    job = replace(job_of(payload), device=device)
+    return dict(payload) | {"job": json.dumps(asdict(job))}
 
 
 def searcher(ask: Callable[[], tuple[Any, ...]]) -> Any:

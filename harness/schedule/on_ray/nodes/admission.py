@@ -117,32 +117,39 @@ class Nodes:
 
 @contextmanager
 def examined(
-    resources: ResourcesConfig, first: Mapping[str, str], warn: Say
-) -> Iterator[str | None]:
+    resources: ResourcesConfig,
+    first: Mapping[str, str],
+    warn: Say,
+    settle: Callable[[], ResourcesConfig],
+) -> Iterator[tuple[str | None, ResourcesConfig]]:
     """Examine the nodes of a cluster, and those that join while the context is open.
 
-    Yields the token by which workers ask whether they may train: None on the driver's own machine,
-    where there is nothing to examine.
+    Yields the token by which workers ask whether they may train, None on the driver's own machine,
+    where there is nothing to examine; and the resources that trials have.
 
     Args:
-        resources: those of the study.
+        resources: those by which nodes are chosen for the first examination.
         first: the payload of the trial that is run first; its data and code are asked for.
         warn: told a sentence on each node that joins and is left out.
+        settle: what trials have, once nodes are known to be fit; others may be able to hold trials
+            then, and are examined too.
 
     UserError when a node that is there at the beginning is unfit.
     """
     LEFT_OUT.clear()
     _send_by_value()
     if resources.address is None:
-        yield None
+        yield None, settle()
         return
     with _expected(first) as expected:
         nodes = Nodes(resources, expected, warn)
         nodes.examine_all()
+        nodes.resources = settle()
+        nodes.examine_all()
         watch = threading.Thread(target=nodes.examine_new, daemon=True)
         watch.start()
         try:
-            yield expected["token"]
+            yield expected["token"], nodes.resources
         finally:
             nodes.stop()
             # It holds references of Ray, which nothing may free while Ray is shut down.
@@ -172,7 +179,7 @@ def refusal(
 
 def leave_out(node_id: str, problem: str) -> str:
     """Let a node train nothing any more; the sentence on it."""
-    sentence = f"node {_name(node_id)} {problem}"
+    sentence = f"node {name_of(node_id)} {problem}"
     LEFT_OUT.setdefault(node_id, sentence)
     return sentence
 
@@ -191,7 +198,7 @@ def able(resources: ResourcesConfig) -> list[Node]:
     ]
 
 
-def _name(node_id: str) -> str:
+def name_of(node_id: str) -> str:
     """As people call a node: its name or host, and its address."""
     import ray
 

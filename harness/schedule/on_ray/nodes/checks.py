@@ -54,7 +54,8 @@ def unfit(token: str | None, trial: dict[str, str]) -> str:
     if said != ADMITTED:
         return said
     try:
-        return _code(trial)
+        # On one machine torch is the driver's own.
+        return _code(trial) or ("" if token is None else _gpu(trial))
     except Exception as error:
         # On the driver's machine the trial itself fails of it, and that is recorded.
         return "" if token is None else str(error)
@@ -142,6 +143,31 @@ def _code(trial: dict[str, Any]) -> str:
         f"has other code for {job.label} in {job.method_file or harness.PROJECT} than the driver;"
         " bring both to the same state"
     )
+
+
+# ---------------------------------------------------------------------- the GPU
+
+
+def _gpu(trial: dict[str, Any]) -> str:
+    from harness.schedule.on_ray.source import job_of
+
+    return str(look_at_gpu().get("problem", "")) if job_of(trial).device == "cuda" else ""
+
+
+def look_at_gpu() -> dict[str, Any]:
+    """What torch calls the GPU that Ray gave this process (``gpu``), and its bytes (``memory``).
+
+    Instead a ``problem``, to be read behind the node's name, where torch cannot use it.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return {
+            "problem": f"has a GPU by what Ray says, which torch {torch.__version__} there cannot"
+            " use; install a torch for it there, or start Ray there with --num-gpus=0"
+        }
+    facts = torch.cuda.get_device_properties(0)
+    return {"gpu": facts.name, "memory": facts.total_memory}
 
 
 # ---------------------------------------------------------------------- the data
