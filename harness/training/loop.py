@@ -337,7 +337,13 @@ class Trainer:
         values = {name: cell.value for name, cell in cells.items()}
         target = self.val.target.cpu() if scores.dim() == 3 else None
         context = EpochContext(
-            epoch, self.recipe.epochs, self.model.combinations, scores, target, values
+            epoch,
+            self.recipe.epochs,
+            self.model.combinations,
+            scores,
+            target,
+            values,
+            self.val.available.cpu(),
         )
         self.model.end_epoch(context)
         fit.value = value = (
