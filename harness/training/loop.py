@@ -129,6 +129,7 @@ class Trainer:
         if self.missing.train == "random":
             self.train = replace(self.train, available=self._left())
         refuse_undefined_gradients(self.model, self.recipe.precision, self.device)
+        self._require_val()
         self.remarks = [*self._lacking(), *self._leave_out_unusable()]
         self.available = self.train.available
         self.complete = bool(self.available.all())
@@ -149,6 +150,16 @@ class Trainer:
         each = zip(self.model.spec.names, shares, strict=True)
         lacking = ", ".join(f"{name} {100 * share:.1f} %" for name, share in each)
         return [f"missing from the {len(self.train)} training samples: {lacking}"]
+
+    def _require_val(self) -> None:
+        """TrialFailure where no sample of val has the one combination that selects weights."""
+        if self.only is None:
+            return
+        if not bool(self.val.available[:, torch.tensor(self.only.mask)].all(1).any()):
+            raise TrialFailure(
+                f"no sample of val has {self.only.name}, by which the weights of this training are"
+                " selected"
+            )
 
     def _leave_out_unusable(self) -> list[str]:
         """Keep the samples that have what this training shows, one combination or everything, and
@@ -337,7 +348,13 @@ class Trainer:
         values = {name: cell.value for name, cell in cells.items()}
         target = self.val.target.cpu() if scores.dim() == 3 else None
         context = EpochContext(
-            epoch, self.recipe.epochs, self.model.combinations, scores, target, values
+            epoch,
+            self.recipe.epochs,
+            self.model.combinations,
+            scores,
+            target,
+            values,
+            self.val.available.cpu(),
         )
         self.model.end_epoch(context)
         fit.value = value = (
