@@ -56,8 +56,8 @@ class MMANet(Method):
             " and all their non-empty subsets"
         ),
         (
-            "mining reads predicted classes of the val split, without labels, as the released code"
-            " does"
+            "mining reads predicted classes of the val samples that have every modality, without"
+            " labels, as the released code does; its val samples have all"
         ),
         (
             "segmentation: MAD relates the images of a batch by their penultimate maps, k is the"

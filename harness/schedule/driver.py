@@ -218,9 +218,18 @@ def describe(plan: Plan, states: Mapping[str, str], search: Sequence[str] = ()) 
         *search,
         *(f"  precision: {line}" for line in arithmetic),
         f"  executor: {executor_of(study).where}; {_per_trial(plan)} per trial",
+        *_without_graphs(plan),
         f"  output: {study.folder}",
     ]
     return "\n".join(lines)
+
+
+def _without_graphs(plan: Plan) -> list[str]:
+    """A line where CUDA graphs are asked for and cannot be."""
+    on_cpu = plan.device == "cpu" and not plan.decided_by_cluster
+    if not (plan.study.resources.cuda_graph and on_cpu):
+        return []
+    return ["  resources.cuda_graph: trials train on a CPU, which has no graphs: by plain steps"]
 
 
 def _per_trial(plan: Plan) -> str:

@@ -26,7 +26,7 @@ def precision_sentence(study: Study) -> str | None:
 def arithmetic_lines(study: Study, rows: Sequence[Row], device: str) -> list[str]:
     """The lines of a plan on its arithmetic, and on rows that do not survive it.
 
-    None where all of it is float32. ``device`` is what trials are trained on.
+    None of them where all of it is float32. ``device`` is what trials are trained on.
     """
     sentence = precision_sentence(study)
     if sentence is None:

@@ -15,15 +15,15 @@ from harness.dataset import Draws, Split
 from harness.errors import TrialFailure
 from harness.method import EpochContext, Method, TrainBatch
 from harness.protocol.cells import Cell, mean_value, score_cells
-from harness.protocol.combinations import parse
-from harness.protocol.masks import draw_left, draw_present, drop_modalities
+from harness.protocol.combinations import Combination, parse
+from harness.protocol.masks import draw_present
 from harness.protocol.metrics import Metric
 from harness.protocol.schedules import epoch_at, learning_rate_factor, momentum_in
 from harness.protocol.seeds import Noise, Streams
 from harness.training.cuda_graph import LEAST_STEPS, Recorder, ReplayedSteps
 from harness.training.evaluation import predict
 from harness.training.heartbeat import beat
-from harness.training.missing import has_causes, profile
+from harness.training.missing import incomplete, usable
 from harness.training.precision import (
     computing_in,
     forward_in,
@@ -126,49 +126,27 @@ class Trainer:
             if self.recipe.combination
             else None
         )
-        if self.missing.train == "random":
-            self.train = replace(self.train, available=self._left())
         refuse_undefined_gradients(self.model, self.recipe.precision, self.device)
-        self.remarks = [*self._lacking(), *self._leave_out_unusable()]
+        self._require_val()
+        self.train, lacking = incomplete(self.train, self.missing, self.model.spec.names)
+        self.train, left_out = usable(self.train, self._needed())
+        self.remarks = lacking + left_out
         self.available = self.train.available
         self.complete = bool(self.available.all())
 
-    def _left(self) -> Tensor:
-        """What the study's missingness leaves of each training sample's modalities, (N, V) bool."""
-        pattern = Streams(self.missing.seed).generator("missing")
-        left = profile(self.missing, self.model.spec.names)
-        if left is None:
-            return drop_modalities(self.train.available, self.missing.rate, pattern)
-        return draw_left(self.train.available, left, pattern)
+    def _needed(self) -> Combination | None:
+        """What a training sample must have to be of use; None where any modality will do."""
+        return self.model.combinations[-1] if self.model.needs_complete_data else self.only
 
-    def _lacking(self) -> list[str]:
-        """How much of each modality the training samples lack, where the study says it by rates."""
-        if not has_causes(self.missing):
-            return []
-        shares = (~self.train.available).double().mean(0).tolist()
-        each = zip(self.model.spec.names, shares, strict=True)
-        lacking = ", ".join(f"{name} {100 * share:.1f} %" for name, share in each)
-        return [f"missing from the {len(self.train)} training samples: {lacking}"]
-
-    def _leave_out_unusable(self) -> list[str]:
-        """Keep the samples that have what this training shows, one combination or everything, and
-        say what was left out.
-        """
-        everything = self.model.combinations[-1]
-        if self.only is None and not self.model.needs_complete_data:
-            return []
-        wanted = everything if self.model.needs_complete_data else self.only or everything
-        usable = self.train.available[:, torch.tensor(wanted.mask)].all(1).nonzero().squeeze(1)
-        samples = len(self.train)
-        if len(usable) < 2:
+    def _require_val(self) -> None:
+        """TrialFailure where no sample of val has the one combination that selects weights."""
+        if self.only is None:
+            return
+        if not bool(self.val.available[:, torch.tensor(self.only.mask)].all(1).any()):
             raise TrialFailure(
-                "fewer than two training samples have all the modalities that this training needs"
+                f"no sample of val has {self.only.name}, by which the weights of this training are"
+                " selected"
             )
-        if len(usable) == samples:
-            return []
-        self.train = self.train.select(usable)
-        what = "all modalities" if wanted == everything else wanted.name
-        return [f"trained on the {len(usable)} of {samples} training samples that have {what}"]
 
     def fit(self) -> Fit:
         """Train to the last epoch, from the checkpoint if there is one.
@@ -337,7 +315,13 @@ class Trainer:
         values = {name: cell.value for name, cell in cells.items()}
         target = self.val.target.cpu() if scores.dim() == 3 else None
         context = EpochContext(
-            epoch, self.recipe.epochs, self.model.combinations, scores, target, values
+            epoch,
+            self.recipe.epochs,
+            self.model.combinations,
+            scores,
+            target,
+            values,
+            self.val.available.cpu(),
         )
         self.model.end_epoch(context)
         fit.value = value = (

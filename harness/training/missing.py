@@ -1,5 +1,4 @@
-"""Which modalities training samples lack, where a study says it per modality: its settings as a
-presence profile.
+"""Which modalities training samples lack: a study's settings, and the samples after them.
 
 ``missing.rates`` and ``missing.together`` name causes: a sensor that fails alone, sensors that fail
 at once. Plans check and write down what is given, the training loop draws from it.
@@ -12,9 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from numbers import Real
 
-from harness.errors import UserError, unknown
-from harness.protocol.combinations import parse
+import torch
+
+from harness.dataset import Split
+from harness.errors import TrialFailure, UserError, unknown
+from harness.protocol.combinations import Combination, parse
+from harness.protocol.masks import draw_left, drop_modalities
 from harness.protocol.presence import Presence, after
+from harness.protocol.seeds import Streams
 from harness.store import Json
 from harness.training.recipe import LARGEST_RATE, MissingConfig
 
@@ -105,6 +109,52 @@ def missing_sentence(missing: MissingConfig) -> str:
     alone = [f"{name} {rate:g}" for name, rate in missing.rates.items()]
     joint = [f"{one['missing']} at once {one['probability']:g}" for one in missing.together]
     return ", ".join([*alone, *joint])
+
+
+# ---------------------------------------------------------------------- the training split
+
+
+def incomplete(
+    train: Split, missing: MissingConfig, names: Sequence[str]
+) -> tuple[Split, list[str]]:
+    """The training split without what the study takes away, and sentences on how much it lacks,
+    where the study says more than one rate.
+    """
+    if missing.train != "random":
+        return train, []
+    pattern = Streams(missing.seed).generator("missing")
+    left = profile(missing, names)
+    if left is None:
+        available = drop_modalities(train.available, missing.rate, pattern)
+        return replace(train, available=available), []
+    train = replace(train, available=draw_left(train.available, left, pattern))
+    shares = (~train.available).double().mean(0).tolist()
+    lacking = [f"{name} {100 * share:.1f} %" for name, share in zip(names, shares, strict=True)]
+    return train, [f"missing from the {len(train)} training samples: {', '.join(lacking)}"]
+
+
+def usable(train: Split, needed: Combination | None) -> tuple[Split, list[str]]:
+    """The samples that have all of a combination (None: all samples), and a sentence on the others.
+
+    TrialFailure when fewer than two have it.
+    """
+    if needed is None:
+        return train, []
+    samples = len(train)
+    mask = torch.tensor(needed.mask)
+    having = train.available[:, mask].all(1).nonzero().squeeze(1)
+    if len(having) < 2:
+        raise TrialFailure(
+            "fewer than two training samples have all the modalities that this training needs"
+        )
+    if len(having) == samples:
+        return train, []
+    what = "all modalities" if needed.size == len(mask) else needed.name
+    sentence = f"trained on the {len(having)} of {samples} training samples that have {what}"
+    return train.select(having), [sentence]
+
+
+# ---------------------------------------------------------------------- what is given
 
 
 def _cause(entry: object, names: Sequence[str]) -> tuple[int, Json]:

@@ -13,16 +13,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.errors import UserError
-from harness.method import TrainBatch
+from harness.backbones.small import Small
+from harness.conformance.synthetic import synthetic_spec, synthetic_split
+from harness.dataset import Split
+from harness.errors import TrialFailure, UserError
+from harness.method import Method, TrainBatch
+from harness.protocol.metrics import metric
+from harness.protocol.seeds import Streams
 from harness.schedule.local import LocalExecutor
 from harness.store import Json, Store, file_sha256
 from harness.study.config import load_study
 from harness.study.plan import Plan, PlannedTrial
+from harness.training.evaluation import predict
 from harness.training.loop import Trainer
+from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig
 from harness.training.spec import Outcome
 from harness.training.trial import run_trial
-from methods.mmanet import MMANet
+from methods.mmanet import MMANet, histogram_divergence
 from methods.sf_md import SFMD
 
 TINY = (
@@ -257,3 +264,66 @@ def test_on_one_combination_the_student_still_trains_on_complete_samples(
     monkeypatch.setattr(Trainer, "_update", spied)
     assert run_trial(plan.trials[0].job).status == "done"
     assert available and all(bool(rows.all()) for rows in available)
+
+
+class NoCheckpoints:
+    def save(self, state: dict[str, object]) -> None: ...
+
+    def load(self) -> None: ...
+
+
+SPEC = synthetic_spec(3, 5)
+
+
+def student() -> MMANet:
+    """On the teacher's own, random weights."""
+    with Streams(0).initialising("model"):
+        backbone = Small(SPEC, {"width": 8})
+        model = MMANet(backbone)
+        model.adopt("teacher", SFMD(backbone).state_dict())
+    return model
+
+
+def trainer(model: Method, train: Split, val: Split, **recipe: str) -> Trainer:
+    """For one epoch, at whose end MMANet looks at val."""
+    return Trainer(
+        model=model,
+        train=train.select(torch.arange(512) % len(train)),
+        val=val,
+        metric=metric("accuracy"),
+        recipe=TrainConfig(epochs=1, batch_size=32, lr=0.05, schedule="constant", **recipe),
+        missing=MissingConfig(),
+        evaluation=EvaluationConfig(),
+        streams=Streams(0),
+        device=torch.device("cpu"),
+        checkpoints=NoCheckpoints(),
+        on_epoch=lambda progress: None,
+    )
+
+
+def test_mining_does_not_see_predictions_on_what_samples_of_val_lack() -> None:
+    train, val = (synthetic_split(SPEC, samples) for samples in (64, 48))
+    val.available[::2, 1] = False
+    val.inputs["m1"][::2] = 100.0
+    model = student()
+    trainer(model, train, val).fit()
+    complete = val.select(torch.arange(1, 48, 2))
+    scores = predict(model, complete, 48, torch.device("cpu"))
+    shares = [torch.bincount(s.argmax(1), minlength=5).float() / 24 for s in scores]
+    expected = [float(histogram_divergence(share, shares[-1])) for share in shares]
+    distance = [model.distance[c.bits].item() for c in model.combinations]
+    assert distance == pytest.approx(expected, abs=1e-6)
+    assert max(expected) > 0
+
+
+def test_a_val_split_without_any_complete_sample_is_one_sentence() -> None:
+    train, val = (synthetic_split(SPEC, samples) for samples in (64, 48))
+    val.available[::2, 1] = False
+    val.available[1::2, 2] = False
+    with pytest.raises(TrialFailure, match="on samples of val that have every modality"):
+        trainer(student(), train, val).fit()
+    everything = {"combination": "m0+m1+m2"}
+    with pytest.raises(
+        TrialFailure, match=r"no sample of val has m0\+m1\+m2, by which the weights"
+    ):
+        trainer(SFMD(Small(SPEC, {"width": 8})), train, val, **everything)

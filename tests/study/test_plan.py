@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from harness.errors import UserError
+from harness.schedule.driver import describe
 from harness.store import Store
 from harness.study.config import load_study
 from harness.study.plan import Plan
@@ -44,6 +45,16 @@ def test_ids_ignore_paths_devices_tracker_and_scheduling() -> None:
     )
     assert ids() == ids(*elsewhere)
     assert {trial.job.cuda_graph for trial in plan(*elsewhere).trials} == {True}
+
+
+def test_cuda_graphs_that_cannot_be_are_said(tmp_path: Path) -> None:
+    def described(*arguments: str) -> bool:
+        planned = plan(f"output={tmp_path}", *arguments)
+        return "which has no graphs" in describe(planned, planned.states(Store.below(tmp_path)))
+
+    assert described("resources.cuda_graph=true", "resources.gpus_per_trial=0")
+    assert not described("resources.cuda_graph=true", "resources.gpus_per_trial=1")
+    assert not described("resources.gpus_per_trial=0")
 
 
 def test_ids_ignore_the_study_s_name(tmp_path: Path) -> None:
