@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.backbones.small import Small
 from harness.conformance.synthetic import synthetic_spec, synthetic_split
-from harness.dataset import Split
+from harness.dataset import DataSpec, Split
 from harness.method import Method
 from harness.protocol.cells import as_json, mean_value, score_cells
 from harness.protocol.metrics import metric
@@ -112,10 +112,13 @@ def test_each_encoder_is_called_once_per_batch(name: str) -> None:
 
 
 @EVERY_METHOD
-def test_work_is_encoding_once_and_fusing_seven_times(name: str) -> None:
-    model = model_of(METHODS.get(name)).eval()
-    split = synthetic_split(SPEC, 64)
-    mask = torch.ones(64, 3, dtype=torch.bool)
+@pytest.mark.parametrize("spec", [SPEC, synthetic_spec(6, 5)], ids=["V3", "V6"])
+def test_work_is_encoding_once_and_fusing_each_combination(name: str, spec: DataSpec) -> None:
+    split = synthetic_split(spec, 64)
+    with Streams(0).initialising("model"):
+        model = METHODS.get(name)(Small(spec, {"width": 8})).eval()
+    combinations = 2 ** len(spec.names) - 1
+    mask = torch.ones(64, len(spec.names), dtype=torch.bool)
     with torch.no_grad():
         encode, cache = flops(lambda: model.prepare(model.encode_all(split.inputs)))
         fuse, _ = flops(lambda: model.combine(cache, mask))
@@ -123,7 +126,7 @@ def test_work_is_encoding_once_and_fusing_seven_times(name: str) -> None:
     check = (encode + fuse) / 4  # one of four batches is also predicted by a plain forward pass
     assert encode > 0
     assert fuse > 0
-    assert total <= 1.02 * (encode + 7 * fuse + check)
+    assert total <= 1.02 * (encode + combinations * fuse + check)
 
 
 def flops(function: Callable[[], Any]) -> tuple[int, Any]:
