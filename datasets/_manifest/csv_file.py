@@ -55,12 +55,13 @@ def read_sheet(path: Path, folder: Path, modalities: Sequence[str], task: str) -
     _check_reserved(path, named, label)
     names = _modalities(path, header, modalities, aside)
     places = [header.index(name) for name in ("split", label, *names)]
-    cells = [(number, [line[place].strip() for place in places]) for number, line in lines]
-    stray = [
-        number
-        for number, line in lines
-        if any(line[place] != line[place].strip() for place in places)
-    ]
+    cells, stray = [], []
+    for number, line in lines:
+        read = [line[place] for place in places]
+        stripped = [cell.strip() for cell in read]
+        cells.append((number, stripped))
+        if stripped != read:
+            stray.append(number)
     splits = _splits(path, [(number, line[0]) for number, line in cells])
     dense = label == "label_path"
     grouped = GROUP in header
@@ -142,7 +143,9 @@ def _lines(path: Path, text: str) -> list[tuple[int, list[str]]]:
 
 
 def _header(path: Path, cells: list[str]) -> list[str]:
+    """The columns, ours in lower case; UserError for a name that is empty or there twice."""
     names = [cell.strip() for cell in cells]
+    # A spreadsheet may write empty columns to the right of the table too.
     while names and not names[-1]:
         names.pop()
     names = [name.lower() if name.lower() in RESERVED else name for name in names]
@@ -160,11 +163,11 @@ def _header(path: Path, cells: list[str]) -> list[str]:
 def _even(path: Path, lines: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
     """The rows below the header; UserError where one has another number of cells."""
     width = len(_header(path, lines[0][1]))
-    odd = [
-        n
-        for n, line in lines[1:]
-        if len(line) < width or any(cell.strip() for cell in line[width:])
-    ]
+    odd = []
+    for number, line in lines[1:]:
+        # Empty cells beyond the last column are none.
+        if len(line) < width or any(cell.strip() for cell in line[width:]):
+            odd.append(number)
     if odd:
         raise UserError(
             f"{path.name}: the first row has {width} cells, but not {rows_named(odd)}; "
@@ -178,6 +181,7 @@ def _even(path: Path, lines: list[tuple[int, list[str]]]) -> list[tuple[int, lis
 def _modalities(
     path: Path, header: Sequence[str], wanted: Sequence[str], aside: Sequence[str]
 ) -> tuple[str, ...]:
+    """The columns that are modalities, in the order that was asked for, else the file's."""
     there = [name for name in header if name not in RESERVED]
     for name in wanted:
         if name not in there:
@@ -276,15 +280,17 @@ def _label_column(path: Path, header: Sequence[str], task: str) -> str:
 
 
 def _splits(path: Path, cells: Sequence[tuple[int, str]]) -> list[str]:
+    """The split of each row; UserError for the first that is none, with all rows that have it."""
     named = [(number, cell.lower()) for number, cell in cells]
     wrong = [(number, cell) for number, cell in named if cell not in SPLITS]
     if wrong:
-        where = rows_named([number for number, cell in wrong if cell == wrong[0][1]])
-        hint = OTHER_NAMES.get(wrong[0][1])
-        advice = nearest(wrong[0][1], SPLITS)
+        _, first = wrong[0]
+        where = rows_named([number for number, cell in wrong if cell == first])
+        hint = OTHER_NAMES.get(first)
+        advice = nearest(first, SPLITS)
         if hint:
             advice = f"; did you mean '{hint}'? known: {', '.join(SPLITS)}"
-        raise UserError(f"{path.name}: unknown split '{wrong[0][1]}' in {where}{advice}")
+        raise UserError(f"{path.name}: unknown split '{first}' in {where}{advice}")
     return [cell for _, cell in named]
 
 
