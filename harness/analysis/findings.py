@@ -63,7 +63,9 @@ class RowDifference:
     def verdict(self) -> str:
         """What may be said about the row."""
         found = self.difference.better_at(self.p)
-        return "" if found is None else "better" if found == self.label else "worse"
+        if found is None:
+            return ""
+        return "better" if found == self.label else "worse"
 
 
 @dataclass(frozen=True)
@@ -144,24 +146,26 @@ class Findings:
         if other is None:
             return []
         silent = [one.label for one in self.against(other) if not one.verdict]
-        summaries = list(dict.fromkeys(one.summary for one in self.differences))
-        found = [
-            one
-            for summary in summaries
-            if summary != AVERAGE
-            for one in self.against(other, summary)
-            if one.label in silent
-            and one.difference.better_at(one.p, SIGNIFICANCE_LEVEL / FAMILIES) is not None
-            and not one.difference.estimate.biased
-        ]
+        summaries = dict.fromkeys(one.summary for one in self.differences)
+        found = []
+        for summary in summaries:
+            if summary == AVERAGE:
+                continue
+            for one in self.against(other, summary):
+                level = SIGNIFICANCE_LEVEL / FAMILIES
+                told = one.difference.better_at(one.p, level) is not None
+                if one.label in silent and told and not one.difference.estimate.biased:
+                    found.append(one)
         place = {label: at for at, label in enumerate(self.ranked)}
         return sorted(found, key=lambda one: place[one.label])
 
     def value(self, label: str, summary: str) -> float:
         """The mean over seeds of a row's value in a summary."""
         comparison, row = self.comparison, self.samples[label]
-        if summary in SUMMARIES:
-            return (comparison.average if summary == AVERAGE else comparison.worst)[label].mean
+        if summary == AVERAGE:
+            return comparison.average[label].mean
+        if summary == WORST:
+            return comparison.worst[label].mean
         if (label, summary) in comparison.cells:
             return comparison.cells[label, summary].mean
         sizes = [combination.size for combination in self.results.plan.combinations]
@@ -170,11 +174,13 @@ class Findings:
 
     def against(self, other: str, summary: str = AVERAGE) -> list[RowDifference]:
         """All rows against one, best first by the difference."""
-        found = [
-            _turned(one, other, one.p_baseline if other == self.baseline else one.p_adjusted)
-            for one in (*self.differences, *(self.expected.differences if self.expected else ()))
-            if one.summary == summary and other in (one.first, one.second)
-        ]
+        every = [*self.differences, *(self.expected.differences if self.expected else ())]
+        found = []
+        for one in every:
+            if one.summary == summary and other in (one.first, one.second):
+                # The fewer comparisons with the baseline are corrected for themselves.
+                p = one.p_baseline if other == self.baseline else one.p_adjusted
+                found.append(_turned(one, other, p))
         sign = -1 if self.comparison.metric.higher_is_better else 1
         return sorted(found, key=lambda one: sign * one.value)
 
@@ -202,6 +208,7 @@ def analyse(results: Results) -> Findings:
 
 
 def _rankings(results: Results, found: Sequence[Difference]) -> tuple[dict[str, Ranking], str]:
+    """Both rankings, or none and the reason why."""
     try:
         return {summary: ranking(results, summary, found) for summary in SUMMARIES}, ""
     except Unranked as error:
