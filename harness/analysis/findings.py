@@ -12,11 +12,12 @@ from functools import cached_property
 
 import numpy as np
 
+from harness.analysis.comparison import Comparison
 from harness.analysis.dependence import Dependence, dependence
 from harness.analysis.in_use.presence import Expected, expected
 from harness.analysis.in_use.reliability import RowReliability, reliability
 from harness.analysis.ranking import Ranking, Unranked, ranking
-from harness.analysis.results import Comparison, Results
+from harness.analysis.results import Results
 from harness.analysis.robustness import (
     RowRobustness,
     hurting,

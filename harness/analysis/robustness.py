@@ -115,22 +115,20 @@ def row_robustness(results: Results, split: str = "test") -> dict[str, RowRobust
     found = {}
     for row in results.plan.rows:
         chosen = table[(table["split"] == split) & (table["label"] == row.label)]
-        values = (
-            chosen.pivot(index="seed", columns="combination", values="value")
-            .reindex(columns=names)
-            .astype(float)
-        )
+        by_seed = chosen.pivot(index="seed", columns="combination", values="value")
+        values = by_seed.reindex(columns=names).astype(float)
+        # Combinations that no sample has do not make a seed incomplete.
         whole = values.dropna(axis=1, how="all").dropna(axis=0).index
         if len(whole):
-            found[row.label] = _view(
-                row.label, values.loc[whole].to_numpy(), combinations, metric, blind
-            )
+            of_row = values.loc[whole].to_numpy()
+            found[row.label] = _view(row.label, of_row, combinations, metric, blind)
     return found
 
 
 def _view(
     label: str, values: Array, combinations: Sequence[Combination], metric: Metric, blind: float
 ) -> RowRobustness:
+    """What is said of one row, from its values (S, C)."""
     there = values[:, ~np.isnan(values).any(0)]
     worst = there.min(1) if metric.higher_is_better else there.max(1)
     mean = values.mean(0)
@@ -171,9 +169,9 @@ def expectation(values: Array, combinations: Sequence[Combination], present: flo
         raise ValueError(
             f"a probability of presence must be above 0 and at most 1, and it is {present}"
         )
-    weights = np.array(
-        [present**c.size * (1 - present) ** (len(c.mask) - c.size) for c in combinations]
-    )
+    sizes = [(combination.size, len(combination.mask)) for combination in combinations]
+    weights = np.array([present**size * (1 - present) ** (every - size) for size, every in sizes])
+    # Without weights of 0 too, so that what remains has a sum above 0 or is nothing.
     there = ~np.isnan(values) & (weights > 0)
     return float(np.average(values[there], weights=weights[there])) if there.any() else math.nan
 
@@ -187,22 +185,30 @@ def steps(values: Array, combinations: Sequence[Combination], higher_is_better: 
     found = []
     for small, large, modality in _neighbours(combinations):
         gains = sign * (values[:, large] - values[:, small])
-        if not np.isnan(gains).any():
-            names = combinations[small].name, combinations[large].name
-            found.append(
-                Step(*names, modality, float(gains.mean()), int((gains < 0).sum()), len(gains))
+        if np.isnan(gains).any():
+            continue
+        found.append(
+            Step(
+                smaller=combinations[small].name,
+                larger=combinations[large].name,
+                modality=modality,
+                gain=float(gains.mean()),
+                hurt=int((gains < 0).sum()),
+                seeds=len(gains),
             )
+        )
     return found
 
 
 def _neighbours(combinations: Sequence[Combination]) -> list[tuple[int, int, str]]:
     """Positions of a combination and of the one with one modality more, and that modality."""
-    return [
-        (i, j, next(member for member in large.members if member not in small.members))
-        for i, small in enumerate(combinations)
-        for j, large in enumerate(combinations)
-        if large.size == small.size + 1 and set(small.members) < set(large.members)
-    ]
+    found = []
+    for i, small in enumerate(combinations):
+        for j, large in enumerate(combinations):
+            added = [member for member in large.members if member not in small.members]
+            if len(added) == 1 and large.size == small.size + 1:
+                found.append((i, j, added[0]))
+    return found
 
 
 def shapley(values: Array, combinations: Sequence[Combination], blind: float) -> dict[str, float]:
@@ -214,24 +220,25 @@ def shapley(values: Array, combinations: Sequence[Combination], blind: float) ->
     same amount: their order does not depend on it.
     """
     modalities = combinations[-1].members
-    worth = {
-        combination.members: float(value)
-        for combination, value in zip(combinations, values, strict=True)
-    } | {(): blind}
+    worth: dict[tuple[str, ...], float] = {(): blind}
+    for combination, value in zip(combinations, values, strict=True):
+        worth[combination.members] = float(value)
     count = len(modalities)
     weight = [
         math.factorial(size) * math.factorial(count - size - 1) / math.factorial(count)
         for size in range(count)
     ]
-    return {
-        modality: sum(
-            weight[len(without)]
-            * (worth[tuple(x for x in modalities if x in {*without, modality})] - worth[without])
-            for without in worth
-            if modality not in without
-        )
-        for modality in modalities
-    }
+    found = {}
+    for modality in modalities:
+        gains = []
+        # The empty set comes last: the order of the sum decides its last digit.
+        for without in [*(combination.members for combination in combinations), ()]:
+            if modality in without:
+                continue
+            joined = tuple(name for name in modalities if name in without or name == modality)
+            gains.append(weight[len(without)] * (worth[joined] - worth[without]))
+        found[modality] = sum(gains)
+    return found
 
 
 def shapley_estimates(
@@ -244,17 +251,16 @@ def shapley_estimates(
     """
     if np.isnan(row.values).any():
         return {}
-    units = np.eye(len(combinations))
-    weights = [shapley(unit, combinations, 0.0) for unit in units]
+    # They are linear: the weight of a combination is what they are where that one is worth 1 and
+    # all others 0.
+    weights = [shapley(unit, combinations, 0.0) for unit in np.eye(len(combinations))]
     of_blind = shapley(np.zeros(len(combinations)), combinations, blind)
     groups = row.grouping(np.ones(len(combinations), dtype=bool))
-    return {
-        name: estimate(
-            np.tensordot([weight[name] for weight in weights], row.values, 1) + of_blind[name],
-            groups,
-        )
-        for name in combinations[-1].members
-    }
+    found = {}
+    for name in combinations[-1].members:
+        of_samples = np.tensordot([weight[name] for weight in weights], row.values, 1)
+        found[name] = estimate(of_samples + of_blind[name], groups)
+    return found
 
 
 def hurting(
@@ -263,21 +269,17 @@ def hurting(
     """The steps of one row as differences larger minus smaller, with Holm's correction over the
     row's steps.
     """
-    gaps = [
-        (
-            combinations[large].name,
-            combinations[small].name,
-            modality,
-            row.values[large] - row.values[small],
-            row.grouping(np.isin(np.arange(len(combinations)), [small, large])),
-        )
-        for small, large, modality in _neighbours(combinations)
-        if not np.isnan(row.values[[small, large]]).any()
-    ]
-    return adjusted(
-        difference_of(larger, smaller, f"+{modality}", estimate(gap, groups), higher_is_better)
-        for larger, smaller, modality, gap, groups in gaps
-    )
+    places, found = np.arange(len(combinations)), []
+    for small, large, modality in _neighbours(combinations):
+        # Undefined where no sample has the combination.
+        if np.isnan(row.values[[small, large]]).any():
+            continue
+        gap = row.values[large] - row.values[small]
+        groups = row.grouping(np.isin(places, [small, large]))
+        larger, smaller = combinations[large].name, combinations[small].name
+        of_step = estimate(gap, groups)
+        found.append(difference_of(larger, smaller, f"+{modality}", of_step, higher_is_better))
+    return adjusted(found)
 
 
 def pareto(points: Mapping[str, tuple[float, float]], higher_is_better: bool) -> list[str]:
@@ -290,16 +292,16 @@ def pareto(points: Mapping[str, tuple[float, float]], higher_is_better: bool) ->
     ['a', 'c']
     """
     sign = 1 if higher_is_better else -1
-    signed = {label: (cost, -sign * value) for label, (cost, value) in points.items()}
-    front = [
-        label
-        for label, (cost, loss) in signed.items()
-        if not any(
-            c <= cost and other <= loss and (c, other) != (cost, loss)
-            for c, other in signed.values()
+    # Both to be small.
+    costs = {label: (cost, -sign * value) for label, (cost, value) in points.items()}
+
+    def beaten(own: tuple[float, float]) -> bool:
+        return any(
+            other != own and other[0] <= own[0] and other[1] <= own[1] for other in costs.values()
         )
-    ]
-    return sorted(front, key=lambda label: signed[label])
+
+    front = [label for label, own in costs.items() if not beaten(own)]
+    return sorted(front, key=lambda label: costs[label])
 
 
 # ---------------------------------------------------------------------- from the evidence
@@ -313,6 +315,7 @@ def blind_value(metric: Metric, evidence: Evidence, split: str = "test") -> floa
     the number of classes there. Of a regression it predicts the median label of val; NaN for a
     metric that constants do not define.
     """
+    # Segmentation: (C, N, K, K) counts of pixels; the true classes are the same in all C.
     if evidence.scores[split].dim() == 4:
         counts = evidence.scores[split][0]
         answer = int(evidence.scores["val"][0].sum((0, 2)).argmax())
@@ -336,7 +339,6 @@ def _blind(results: Results, split: str) -> float:
     """The same for every trial of a dataset; NaN when no trial's evidence is intact."""
     for done in results.finished:
         if intact(results, done):
-            return blind_value(
-                results.metric, stored_evidence(results.store.trial(done.trial.id)), split
-            )
+            evidence = stored_evidence(results.store.trial(done.trial.id))
+            return blind_value(results.metric, evidence, split)
     return math.nan

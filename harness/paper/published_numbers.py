@@ -15,7 +15,7 @@ from decimal import ROUND_DOWN, Decimal, InvalidOperation
 from functools import cache
 from pathlib import Path
 
-from harness.analysis.results import Comparison, Summary
+from harness.analysis.comparison import Comparison, Summary
 from harness.errors import UserError
 from harness.study.config import STUDIES, load_study, study_files
 from harness.study.plan import Plan

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.analysis.results import Finished, Results, Summary
+from harness.analysis.comparison import Summary
+from harness.analysis.results import Finished, Results
 from harness.paper.published_numbers import AVERAGE
 from harness.paper.representations import (
     DISTANCE,

@@ -16,7 +16,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from harness.analysis.results import Comparison, Results, Summary
+from harness.analysis.comparison import Comparison, Summary
+from harness.analysis.results import Results
 from harness.protocol.combinations import Combination
 from harness.reporting.text import COLLAPSED, marked, metric_sentence, number
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.findings import Findings, analyse
-from harness.analysis.results import Results, read, verify
+from harness.analysis.results import Results, read
+from harness.analysis.verification import verify
 from harness.paper.findings import PaperFindings, paper_findings
 from harness.reporting.sections.runs import TrackedRuns
 from harness.robust.findings import BadSensors, bad_sensors

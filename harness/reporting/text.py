@@ -13,7 +13,8 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 from rich.cells import cell_len
 
-from harness.analysis.results import Comparison, Hole, Results, Summary, dataset_name
+from harness.analysis.comparison import Comparison, Summary
+from harness.analysis.results import Hole, Results, dataset_name
 from harness.protocol.metrics import Metric
 from harness.protocol.schedules import epoch_at
 

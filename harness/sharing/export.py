@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from harness.analysis.results import unusable_record
+from harness.analysis.verification import unusable_record
 from harness.errors import UserError
 from harness.robust.evidence import FOLDER as CORRUPTED
 from harness.robust.evidence import read_facts

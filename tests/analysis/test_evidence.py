@@ -12,7 +12,8 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, roc_curve
 
-from harness.analysis.results import long_table, read, verify
+from harness.analysis.results import long_table, read
+from harness.analysis.verification import verify
 from harness.conformance.synthetic import synthetic_spec, synthetic_split
 from harness.dataset import Dataset, DataSpec, Split
 from harness.store import Store

@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 
 from datasets.digits import Digits
-from harness.analysis.results import comparison, holes, long_table, read, verify
+from harness.analysis.comparison import comparison
+from harness.analysis.results import holes, long_table, read
+from harness.analysis.verification import verify
 from harness.protocol.metrics import METRICS
 from harness.store import write_json
 from tests.support.handmade import (

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness import report, share
-from harness.analysis.results import read, unusable_record, verify
+from harness.analysis.results import read
+from harness.analysis.verification import unusable_record, verify
 from harness.cli import guarded
 from harness.store import Store, TrialDirectory, read_json
 from harness.study.config import load_study

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.analysis.results import Comparison, Summary, comparison
+from harness.analysis.comparison import Comparison, Summary, comparison
 from harness.errors import UserError
 from harness.paper.published_numbers import (
     LOG,

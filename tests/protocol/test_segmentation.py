@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.analysis.evidence import stored_evidence
-from harness.analysis.results import verify
+from harness.analysis.verification import verify
 from harness.backbones.small import Small
 from harness.dataset import Split
 from harness.errors import TrialFailure

@@ -26,8 +26,10 @@ from rich.console import Console
 
 from datasets.digits import Digits
 from harness import PROJECT
+from harness.analysis.comparison import comparison
 from harness.analysis.findings import analyse
-from harness.analysis.results import comparison, long_table, read, verify
+from harness.analysis.results import long_table, read
+from harness.analysis.verification import verify
 from harness.cli import guarded
 from harness.errors import UserError
 from harness.protocol.combinations import lattice

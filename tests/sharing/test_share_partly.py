@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from harness import PROJECT, report
-from harness.analysis.results import verify
+from harness.analysis.verification import verify
 from harness.cli import guarded
 from harness.errors import UserError
 from harness.sharing.export import export

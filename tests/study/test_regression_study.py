@@ -12,7 +12,8 @@ from sklearn.linear_model import LinearRegression
 
 from harness import report, run, share
 from harness.analysis.findings import analyse
-from harness.analysis.results import Results, read, verify
+from harness.analysis.results import Results, read
+from harness.analysis.verification import verify
 from harness.cli import guarded
 from harness.deploy import CARD, WEIGHTS, card, card_text, load
 from harness.errors import UserError

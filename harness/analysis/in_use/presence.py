@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from harness.analysis.comparison import Comparison, Summary
 from harness.analysis.ranking import Ranking, ranked
-from harness.analysis.results import Comparison, Results, Summary
+from harness.analysis.results import Results
 from harness.analysis.statistics import EXPECTED, Difference, RowSamples, weighted
 from harness.protocol.presence import Presence
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from harness.analysis.results import Comparison, Results
+from harness.analysis.comparison import Comparison
+from harness.analysis.results import Results
 from harness.reporting.document import Section, bullets, section, table
 from harness.reporting.text import COLLAPSED_SENTENCE, hole_lines, marked, shown
 from harness.reporting.wording import signed

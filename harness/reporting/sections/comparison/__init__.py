@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from harness.analysis.comparison import Comparison
 from harness.analysis.findings import Findings
-from harness.analysis.results import Comparison, Results
+from harness.analysis.results import Results
 from harness.reporting.answer import answer
 from harness.reporting.answer.caveats import caveats
 from harness.reporting.document import (
