@@ -70,6 +70,11 @@ class MMFormer(Method):
         ),
         "the attention's projection is dropped once; the authors' code drops it twice in a row",
         (
+            "the convolutions to and from tokens and those of the scale fusion start from PyTorch's"
+            " default values; the authors' code draws the weights of every convolution"
+            " Kaiming-normal"
+        ),
+        (
             "classification, its deep supervision and the pyramid's shared decoder are our design:"
             " the paper segments volumes"
         ),

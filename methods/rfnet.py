@@ -78,6 +78,10 @@ class RFNet(Method):
         ),
         "convolutions pad with zeros, not reflections, which a 1x1 map does not have",
         (
+            "PRM, RFM and gates start from PyTorch's default values; the official code draws the"
+            " weights of every convolution, of which its gates are two, Kaiming-normal"
+        ),
+        (
             "segmentation: the guide from the deeper scale is a light path of its own, since the"
             " shared decoder runs after the fusion"
         ),
