@@ -224,6 +224,7 @@ class RFNet(Method):
 
         They decide the regions when there are more classes than regions.
         """
+        # By comparison: bincount would read the largest label from the device. Void matches none.
         member = labels.reshape(-1, 1) == torch.arange(self.counts.shape[0], device=labels.device)
         self.counts += self.counting * member.sum(0)
 
