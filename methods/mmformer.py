@@ -332,6 +332,10 @@ class MMFormer(Method):
         return [f"of another size than the released class: {used} instead of {theirs}"]
 
     @classmethod
+    def uses_unshown(cls, hparams: Mapping[str, Value]) -> str:
+        return "unmask_aux" if hparams["unmask_aux"] else ""
+
+    @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
         defaults = {key: cls.hyperparameters[key].default for key in PAPER_ONLY}
         idle = [key for key in PAPER_ONLY if hparams.get(key, defaults[key]) != defaults[key]]

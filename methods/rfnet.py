@@ -105,7 +105,7 @@ class RFNet(Method):
             False,
             help=(
                 "true: the unimodal loss counts all available modalities, shown or not, as"
-                " published"
+                " published (train.encode=dense)"
             ),
         ),
         "regions": Range(
@@ -267,6 +267,10 @@ class RFNet(Method):
     @property
     def _published(self) -> int:
         return int(self.settings["warm_up"])
+
+    @classmethod
+    def uses_unshown(cls, hparams: Mapping[str, Value]) -> str:
+        return "sep_absent" if hparams["sep_absent"] else ""
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:
