@@ -126,8 +126,7 @@ class NYUv2(Dataset):
 
     @cached_property
     def _selection(self) -> Selection:
-        assert self.root is not None
-        return selection(self.root, self._copy.ids["train"], self._copy.scenes)
+        return selection(self.folder, self._copy.ids["train"], self._copy.scenes)
 
     @cached_property
     def ids(self) -> dict[str, tuple[int, ...]]:

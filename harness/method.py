@@ -306,6 +306,15 @@ class Method(nn.Module):
         """
 
     @classmethod
+    def uses_unshown(cls, hparams: Mapping[str, Value]) -> str:
+        """The hyperparameter by which the loss uses modalities that are available and not shown.
+
+        Where there is one, train.encode=present is refused: those modalities are not encoded then,
+        and zeros stand in their place. Default: none.
+        """
+        return ""
+
+    @classmethod
     def check_backbone(cls, backbone: Backbone) -> None:
         """Refuse, with a UserError, a network that the method is not defined on.
 

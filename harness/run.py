@@ -10,10 +10,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness.cli import flags, guarded, one_thread, settings_help
+from harness.cli import flags, guarded, settings_help
 from harness.errors import DONE
-
-one_thread()
 
 if TYPE_CHECKING:
     from harness.store import Store

@@ -10,10 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.cli import flags, guarded, one_thread
+from harness.cli import flags, guarded
 from harness.errors import DONE, SOME_FAILED, UserError, unknown
-
-one_thread()
 
 HELP = """usage: python -m harness.share export [study=NAME] [key=value ...] FILE [by=TEXT]
            [--no-weights]

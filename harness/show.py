@@ -11,13 +11,11 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.cli import flags, guarded, one_thread
+from harness.cli import flags, guarded
 from harness.errors import DONE, UserError, unknown
 
 if TYPE_CHECKING:
     from harness.method import Method
-
-one_thread()
 
 TRAINING_ONLY_NOTE = "everything else, without the modules that only training needs"
 

@@ -70,6 +70,11 @@ class MMFormer(Method):
         ),
         "the attention's projection is dropped once; the authors' code drops it twice in a row",
         (
+            "the convolutions to and from tokens and those of the scale fusion start from PyTorch's"
+            " default values; the authors' code draws the weights of every convolution"
+            " Kaiming-normal"
+        ),
+        (
             "classification, its deep supervision and the pyramid's shared decoder are our design:"
             " the paper segments volumes"
         ),
@@ -325,6 +330,10 @@ class MMFormer(Method):
         )
         theirs = ", ".join(f"{key}={value}" for key, value in RELEASED_SIZES.items())
         return [f"of another size than the released class: {used} instead of {theirs}"]
+
+    @classmethod
+    def uses_unshown(cls, hparams: Mapping[str, Value]) -> str:
+        return "unmask_aux" if hparams["unmask_aux"] else ""
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:

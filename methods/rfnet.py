@@ -78,6 +78,10 @@ class RFNet(Method):
         ),
         "convolutions pad with zeros, not reflections, which a 1x1 map does not have",
         (
+            "PRM, RFM and gates start from PyTorch's default values; the official code draws the"
+            " weights of every convolution, of which its gates are two, Kaiming-normal"
+        ),
+        (
             "segmentation: the guide from the deeper scale is a light path of its own, since the"
             " shared decoder runs after the fusion"
         ),
@@ -101,7 +105,7 @@ class RFNet(Method):
             False,
             help=(
                 "true: the unimodal loss counts all available modalities, shown or not, as"
-                " published"
+                " published (train.encode=dense)"
             ),
         ),
         "regions": Range(
@@ -220,6 +224,7 @@ class RFNet(Method):
 
         They decide the regions when there are more classes than regions.
         """
+        # By comparison: bincount would read the largest label from the device. Void matches none.
         member = labels.reshape(-1, 1) == torch.arange(self.counts.shape[0], device=labels.device)
         self.counts += self.counting * member.sum(0)
 
@@ -262,6 +267,10 @@ class RFNet(Method):
     @property
     def _published(self) -> int:
         return int(self.settings["warm_up"])
+
+    @classmethod
+    def uses_unshown(cls, hparams: Mapping[str, Value]) -> str:
+        return "sep_absent" if hparams["sep_absent"] else ""
 
     @classmethod
     def check(cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value]) -> None:

@@ -23,4 +23,5 @@ class SFDMR(DMRNet):
 
     def build(self, backbone: Backbone) -> None:
         super().build(backbone)
+        # DMRNet's loss reads it, and this row does not declare it: it is no hyperparameter here.
         self.register_buffer("beta", torch.zeros(()), persistent=False)

@@ -36,6 +36,7 @@ class SFDMRScaled(ScaledTask, DMRNet):
 
     def loss(self, output: Output, batch: TrainBatch) -> Losses:
         terms = super().loss(output, batch)
+        # Without DMRNet's own term: no combination is ever hard here, so that it would be zero.
         return {name: terms[name] for name in ("task", "kl", "scale")}
 
     def end_epoch(self, context: EpochContext) -> None:

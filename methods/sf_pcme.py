@@ -48,6 +48,10 @@ class SFPCME(SampledVector):
         ),
         "maps of one place have no attention: it would be that place whatever its weights",
         (
+            "all layers start from PyTorch's default values; the released PCME code draws the"
+            " attention and the layers behind it Xavier-uniform, with biases of zero"
+        ),
+        (
             "alpha is not published for this row: it starts at DMRNet's 1e-3 and is to be tuned and"
             " reported"
         ),

@@ -170,6 +170,7 @@ class ShaSpec(Method):
         return [{"specific": s, "shared": r, "encoded": known} for s, r, known in parts]
 
     def _run(self, module: nn.Module, x: Tensor, rows: Tensor | None) -> Any:
+        # An identity has no batch norm that other rows could reach, and needs no copy of them.
         if rows is None or isinstance(module, nn.Identity):
             return module(x)
         return self.on_rows(module, module, x, rows)

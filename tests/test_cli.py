@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +33,32 @@ def test_help_of_each_command(capsys: pytest.CaptureFixture[str]) -> None:
     for main in (run_main, report.main, show.main):
         assert guarded(main, ["--help"]) == 0
         assert "usage: python -m harness." in capsys.readouterr().out
+
+
+THREADS = """
+import runpy, sys
+sys.argv = [sys.argv[1], "--help"]
+try:
+    runpy.run_module(sys.argv[0], run_name="__main__")
+except SystemExit:
+    import torch
+    print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize("command", ["harness.report", "harness.run"])
+def test_commands_compute_in_one_thread(command: str) -> None:
+    """The one has imported torch before it begins, the other has not; the user's number wins."""
+    free = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    for given, threads in ((free, 1), (free | {"OMP_NUM_THREADS": "2"}, 2)):
+        ran = subprocess.run(
+            [sys.executable, "-c", THREADS, command],
+            env=given,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ran.stdout.split()[-1] == str(threads)
 
 
 def test_help_lists_the_keys(capsys: pytest.CaptureFixture[str]) -> None:

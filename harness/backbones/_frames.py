@@ -48,6 +48,7 @@ class _Layer(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+        # Output t is centred on input t * stride: it stands for a frame where that one does.
         x, there = self.convolution(x), there[..., :: self.stride]
         x = self._over_frames(x, there) if self.training else self.norm(x)
         return x.relu() * there, there
@@ -61,6 +62,7 @@ class _Layer(nn.Module):
         assert norm.running_mean is not None and norm.running_var is not None
         assert norm.num_batches_tracked is not None and norm.momentum is not None
         with torch.no_grad():
+            # As torch's batch norm: biased in this batch, unbiased in the running statistics.
             unbiased = variance * count / (count - 1).clamp_min(1)
             norm.running_mean.lerp_(mean, norm.momentum)
             norm.running_var.lerp_(unbiased, norm.momentum)

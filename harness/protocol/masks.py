@@ -52,6 +52,8 @@ def drop_modalities(available: Tensor, rate: float, generator: torch.Generator) 
     keep = available & (
         torch.rand(available.shape, generator=generator, dtype=torch.float64) >= rate
     )
+    # Drawn for all samples, so that the stream does not depend on who loses everything; what a
+    # sample lacks never wins.
     lottery = torch.rand(available.shape, generator=generator, dtype=torch.float64).masked_fill(
         ~available, -1.0
     )

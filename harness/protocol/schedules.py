@@ -68,6 +68,7 @@ def _cycle(start: float, peak: float, end: float, epoch: int, epochs: int) -> fl
     """Half a cosine from ``start`` to ``peak``, reached after a tenth of the epochs, then half a
     cosine to ``end``.
     """
+    # One step before a tenth of the epochs, as in torch's OneCycleLR; it need be no whole epoch.
     top, last = max(0.0, RISING * epochs - 1), epochs - 1
     if epoch < top:
         return peak + (start - peak) * 0.5 * (1.0 + math.cos(math.pi * epoch / top))

@@ -8,10 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from harness.cli import flags, guarded, one_thread
+from harness.cli import flags, guarded
 from harness.errors import DONE, SOME_FAILED, UserError
-
-one_thread()
 
 HELP = """usage: python -m harness.robust [study=NAME] [key=value ...] [--dry-run] [--help]
 

@@ -258,8 +258,17 @@ def check_names(spec: DataSpec) -> None:
 
 
 def check_row(row: Row, network: Backbone, study: Study) -> None:
-    """UserError where a row does not fit task, network or what the training data lack."""
+    """UserError where a row does not fit task, network, what the training data lack or what of
+    them is encoded.
+    """
     spec = network.spec
+    unshown = row.method_class.uses_unshown(row.hparams)
+    if unshown and study.train.encode == "present":
+        raise UserError(
+            f"hparams.{row.method}.{unshown}={row.hparams[unshown]} trains on modalities that are"
+            " available and not shown, and train.encode=present does not encode them; use"
+            " train.encode=dense"
+        )
     if row.method_class.needs_complete_data:
         _check_complete(row, spec, study)
     if spec.task not in row.method_class.tasks:

@@ -47,6 +47,9 @@ def test_without_a_root_the_sentence_says_what_to_set() -> None:
         r"dataset\.root=DIR.*NYUV2_ROOT.*train/labels_40.*python -m datasets\.sample nyuv2 DIR",
     )
     assert NYUv2().spec.names == ("rgb", "depth") and len(NYUv2().spec.classes) == 40
+    for asked in (NYUv2.fingerprint, NYUv2.counts):
+        with pytest.raises(UserError, match=r"dataset nyuv2 needs your copy of the data"):
+            asked(NYUv2())
 
 
 def test_an_unknown_folder(tmp_path: Path) -> None:

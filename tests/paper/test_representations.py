@@ -19,7 +19,6 @@ from harness.analysis.results import read
 from harness.backbones.small import Small
 from harness.errors import UserError
 from harness.paper import representation_tables, representations
-from harness.paper.channel_distance import channel_distance
 from harness.store import Store
 from harness.study.config import load_study
 from harness.study.plan import Plan
@@ -40,25 +39,6 @@ def naive_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         ]
     )
     return np.array([[1 - entry / math.sqrt(sum(row**2)) for entry in row] for row in gram])
-
-
-def test_T26_distances_of_equal_and_of_orthonormal_channels() -> None:
-    """The two ends of what maps without negative numbers can have, c = 128 channels of 14x14."""
-    equal = torch.rand(1, 1, 14, 14).expand(1, 128, 14, 14)
-    found = channel_distance(equal, equal)
-    torch.testing.assert_close(found, torch.full((1, 128, 128), 0.91161), rtol=0, atol=1e-5)
-    orthonormal = torch.eye(196)[:128].reshape(1, 128, 14, 14)
-    assert channel_distance(orthonormal, orthonormal).mean().item() == pytest.approx(
-        0.99219, abs=5e-6
-    )
-
-
-def test_T26_distances_of_rectified_maps_lie_between_those_ends() -> None:
-    first, second = torch.randn(
-        2, 3, 128, 14, 14, generator=torch.Generator().manual_seed(0)
-    ).relu()
-    means = channel_distance(first, second).mean((1, 2))
-    assert bool(((means > 0.9116) & (means < 0.9922)).all())
 
 
 def test_the_variance_of_each_combination_by_a_loop_over_samples() -> None:

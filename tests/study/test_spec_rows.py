@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from harness.backbones.small import Small
+from harness.errors import UserError
 from harness.paper.channel_distance import channel_distance
 from harness.protocol.metrics.anti_spoofing import acer
 from harness.store import Store
@@ -77,6 +78,13 @@ def test_T26_channel_distance_of_identical_and_orthonormal_channels() -> None:
     )
 
 
+def test_T26_channel_distance_of_rectified_maps_lies_between_the_two() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, 3, 128, 14, 14, generator=generator).relu()
+    means = channel_distance(first, second).mean((1, 2))
+    assert bool(((means > 0.9116) & (means < 0.9922)).all())
+
+
 def test_T26_channel_distance_by_a_loop() -> None:
     first, second = torch.rand(2, 3, 2, 2), torch.rand(2, 3, 2, 2)
     found = channel_distance(first, second)
@@ -89,18 +97,11 @@ def test_T26_channel_distance_by_a_loop() -> None:
             )
 
 
-def test_T28_mean_variance_on_casia_surf() -> None:
-    pytest.skip(
-        "needs the gated CASIA-SURF data, whose dataset is not built yet; test_T28_replacement"
-        " shows what digits can show"
-    )
-
-
 @pytest.mark.slow
 def test_T28_replacement_mean_variance_falls_as_alpha_grows(tmp_path: Path) -> None:
     """Table 6: sigma^2 falls from alpha 0 to 1e-2 (4.78, 1.95, 1.11, 1.01).
 
-    On digits it falls too.
+    On digits it falls too. The row itself needs the gated CASIA-SURF data (study casia_alpha).
     """
     study = load_study(
         [
@@ -128,3 +129,15 @@ def test_T28_replacement_mean_variance_falls_as_alpha_grows(tmp_path: Path) -> N
             ]
         found.append(float(torch.stack(variances).mean()))
     assert all(before > after for before, after in itertools.pairwise(found)), found
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"), [("rfnet", "sep_absent"), ("mmformer", "unmask_aux")]
+)
+def test_matrix_03_what_is_not_encoded_is_not_trained_on(method: str, setting: str) -> None:
+    """The official codes train on all modalities, masked or not, which are encoded there."""
+    unshown = [f"methods=[{method}]", f"hparams.{method}.{setting}=true"]
+    assert Plan(load_study([*unshown, "train.encode=dense"])).rows
+    assert Plan(load_study([f"methods=[{method}]", "train.encode=present"])).rows
+    with pytest.raises(UserError, match=rf"hparams\.{method}\.{setting}=True trains on modalities"):
+        Plan(load_study([*unshown, "train.encode=present"]))
