@@ -330,7 +330,7 @@ def _check_keys(layer: Mapping[str, Any], node: type, prefix: str, source: str) 
             every = [name for name, _, _ in leaves(Study())]
             candidates = [f"{prefix}{name}" for name in known] if prefix else every
             raise UserError(f"{source}: unknown key '{full}'{nearest(full, candidates)}")
-        if key == SEEDS and isinstance(value, Mapping):
+        if full == SEEDS and isinstance(value, Mapping):
             continue  # rounds, which are read when all layers are known
         default = getattr(defaults, key)
         form = _missed_form(full, value, default)
@@ -347,7 +347,7 @@ def _missed_form(key: str, value: object, default: object) -> str | None:
     if isinstance(default, dict) and not isinstance(value, Mapping):
         return f"a block of keys, such as {key}.NAME=..."
     if isinstance(default, list) and not isinstance(value, list):
-        return f"a list, such as {key}=[{value}]"
+        return "a list" if isinstance(value, Mapping) else f"a list, such as {key}=[{value}]"
     # OmegaConf itself would take yes, 1 and 2 for true.
     if isinstance(default, bool) and not isinstance(value, bool):
         return "true or false"

@@ -17,6 +17,7 @@ from harness.study.plan import Plan
 WRONG = {
     "seeds=[[1]]": "seeds=[[1]] must be different whole numbers",
     "search.seeds=[[1]] search.trials=2": "search.seeds=[[1]] must be different whole numbers",
+    "search.seeds.first=3": "search.seeds={'first': 3} must be a list",
     "seeds=[12345678901234567890]": "not negative and at most 2147483647",
     "train.epochs=12345678901234567890": "train.epochs=12345678901234567890 must be at most",
     "hparams=[1]": "hparams=[1] must be a block of keys",
