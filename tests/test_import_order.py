@@ -6,6 +6,7 @@ Every import is read, those inside functions and for type checking too.
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -115,3 +116,12 @@ def test_no_folder_of_the_harness_is_crowded() -> None:
         if (count := len(list(folder.glob("*.py")))) > LARGEST_ROOM
     }
     assert not crowded
+
+
+def test_every_package_is_installed() -> None:
+    """Where not the clone itself is installed (``pip install .``), only listed packages are."""
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    tops = [PROJECT / name for name in ("harness", "methods", "datasets", "studies")]
+    folders = sorted(path.parent for top in tops for path in top.rglob("__init__.py"))
+    packages = [".".join(folder.relative_to(PROJECT).parts) for folder in folders]
+    assert settings["tool"]["setuptools"]["packages"] == sorted(packages)
