@@ -183,6 +183,7 @@ def awkward_manifest(folder: Path) -> Path:
     return write_csv(folder / "manifest.csv", rows)
 
 
+@pytest.mark.slow
 def test_plans_are_the_same_under_every_hash_seed_and_locale(tmp_path: Path) -> None:
     manifest = awkward_manifest(tmp_path / "own")
     write("casia_surf", tmp_path / "casia")

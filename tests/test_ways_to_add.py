@@ -264,6 +264,7 @@ def test_a_backbone_is_one_file(ran: Path) -> None:
     assert [spec["backbone"]["name"] for spec in specs] == ["linear"] * 4
 
 
+@pytest.mark.slow
 def test_they_pass_the_conformance_checks_and_have_a_card(ran: Path) -> None:
     said = python(ran, "-c", CHECKS)
     assert "The mean of the present modalities' maps; loss = mean CE." in said
