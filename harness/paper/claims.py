@@ -231,7 +231,10 @@ def _correlation(
     variance = dict(zip(chosen["of"], chosen["value"], strict=True))
     both = [name for name in values if name in variance]
     error = [-values[name] if higher_is_better else values[name] for name in both]
-    return float(stats.spearmanr([variance[name] for name in both], error).statistic)
+    variances = [variance[name] for name in both]
+    if len(set(variances)) < 2 or len(set(error)) < 2:
+        return math.nan  # ranks of equal values say nothing; scipy would warn besides
+    return float(stats.spearmanr(variances, error).statistic)
 
 
 # ---------------------------------------------------------------------- diversity (Figure 1)
