@@ -100,7 +100,7 @@ class ReplayedSteps:
                 self._recording = self._recorded()
             self._restore(before)
             self._replay(index)
-            if not _same(self._snapshot(), plain):
+            if not same(self._snapshot(), plain):
                 self.refused = "a replayed step gave other values than a plain one"
         except Exception as error:  # a method's step may do anything that cannot be recorded
             self.refused = one_line(error)
@@ -131,7 +131,11 @@ class ReplayedSteps:
         self._generator.set_state(generator)
 
 
-def _same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    """Whether all bits agree; NaN is NaN."""
-    pairs = zip(some, others, strict=True)
-    return all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in pairs)
+def same(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    """Whether all values are equal; NaN equals NaN and nothing else."""
+    for one, other in zip(some, others, strict=True):
+        # Only NaN differs from itself.
+        both_nan = (one != one) & (other != other)
+        if not bool(((one == other) | both_nan).all()):
+            return False
+    return True

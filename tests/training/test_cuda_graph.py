@@ -19,7 +19,7 @@ from harness.conformance.synthetic import synthetic_spec, synthetic_split
 from harness.dataset import Modality
 from harness.method import Losses, Method, Output, TrainBatch
 from harness.protocol.seeds import Noise
-from harness.training.cuda_graph import COMPARED, Recorder, ReplayedSteps
+from harness.training.cuda_graph import COMPARED, Recorder, ReplayedSteps, same
 from harness.training.loop import NOT_REPLAYED, Trainer
 from methods.sf_md import SFMD
 from tests.support.av import narrow
@@ -78,7 +78,7 @@ def trained(
     return trainer, [trainer._train_epoch(epoch) for epoch in (0, LATE)]
 
 
-def same(one: Trainer, other: Trainer) -> bool:
+def trained_alike(one: Trainer, other: Trainer) -> bool:
     """Whether weights, buffers and momenta are the same bits."""
     both = zip(one.model.state_dict().values(), other.model.state_dict().values(), strict=True)
     momenta = zip(one.optimiser.state.values(), other.optimiser.state.values(), strict=True)
@@ -94,7 +94,7 @@ def test_every_methods_step_can_be_recorded_and_trains_the_same_bits(named: str)
     assert [made.replays for made in recordings.made] == [BATCHES - 1] * 2
     assert [made.in_any_order() for made in recordings.made] == [[], []]
     assert again == logged
-    assert same(plain, replayed)
+    assert trained_alike(plain, replayed)
 
 
 @pytest.mark.parametrize(("network", "named"), ON_OTHER_NETWORKS)
@@ -135,7 +135,7 @@ def test_clipping_and_bf16_are_recorded_too() -> None:
     )
     assert len(recordings.made) == 2
     assert again == logged
-    assert same(plain, replayed)
+    assert trained_alike(plain, replayed)
 
 
 def test_a_smaller_last_batch_is_a_plain_step() -> None:
@@ -145,7 +145,7 @@ def test_a_smaller_last_batch_is_a_plain_step() -> None:
     )
     assert [made.replays for made in recordings.made] == [3, 3]
     assert again == logged
-    assert same(plain, replayed)
+    assert trained_alike(plain, replayed)
 
 
 def test_short_epochs_are_not_recorded() -> None:
@@ -202,7 +202,7 @@ def test_what_cannot_be_replayed_is_trained_by_plain_steps_and_says_so(
         assert [values["train/lr"] for values in again] == [v["train/lr"] for v in logged]
     else:
         assert again == logged
-        assert same(plain, replayed)
+        assert trained_alike(plain, replayed)
     assert replayed.remarks == [f"{NOT_REPLAYED} ({why})"]
     assert len(recordings.made) == recorded
 
@@ -262,6 +262,16 @@ def test_steps_are_those_of_a_loop_whatever_the_recording_does(
     assert take.refused == refused
 
 
+def test_nan_equals_nan_alone() -> None:
+    nan, zero, most = torch.tensor([float("nan")]), torch.zeros(1), torch.tensor([torch.inf])
+    largest = torch.tensor([torch.finfo(torch.float32).max])
+    assert same([nan, zero, most], [nan.clone(), zero.clone(), most.clone()])
+    for one, other in ((nan, zero), (zero, nan), (most, largest), (most, nan)):
+        assert not same([one], [other])
+    assert same([torch.tensor([True, False])], [torch.tensor([True, False])])
+    assert not same([torch.tensor([3])], [torch.tensor([4])])
+
+
 def test_a_resumed_training_replays_to_the_same_bits() -> None:
     """Two epochs in one process, or one each in two: the second is recorded anew in both."""
     whole, _ = trained("dmrnet", Recordings())
@@ -275,4 +285,4 @@ def test_a_resumed_training_replays_to_the_same_bits() -> None:
     second.optimiser.load_state_dict(first.optimiser.state_dict())
     second.record = Recordings()
     second._train_epoch(LATE)
-    assert same(whole, second)
+    assert trained_alike(whole, second)
