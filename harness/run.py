@@ -14,7 +14,9 @@ from harness.cli import flags, guarded, settings_help
 from harness.errors import DONE
 
 if TYPE_CHECKING:
+    from harness.schedule.executor import Executor
     from harness.store import Store
+    from harness.study.config import Study
     from harness.study.plan import Plan
 
 HELP = """usage: python -m harness.run [study=NAME] [key=value ...] [--dry-run] [--help]
@@ -35,28 +37,59 @@ def main(arguments: Sequence[str]) -> int:
     if options & {"--help", "-h"}:
         print(f"{HELP}\n{settings_help()}")
         return DONE
-    # Imported here, so that --help is quick.
+    # Imported here, so that --help is quick; and Ray starts while the rest is imported.
+    from harness.schedule.registry import executor_of
+    from harness.store import Store
+    from harness.study.config import load_study
+
+    study = load_study(settings)
+    store = Store.below(study.output)
+    executor = executor_of(study)
+    try:
+        if "--dry-run" not in options and expects_trials(study, store):
+            executor.start()
+        return planned(study, store, settings, executor, dry="--dry-run" in options)
+    finally:
+        executor.close()
+
+
+def expects_trials(study: Study, store: Store) -> bool:
+    """Whether a study has trials to run, as far as can be said before it is planned.
+
+    It has if none were planned before, or one of these has neither a record nor a failure.
+    """
+    from harness.schedule.driver import PLAN
+    from harness.store import read_json
+
+    before = read_json(study.folder / PLAN) or {}
+    trials = [store.trial(trial["trial_id"]) for trial in before.get("trials", [])]
+    # Whether a record is whole is the plan's question: reading thousands takes long.
+    return not trials or any(
+        not (trial / "record.json").is_file() and trial.failure() is None for trial in trials
+    )
+
+
+def planned(
+    study: Study, store: Store, settings: Sequence[str], executor: Executor, dry: bool
+) -> int:
+    """Plan a study, say what there is to do, and do it unless it is ``dry``; the exit code."""
     from harness.analysis.rounds.looks import with_rounds
     from harness.reporting.sections.rounds import plan_lines
     from harness.schedule.driver import describe
     from harness.search.journal import with_winners
     from harness.search.results import progress_lines
     from harness.session import Session
-    from harness.store import Store
-    from harness.study.config import load_study
     from harness.study.plan import Plan
 
-    study = load_study(settings)
-    store = Store.below(study.output)
     plan = with_rounds(with_winners(Plan(study)), store)
     states = plan.states(store)
     more = [*plan_lines(plan), *progress_lines(plan)]
     print(describe(plan, states, more), flush=True)
-    if "--dry-run" in options:
+    if dry:
         for line in timed(plan, store, states):
             print(line, flush=True)
         return DONE
-    return Session(plan, store, settings).run(states)
+    return Session(plan, store, settings, executor).run(states)
 
 
 def timed(plan: Plan, store: Store, states: Mapping[str, str]) -> list[str]:

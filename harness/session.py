@@ -16,6 +16,7 @@ from harness.paper.representations import measure_all, unmeasured
 from harness.reporting.publish import make_report, show_report
 from harness.reporting.sections.rounds import look_lines
 from harness.schedule.driver import Driver, Stopped
+from harness.schedule.executor import Executor
 from harness.search.feed import SearchFeed
 from harness.search.journal import is_over, with_winners
 from harness.search.plan import SearchPlan, search_plan
@@ -29,11 +30,17 @@ from harness.tracking.tracker import Tracker
 
 
 class Session:
-    """One execution of a study by one process."""
+    """One execution of a study by one process; ``executor``: see ``Driver``."""
 
-    def __init__(self, plan: Plan, store: Store, arguments: Sequence[str]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        arguments: Sequence[str],
+        executor: Executor | None = None,
+    ) -> None:
         self.plan, self.store, self.arguments = plan, store, arguments
-        self.driver = Driver(plan, store, arguments)
+        self.driver = Driver(plan, store, arguments, executor)
 
     def run(self, states: Mapping[str, str]) -> int:
         """Do what is left of the study, whose trials have these states; the exit code."""

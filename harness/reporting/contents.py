@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from harness.analysis.over_datasets import compare_over_datasets
 from harness.analysis.results import dataset_name
@@ -54,7 +55,10 @@ SECTIONS: tuple[Callable[[StudyGroup], Section | None], ...] = (
     lambda of: store_state.seeds(of.results),
     lambda of: runs.runs(of.results, of.tracked),
 )
-"""The sections about a group of studies, in order; None is left out. A new one is a line here."""
+"""The sections about a group of studies, in order; None is left out. A new one is a line here.
+
+``with_runs`` puts the last one anew into a document that is there.
+"""
 
 
 def contents(
@@ -86,6 +90,15 @@ def contents(
     title = f"{name} on {dataset_name(group.plan.spec)}"
     description = group.plan.study.description or "The study has no description."
     return Document(title, description, (first, *merged, *others, last))
+
+
+def with_runs(document: Document, group: StudyGroup) -> Document:
+    """The document of one study with the places where a tracker shows it, or with other ones."""
+    found = runs.runs(group.results, group.tracked)
+    if found is None:
+        return document
+    *before, last = (one for one in document.sections if one.title != found.title)
+    return replace(document, sections=(*before, found, last))
 
 
 def _sections(group: StudyGroup) -> list[Section]:

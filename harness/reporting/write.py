@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.analysis.results import dataset_name
-from harness.reporting.contents import contents
+from harness.reporting.contents import contents, with_runs
 from harness.reporting.document import Document, GroupPlace
 from harness.reporting.heatmap import heatmap
 from harness.reporting.html import html
@@ -31,13 +31,15 @@ PRESENCE = "presence.csv"
 class Report:
     """A report of one study or of several, and its files below ``folder``.
 
-    ``empty`` names studies without a finished trial, ``arguments`` are those of the command line.
+    ``empty`` names studies without a finished trial, ``arguments`` are those of the command line,
+    ``before`` is the same report without the places where a tracker shows it.
     """
 
     folder: Path
     groups: Sequence[StudyGroup]
     arguments: Sequence[str] = ()
     empty: Sequence[str] = ()
+    before: Report | None = None
 
     @property
     def wrong(self) -> list[str]:
@@ -52,6 +54,9 @@ class Report:
     @cached_property
     def document(self) -> Document:
         """What the files say."""
+        if self.before is not None:
+            (group,) = self.groups
+            return with_runs(self.before.document, group)
         return contents(self.folder.name, self.groups, self.arguments, self.empty)
 
     @property
@@ -67,8 +72,12 @@ class Report:
         return [self.folder / name for name in names]
 
     def tracked(self, runs: TrackedRuns | None) -> Report:
-        """The same report with the places where a tracker shows its study."""
-        return replace(self, groups=[replace(group, tracked=runs) for group in self.groups])
+        """The report of one study with the places where a tracker shows it.
+
+        What is drawn already is not drawn again.
+        """
+        (group,) = self.groups
+        return replace(self, groups=[replace(group, tracked=runs)], before=self)
 
     def write(self, refresh: int | None = None) -> Report:
         """Write all files, each whole or not at all; the same store gives the same bytes.
@@ -82,8 +91,8 @@ class Report:
         if self._expected:
             lines = pd.DataFrame(self._expected).to_csv(index=False, lineterminator="\n")
             self._write(PRESENCE, lines.encode())
-        for name, group in zip(self._pictures, self.groups, strict=True):
-            self._write(name, heatmap(group.results))
+        for name, picture in zip(self._pictures, self._heatmaps, strict=True):
+            self._write(name, picture)
         self._write("report.tex", latex(self.document).encode())
         return self
 
@@ -95,6 +104,13 @@ class Report:
         ]
         alone = len(self.groups) == 1
         return [line if alone else {"group": name} | line for name, line in found]
+
+    @cached_property
+    def _heatmaps(self) -> list[bytes]:
+        """Each group's picture."""
+        if self.before is not None:
+            return self.before._heatmaps
+        return [heatmap(group.results) for group in self.groups]
 
     @property
     def _pictures(self) -> list[str]:

@@ -16,7 +16,7 @@ from functools import partial
 from harness.dataset import SPLITS, Dataset
 from harness.errors import SOME_FAILED, DiskError, UserError, interruption_code
 from harness.errors.credentials import masked
-from harness.schedule.executor import ExecutorLost, Observer, TrialSource
+from harness.schedule.executor import Executor, ExecutorLost, Observer, TrialSource
 from harness.schedule.progress import preparation_view, progress_view
 from harness.schedule.registry import executor_of
 from harness.store import Store, write_json
@@ -26,6 +26,9 @@ from harness.study.plan import Plan, PlannedTrial
 from harness.study.recorded_data import remember
 from harness.training.spec import HALTED, Outcome
 from harness.training.trial import restore_spec
+
+PLAN = "plan.json"
+"""The trials of a study, in its folder."""
 
 CHANGED = (
     "the data changed while they were being prepared, so that the planned trials are not trials on"
@@ -51,12 +54,21 @@ class Stopped(Exception):
 
 
 class Driver:
-    """Executes trials of one study; its methods raise Stopped when they are ended early."""
+    """Executes trials of one study; its methods raise Stopped when they are ended early.
 
-    def __init__(self, plan: Plan, store: Store, arguments: Sequence[str]) -> None:
+    ``executor`` is the study's where it has been started already.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        arguments: Sequence[str],
+        executor: Executor | None = None,
+    ) -> None:
         self.study, self.store, self.arguments = plan.study, store, arguments
         self.metric = plan.spec.metric
-        self.executor = executor_of(plan.study)
+        self.executor = executor or executor_of(plan.study)
         self._prepared = False
 
     def prepare(self, dataset: Dataset) -> None:
@@ -114,7 +126,7 @@ class Driver:
             {"trial_id": trial.id, "label": trial.row.label, "seed": trial.seed}
             for trial in [*plan.stages, *plan.trials]
         ]
-        path = self.study.folder / "plan.json"
+        path = self.study.folder / PLAN
         write_json(path, {"study": self.study.name, "trials": trials})
 
     def _watched(

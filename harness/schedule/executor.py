@@ -63,6 +63,12 @@ class Executor(ABC):
         self.folder = folder
         """The study's folder below the output."""
 
+    def start(self) -> None:  # noqa: B027
+        """Begin to start what trials run on, where that takes long: some are expected."""
+
+    def close(self) -> None:  # noqa: B027
+        """End what ``start`` has begun and no trial has used."""
+
     @property
     @abstractmethod
     def where(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness.analysis.findings import Findings
+from harness.report import main as report_main
 from harness.reporting.document import Document
 from harness.reporting.sections.runs import TrackedRuns
 from harness.run import main
@@ -111,6 +112,13 @@ def test_a_study_with_another_tracker_writes_trials_rows_and_the_study(
     assert "report.html" in lines[-1]["files"] and lines[-1]["trials_finished"] == 4
     report = (tmp_path / "runs" / "quickstart" / "report.md").read_text()
     assert "Runs in a file" in report and "See tracked.jsonl." in report and "line 1" in report
+
+    # The places were put into a report that was there; a new one has them from the beginning.
+    files = {path: path.read_bytes() for path in (tmp_path / "runs/quickstart").glob("report.*")}
+    assert len(files) == 4
+    capsys.readouterr()
+    assert report_main(arguments) == 0
+    assert {path: path.read_bytes() for path in files} == files
 
 
 def test_a_tracker_that_refuses_is_one_warning_and_the_report_is_there(

@@ -20,7 +20,7 @@ from harness.schedule.executor import (
     TrialSource,
 )
 from harness.schedule.on_ray.rounds import Rounds
-from harness.schedule.on_ray.session import Message, RaySession, SessionEnded, ray_session
+from harness.schedule.on_ray.session import Message, RaySession, SessionEnded
 from harness.schedule.on_ray.source import payload
 from harness.schedule.watch import TICK_SECONDS, AwakeClock, StallWatch
 from harness.store import Store, write_json
@@ -52,10 +52,24 @@ class RayExecutor(Executor):
     dies again and again.
     """
 
+    _ahead: RaySession | None = None
+    """Started before there are trials, and used by none yet."""
+
     @property
     def where(self) -> str:
         """The cluster."""
         return f"Ray, {self.resources.address or 'this machine'}"
+
+    def start(self) -> None:
+        """Begin to start a Ray of our own; nothing on a cluster, whose mistakes come later."""
+        if self.resources.address is None and self._ahead is None:
+            self._ahead = RaySession(None)
+
+    def close(self) -> None:
+        """End what was started and is used by no trial."""
+        if self._ahead is not None:
+            self._ahead.end()
+            self._ahead = None
 
     def run_source(self, source: TrialSource, observer: Observer) -> list[Outcome]:
         """Run what the source hands out, whenever Tune has room for a trial."""
@@ -79,15 +93,17 @@ class RayExecutor(Executor):
 
     def _one_session(self, run: _Run, log: Path) -> str | None:
         """Run trials until all are over, or until Ray dies: then what died."""
+        session, self._ahead = self._ahead or RaySession(self.resources.address), None
         try:
-            with ray_session(self.resources, self.folder, log) as session:
-                reason = run.follow(session)
-                # A cluster is taken leave of. A Ray of our own has nothing left to lose, and takes
-                # three seconds to shut down by itself.
-                if reason is None and self.resources.address is not None:
-                    session.wait()
-                return reason
+            session.begin(self.resources, self.folder, log)
+            reason = run.follow(session)
+            # A cluster is taken leave of. A Ray of our own has nothing left to lose, and takes
+            # three seconds to shut down by itself.
+            if reason is None and self.resources.address is not None:
+                session.wait()
+            return reason
         finally:
+            session.end()
             shutil.rmtree(self.folder / "ray", ignore_errors=True)
 
 

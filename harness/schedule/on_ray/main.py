@@ -1,7 +1,9 @@
 """What runs in the process of a Ray session: Ray's driver, Tune, and a watch on Ray itself.
 
 ``python -m harness.schedule.on_ray.main FD``, started by session.py beside it. FD is a connection
-to the study's driver. It says ``begin``; this process answers, in any order::
+to the study's driver. It says ``ray ADDRESS``, upon which Ray is started, or the cluster there is
+connected to; and ``begin RESOURCES FOLDER LOG`` when it has trials, which may be later. This
+process answers, in any order::
 
     alive                            every second
     connected                        Ray is there
@@ -33,21 +35,15 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.schedule.on_ray.gpus import decided, foreseen
-from harness.schedule.on_ray.nodes.admission import examined
-from harness.schedule.on_ray.nodes.checks import trainable
+from harness.schedule.on_ray.cluster import check_capacity, cluster, keep_quiet
 from harness.schedule.on_ray.session import end_session
-from harness.schedule.on_ray.source import job_of, on_device, searcher
-from harness.schedule.on_ray.tune import cluster, end_worker, listener, tuner
 from harness.schedule.watch import TICK_SECONDS, AwakeClock
-from harness.study.config import ResourcesConfig
-from harness.training.spec import Job
+from harness.study.settings import ResourcesConfig
 
 ANSWER_SECONDS = 30.0
 """How long Ray's head may take for a question that it answers in milliseconds."""
@@ -61,12 +57,17 @@ class Link:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
+        self._begun: queue.Queue[tuple[ResourcesConfig, Path]] = queue.Queue()
         self._answers: queue.Queue[tuple[Any, ...]] = queue.Queue()
 
+    def address(self) -> str | None:
+        """What the driver says first: of which cluster; None for a Ray of our own."""
+        address: str | None = self._connection.recv()[1]
+        return address
+
     def begin(self) -> tuple[ResourcesConfig, Path]:
-        """What the driver says first."""
-        _, resources, folder = self._connection.recv()
-        return resources, folder
+        """The study's resources and folder, once the driver has trials."""
+        return self._begun.get()
 
     def say(self, *message: Any) -> None:
         """Tell the driver."""
@@ -96,9 +97,11 @@ class Link:
             except (EOFError, OSError):
                 end_session(os.getpid())
                 os._exit(1)
-            if message[0] == "end":
-                with suppress(Exception):  # the driver notices that the worker is still there
-                    end_worker(*message[1:])
+            if message[0] == "begin":
+                _print_into(message[3])
+                self._begun.put(message[1:3])
+            elif message[0] == "end":
+                _end_worker(*message[1:])
             else:
                 self._answers.put(message)
 
@@ -167,42 +170,51 @@ def _wake_when_the_driver_dies() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGCONT)  # PR_SET_PDEATHSIG
 
 
+def _print_into(log: Path) -> None:
+    """Let this process, and what it starts from now on, print at the end of a file."""
+    with log.open("ab") as stream:
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+
+
+def _end_worker(process: int, node: str) -> None:
+    from harness.schedule.on_ray.tune import end_worker
+
+    with suppress(Exception):  # the driver notices that the worker is still there
+        end_worker(process, node)
+
+
 def _run(link: Link) -> None:
-    resources, folder = link.begin()
+    address = link.address()
     for work in (link.listen, link.beat):
         threading.Thread(target=work, daemon=True).start()
-    with cluster(resources, folder) as storage:
+    keep_quiet(address)
+    import ray
+
+    # What trials need is imported while Ray's servers start, for which this process waits. Not
+    # Ray's own Tune: threads that import parts of one package at once may find them half done.
+    load = threading.Thread(target=_load, daemon=True)
+    load.start()
+    with cluster(address) as private:
         link.say("connected")
         threading.Thread(target=link.question, daemon=True).start()
+        load.join()
+        import ray.tune  # noqa: F401
+
+        resources, folder = link.begin()
+        check_capacity(resources)
         while (first := link.ask())[0] == "wait":
             time.sleep(TICK_SECONDS)
         if first[0] == "trial":
-            _train(link, resources, storage, first)
+            from harness.schedule.on_ray.trials import train
+
+            storage = folder / "ray" if private is None else private / "tune"
+            train(first, link.ask, link.say, link.tell, resources, storage)
         link.say("over")
 
 
-def _settled(link: Link, resources: ResourcesConfig, job: Job) -> ResourcesConfig:
-    """The resources of trials, with numbers where ``auto`` had to be decided."""
-    choice = decided(resources, job, partial(link.say, "warned"))
-    if choice is None:
-        return resources
-    link.say("chosen", *choice)
-    return choice[0]
-
-
-def _train(link: Link, resources: ResourcesConfig, storage: Path, first: tuple[Any, ...]) -> None:
-    """Run what the driver hands out, which has begun with ``first``."""
-    answers = iter([first])
-    warn, settle = partial(link.say, "warned"), partial(_settled, link, resources, job_of(first[1]))
-    with examined(foreseen(resources), first[1], warn, settle) as (token, settled):
-
-        def ask() -> tuple[Any, ...]:
-            word, *facts = next(answers, None) or link.ask()
-            # The plan does not know what the nodes of a cluster have.
-            return word, *(on_device(payload, settled.device) for payload in facts)
-
-        work, heard = trainable(token), listener(link.tell, settled)
-        tuner(work, settled, storage, heard, searcher(ask)).fit()
+def _load() -> None:
+    import harness.schedule.on_ray.trials  # noqa: F401
 
 
 def main(descriptor: int) -> None:

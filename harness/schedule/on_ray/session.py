@@ -11,16 +11,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
 from harness import PROJECT
 from harness.schedule.private_folder import sweep
-from harness.study.config import ResourcesConfig
+from harness.study.settings import ResourcesConfig
 
 Message = tuple[Any, ...]
 
@@ -33,25 +33,39 @@ class SessionEnded(Exception):
 
 
 class RaySession:
-    """One process with Ray in it, and the messages to and from it (see main.py)."""
+    """One process with Ray in it, and the messages to and from it (see main.py).
 
-    def __init__(self, resources: ResourcesConfig, folder: Path, log: Path) -> None:
+    Ray begins to start at once; ``begin`` says for what.
+
+    Args:
+        address: of a cluster; None for a Ray of our own on this machine.
+    """
+
+    def __init__(self, address: str | None) -> None:
         self._link, theirs = Pipe()
-        self.folder = folder
-        with log.open("ab") as stream:
-            # A session of its own: Ctrl-C is this process's business, and everything that it
-            # starts can be found again.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "harness.schedule.on_ray.main", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-                env=os.environ | {"PYTHONPATH": _python_path()},
-            )
+        self._log: Path | None = None
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115
+        """What it prints before it has a log: Ray may start before a study's folder is there."""
+        self._logged = 0
+        # A session of its own: Ctrl-C is this process's business, and everything that it starts can
+        # be found again.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "harness.schedule.on_ray.main", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=self._printed,
+            stderr=self._printed,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": _python_path()},
+        )
         theirs.close()
-        self.send("begin", resources, folder)
+        self.send("ray", address)
+
+    def begin(self, resources: ResourcesConfig, folder: Path, log: Path) -> None:
+        """Let it run the trials of a study with this folder, and print into a file from now on."""
+        self._log = log
+        self._log_what_was_printed()
+        self.send("begin", resources, folder, log)
 
     def receive(self, seconds: float) -> Message | None:
         """The next message; None when there is none for so long, SessionEnded at the end."""
@@ -79,17 +93,20 @@ class RaySession:
         self._process.kill()
         self._process.wait()
         self._link.close()
+        self._log_what_was_printed()
+        self._printed.close()
         sweep()
 
-
-@contextmanager
-def ray_session(resources: ResourcesConfig, folder: Path, log: Path) -> Iterator[RaySession]:
-    """A new session; nothing of it is left behind the context."""
-    session = RaySession(resources, folder, log)
-    try:
-        yield session
-    finally:
-        session.end()
+    def _log_what_was_printed(self) -> None:
+        """Copy what it has printed without a log, and what it prints until it has opened it."""
+        if self._log is None:
+            return
+        # It writes at the position that a read would move.
+        size = os.fstat(self._printed.fileno()).st_size
+        printed = os.pread(self._printed.fileno(), size - self._logged, self._logged)
+        self._logged += len(printed)
+        with self._log.open("ab") as log:
+            log.write(printed)
 
 
 def _python_path() -> str:
