@@ -3,55 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from harness.backbones import Backbone
-from harness.backbones.esanet import ESANet
-from harness.backbones.resnet import ResNet
-from harness.backbones.small import Small
-from harness.conformance.synthetic import synthetic_spec, synthetic_split
-from harness.dataset import Modality
+from harness.conformance.synthetic import synthetic_split
 from harness.method import Losses, Method, Output, TrainBatch
 from harness.protocol.seeds import Noise
 from harness.training.cuda_graph import COMPARED, Recorder, ReplayedSteps, same
 from harness.training.loop import NOT_REPLAYED, Trainer
 from methods.sf_md import SFMD
-from tests.support.av import narrow
 from tests.support.recorded_operations import RecordedOperations, Recordings
 from tests.support.registered import methods_on
-from tests.training.test_device_reads import LATE, NAMED, SPEC, trainer_of
+from tests.support.trainers import LATE, NAMED, NETWORKS, SPEC, trainer_of
 
 BATCHES = 6
 
 
-def _pictures() -> Backbone:
-    spec = synthetic_spec(3, 2, "anti_spoofing", aligned=True)
-    modalities = tuple(Modality(name, (3, 48, 48)) for name in spec.names)
-    return ResNet(replace(spec, modalities=modalities), {"fusion": "mid128", "width": 8})
-
-
-def _maps(form: str) -> Backbone:
-    spec = synthetic_spec(2, 5, "segmentation", side=64)
-    return ESANet(spec, {"encoder": "r18_nbt1d", "width": 8, "form": form})
-
-
-NETWORKS: dict[str, Callable[[], Backbone]] = {
-    "small, a number": lambda: Small(synthetic_spec(3, 1, "regression"), {"width": 8}),
-    "resnet": _pictures,
-    "audio_visual": narrow,
-    "esanet": partial(_maps, "parallel"),
-    "esanet, joint": partial(_maps, "joint"),
-}
 FAST = ("sf_md", "dmrnet", "esanet_md")
 ON_OTHER_NETWORKS = [
     pytest.param(network, name, marks=() if name in FAST else pytest.mark.slow)
     for network, made in NETWORKS.items()
+    if network != "small"
     for name in methods_on(made())
 ]
 

@@ -7,64 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from harness.backbones import Backbone
-from harness.backbones.small import Small
-from harness.conformance.synthetic import synthetic_spec, synthetic_split
+from harness.conformance.synthetic import synthetic_split
 from harness.method import Method
-from harness.protocol.metrics import METRICS
-from harness.protocol.seeds import Streams
-from harness.registry import METHODS
 from harness.training.evaluation import predict
 from harness.training.loop import Trainer
-from harness.training.recipe import EvaluationConfig, MissingConfig, TrainConfig
 from tests.support.device_reads import DeviceReads
-from tests.support.registered import ON_SMALL
-
-SPEC = synthetic_spec(3, 5)
-HPARAMS: dict[str, dict[str, Any]] = {
-    "mmformer": {"d": 32, "heads": 4, "mlp": 64},
-}
-NAMED = [
-    name if variant == "paper" else f"{name}:{variant}"
-    for name in ON_SMALL
-    for variant in METHODS.get(name).variants
-]
-EPOCHS, LATE, BATCHES = 100, 50, 2
-
-
-class Nothing:
-    def save(self, state: dict[str, Any]) -> None: ...
-
-    def load(self) -> None: ...
-
-
-def trainer_of(
-    named: str, clip_norm: float | None = None, backbone: Backbone | None = None
-) -> Trainer:
-    """The loop on a few synthetic samples; on ``small`` unless another network is given."""
-    name, _, variant = named.partition(":")
-    backbone = backbone or Small(SPEC, {"width": 8})
-    spec = backbone.spec
-    with Streams(0).initialising("model"):
-        hparams = HPARAMS.get(name)
-        if name == "sf_md_reweighted":
-            hparams = {"hard_set": spec.names[0]}
-        model = METHODS.get(name)(backbone, variant or "paper", hparams)
-        for need, wanted in model.needs.items():
-            model.adopt(need, METHODS.get(wanted.method)(backbone).state_dict())
-    return Trainer(
-        model=model,
-        train=synthetic_split(spec, 16 * BATCHES),
-        val=synthetic_split(spec, 50),
-        metric=METRICS[spec.metric],
-        recipe=TrainConfig(epochs=EPOCHS, batch_size=16, lr=0.01, clip_norm=clip_norm),
-        missing=MissingConfig(),
-        evaluation=EvaluationConfig(batch_size=16),
-        streams=Streams(0),
-        device=torch.device("cpu"),
-        checkpoints=Nothing(),
-        on_epoch=lambda report: None,
-    )
+from tests.support.trainers import BATCHES, LATE, NAMED, SPEC, trainer_of
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from harness.training.precision import (
 from harness.training.trained_model import trained
 from harness.training.trial import run_trial
 from methods.sf_md import SFMD
-from tests.training.test_device_reads import LATE, NAMED, trainer_of
+from tests.support.trainers import LATE, NAMED, trainer_of
 
 CPU = torch.device("cpu")
 ARGUMENTS = ["methods=[dmrnet]", "seeds=[0]", "train.epochs=2", "dataset.limit=200"]
