@@ -63,4 +63,5 @@ class ScaledTask(Method):
 
 def _expected_hard_samples(batch_size: int, modalities: int) -> float:
     """Of a batch: V of the 2^V - 1 equally likely combinations are hard."""
-    return batch_size * modalities / (2**modalities - 1)
+    combinations: int = 2**modalities - 1
+    return batch_size * modalities / combinations

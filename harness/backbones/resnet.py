@@ -203,7 +203,8 @@ class ResNet(Backbone):
         return Trunk([self._layer(LAYERS, self.inner[-1])]) if self.inner else self.trunk(channels)
 
     def _channels(self, layer: int) -> int:
-        return self.width * 2 ** (layer - 1)
+        factor: int = 2 ** (layer - 1)
+        return self.width * factor
 
     def _layer(self, number: int, inputs: int) -> nn.Module:
         """Residual layer ``number`` (1..4): two basic blocks.
@@ -217,7 +218,8 @@ class ResNet(Backbone):
 
 def _halved(size: int, times: int) -> int:
     """``size`` after ``times`` strides of 2, each of which rounds up."""
-    return -(-size // 2**times)
+    stride: int = 2**times
+    return -(-size // stride)
 
 
 def _common_map(spec: DataSpec, layers: int) -> tuple[int, int]:
