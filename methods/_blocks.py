@@ -94,9 +94,9 @@ def gaussian_kl(mu: Tensor, logvar: Tensor, per_place: bool = False) -> Tensor:
 
     It is summed over all dimensions of a sample and averaged over the batch: 0.5 * sum(exp(logvar)
     + mu^2 - logvar - 1), from the log-variance directly and in float32. The sum is that of the
-    released code; Eq. 9 prints none, and a mean would divide alpha by D = C*h*w.
-    ``per_place``: of maps (B, C, h, w), summed over C and averaged over batch and places, so that
-    it does not grow with the input.
+    released code; Eq. 9 prints none, and a mean would divide alpha by D = C*h*w. ``per_place``: of
+    maps (B, C, h, w), summed over C and averaged over batch and places, so that it does not grow
+    with the input.
     """
     mu, logvar = mu.float(), logvar.float()
     kl = 0.5 * (logvar.exp() + mu.square() - logvar - 1)

@@ -79,7 +79,8 @@ class RotateCropFlip(Geometry):
         canvas = torch.stack([shrunk @ image, shrunk @ image.flip(0)], 1).floor()  # (N, 2)
         margin = canvas - crop
         offset = torch.where(margin > 0, _below(for_offset, margin), (margin / 2).floor())
-        turn = torch.stack([torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)], 1)
+        row_x, row_y = torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)
+        turn = torch.stack([row_x, row_y], 1)  # (N, 2, 2), from the canvas to the image
         # Half a pixel: the published code turns about the pixel of index side / 2, coordinates here
         # are index + 0.5.
         from_centre = offset - canvas / 2 - 0.5
