@@ -44,25 +44,26 @@ class TransformerLayer(nn.Module):
         """``keys`` (B, T) bool: the tokens that may be attended to; None for all."""
         attended = self._attend(self.attention_norm(x), p, noise, keys)
         x = x + _dropped(self.projection(attended), p, noise)
-        wide = F.gelu(self.widen(self.mlp_norm(x)), approximate=self.gelu)
-        wide = _dropped(wide, p, noise)
+        wide = self.widen(self.mlp_norm(x))  # (B, T, m)
+        wide = _dropped(F.gelu(wide, approximate=self.gelu), p, noise)
         return x + _dropped(self.narrow(wide), p, noise)
 
     def _attend(self, x: Tensor, p: Tensor, noise: Noise | None, keys: Tensor | None) -> Tensor:
-        # (B, T, 3d) -> three of (B, heads, T, d / heads).
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        allowed = None if keys is None else keys[:, None, None, :]
+        by_head = self.qkv(x).unflatten(2, (3, self.heads, -1))  # (B, T, 3, heads, d / heads)
+        q, k, v = by_head.permute(2, 0, 3, 1, 4)  # each (B, heads, T, d / heads)
+        allowed = None if keys is None else keys[:, None, None, :]  # (B, 1, 1, T)
         if noise is None:
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
         else:
             # By hand, as the library's own dropout cannot draw from a given stream.
-            scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
+            scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5  # (B, heads, T, T)
             if allowed is not None:
                 # Every sample has a modality, so no row is -inf throughout, of which softmax would
                 # make NaN.
                 scores = scores.masked_fill(~allowed, -torch.inf)
-            mixed = _dropped(scores.softmax(3), p, noise) @ v
-        return mixed.transpose(1, 2).flatten(2)
+            weights = _dropped(scores.softmax(3), p, noise)
+            mixed = weights @ v
+        return mixed.transpose(1, 2).flatten(2)  # (B, T, d)
 
 
 def _dropped(x: Tensor, p: Tensor, noise: Noise | None) -> Tensor:
@@ -79,6 +80,8 @@ def to_map(tokens: Tensor, modalities: int, height: int, width: int) -> Tensor:
 
     Channel block v of a place holds modality v's token of that place.
     """
+    # (B, V, h, w, d), then d next to V: viewed as (B, h, w, V*d) right away, as in the authors'
+    # code, V consecutive tokens of one modality would become one place.
     apart = tokens.reshape(len(tokens), modalities, height, width, -1)
     return apart.permute(0, 1, 4, 2, 3).flatten(1, 2)
 
@@ -91,11 +94,11 @@ class ScaleFusion(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        shapes = ((inputs, 1), (outputs, 3), (outputs, 1))
-        layers: list[nn.Module] = []
-        for channels, kernel in shapes:
-            layers += _pre_norm(channels, outputs, kernel)
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(
+            *_pre_norm(inputs, outputs, kernel=1),
+            *_pre_norm(outputs, outputs, kernel=3),
+            *_pre_norm(outputs, outputs, kernel=1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)  # type: ignore[no-any-return]
@@ -110,9 +113,10 @@ def _pre_norm(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
 
 
 class MapHead(nn.Module):
-    """A linear prediction from a map (B, c, h, w).
+    """A linear prediction from a map (B, c, h, w), for deep supervision and single modalities.
 
-    (B, K) from the map's mean, or (B, K, H, W) per place, resized to ``size``.
+    (B, K) from the map's layer-normalised mean, or (B, K, H, W) per place, resized to ``size``. No
+    norm bounds the bare mean here, and on it training diverged.
     """
 
     def __init__(self, channels: int, classes: int, dense: bool) -> None:
@@ -121,7 +125,8 @@ class MapHead(nn.Module):
 
     def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
         if not size:
-            return self.layer(F.layer_norm(x.mean((2, 3)), x.shape[1:2]))  # type: ignore[no-any-return]
+            pooled = x.mean((2, 3))
+            return self.layer(F.layer_norm(pooled, pooled.shape[1:]))  # type: ignore[no-any-return]
         return F.interpolate(self.layer(x), size=list(size), mode="bilinear", align_corners=False)
 
 
@@ -144,5 +149,6 @@ class ReleasedBranch(nn.Module):
         self.narrow = nn.Conv2d(d, channels, 3, padding=1)
 
     def forward(self, x: Tensor, p: Tensor, noise: Noise | None = None) -> Tensor:
-        tokens = _dropped(to_tokens(self.widen(x)) + self.position, p, noise)
-        return self.narrow(to_map(self.layer(tokens, p, noise), 1, self.height, self.width))  # type: ignore[no-any-return]
+        tokens = to_tokens(self.widen(x)) + self.position  # (B, N, d)
+        tokens = self.layer(_dropped(tokens, p, noise), p, noise)
+        return self.narrow(to_map(tokens, 1, self.height, self.width))  # type: ignore[no-any-return]

@@ -17,10 +17,19 @@ from harness.backbones import Backbone, MapShape
 from harness.errors import UserError
 
 SLOPE = 0.2
+"""Negative slope of the leaky ReLU, as in the official code; so are the next three."""
+
 GATE_WIDTH = 128
+"""Hidden units of a region's gate."""
+
 EMBEDDING = 16
+"""Channels from which a PRM classifies."""
+
 EPSILON = 1e-7
+"""Added to a region's share, by which its averages are divided: no place may belong to it."""
+
 FEWEST_PLACES = 16
+"""Places that a map needs for instance norm, see ``norm_for``."""
 
 Norm = Callable[[int], nn.Module]
 
@@ -53,8 +62,9 @@ def convolution(inputs: int, outputs: int, kernel: int, norm: Norm) -> nn.Sequen
 class RegionMaps(nn.Module):
     """The probability maps (PRM) of one scale, Q (B, M, h, w).
 
-    Of [y_1; ...; y_V] (B, V*c, h, w) and, when guided, (B, c, h, w) from the deeper scale: 1x1 to
-    c/4, 3x3, 1x1 to c; [guide; this] -> 1x1 to 16 -> 1x1 to M logits.
+    Q are logits, of which the method makes probabilities. Of [y_1; ...; y_V] (B, V*c, h, w) and,
+    when guided, (B, c, h, w) from the deeper scale: 1x1 to c/4, 3x3, 1x1 to c; [guide; this] -> 1x1
+    to 16 -> 1x1 to M.
     """
 
     def __init__(
@@ -67,9 +77,9 @@ class RegionMaps(nn.Module):
             convolution(quarter, quarter, 3, norm),
             convolution(quarter, channels, 1, norm),
         )
-        known = 2 * channels if guided else channels
+        known_channels = 2 * channels if guided else channels
         self.classify = nn.Sequential(
-            convolution(known, EMBEDDING, 1, norm), nn.Conv2d(EMBEDDING, classes, 1)
+            convolution(known_channels, EMBEDDING, 1, norm), nn.Conv2d(EMBEDDING, classes, 1)
         )
 
     def forward(self, stacked: Tensor, guide: Tensor | None) -> Tensor:
@@ -81,18 +91,23 @@ class RegionMaps(nn.Module):
 class Guide(nn.Module):
     """What the PRM of one scale receives from the deeper one, (B, c, h, w).
 
-    The deeper scale's fused map and its own guide are merged, upsampled and projected.
+    The deeper scale's fused map and its own guide are merged, upsampled and projected. ``merging``:
+    the deeper scale has a guide, as all but the deepest do. ``norms``: those of the two scales,
+    deeper first.
     """
 
     def __init__(
         self, deeper: MapShape, scale: MapShape, merging: bool, norms: tuple[Norm, Norm]
     ) -> None:
         super().__init__()
+        norm_of_deeper, norm = norms
         self.size = (scale.height, scale.width)
         self.merge = (
-            convolution(2 * deeper.channels, deeper.channels, 1, norms[0]) if merging else None
+            convolution(2 * deeper.channels, deeper.channels, 1, norm_of_deeper)
+            if merging
+            else None
         )
-        self.project = convolution(deeper.channels, scale.channels, 3, norms[1])
+        self.project = convolution(deeper.channels, scale.channels, 3, norm)
 
     def forward(self, fused: Tensor, guide: Tensor | None) -> Tensor:
         if self.merge is not None and guide is not None:
@@ -114,16 +129,20 @@ class RegionFusion(nn.Module):
             raise UserError(
                 "method 'rfnet' needs maps of at least 2 channels; give the backbone more width"
             )
-        self.gates = nn.ModuleList(
-            _gate(modalities * channels + 1, modalities) for _ in range(regions)
-        )
-        self.regions = _half(regions * channels, channels, channels // 2, norm)
-        self.shortcut = _half(modalities * channels, channels, channels - channels // 2, norm)
+        # A gate knows each modality's average over the region, and the region's share.
+        known = modalities * channels + 1
+        self.gates = nn.ModuleList(_gate(known, modalities) for _ in range(regions))
+        half = channels // 2
+        self.regions = _half(regions * channels, channels, half, norm)
+        self.shortcut = _half(modalities * channels, channels, channels - half, norm)
 
     def forward(self, maps: Sequence[Tensor], probabilities: Tensor) -> Tensor:
-        stack = torch.stack(list(maps), 1)
+        stack = torch.stack(list(maps), 1)  # (B, V, c, h, w)
         regions = self.region_features(stack, probabilities)
-        halves = [self.regions(regions.flatten(1, 2)), self.shortcut(stack.flatten(1, 2))]
+        halves = [
+            self.regions(regions.flatten(1, 2)),  # of (B, K*c, h, w)
+            self.shortcut(stack.flatten(1, 2)),  # of (B, V*c, h, w)
+        ]
         return torch.cat(halves, 1)
 
     def region_features(self, stack: Tensor, probabilities: Tensor) -> Tensor:
@@ -141,8 +160,25 @@ class RegionFusion(nn.Module):
         w_k = sigmoid(FC(leaky ReLU(FC([A_{1,k}; ...; A_{V,k}; mean P_k])))).
         """
         averages, shares = region_averages(stack, probabilities)
-        known = torch.cat([averages.flatten(2), shares.unsqueeze(2)], 2)
+        known = torch.cat([averages.flatten(2), shares.unsqueeze(2)], 2)  # (B, K, V*c + 1)
         return torch.stack([gate(known[:, k]) for k, gate in enumerate(self.gates)], 1)
+
+
+def _gate(inputs: int, modalities: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, GATE_WIDTH),
+        nn.LeakyReLU(SLOPE),
+        nn.Linear(GATE_WIDTH, modalities),
+        nn.Sigmoid(),
+    )
+
+
+def _half(inputs: int, channels: int, outputs: int, norm: Norm) -> nn.Sequential:
+    return nn.Sequential(
+        convolution(inputs, channels, 1, norm),
+        convolution(channels, channels, 3, norm),
+        convolution(channels, outputs, 1, norm),
+    )
 
 
 def region_averages(stack: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,7 +190,9 @@ def region_averages(stack: Tensor, probabilities: Tensor) -> tuple[Tensor, Tenso
     with torch.autocast(stack.device.type, enabled=False):
         p = probabilities.float()
         shares = p.mean((2, 3)) + EPSILON
-        means = torch.einsum("bvchw,bkhw->bkvc", stack.float(), p) / (p.shape[2] * p.shape[3])
+        places = p.shape[2] * p.shape[3]
+        # mean(y_v P_k) / mean(P_k), the means over places.
+        means = torch.einsum("bvchw,bkhw->bkvc", stack.float(), p) / places
         return means / shares[:, :, None, None], shares
 
 
@@ -163,10 +201,10 @@ def grouping(counts: Tensor, regions: int) -> Tensor:
 
     Ties go to the lower index.
     """
-    values = counts.tolist()
-    order = sorted(range(len(values)), key=lambda m: (-values[m], m))
-    groups = torch.zeros(len(values), regions)
-    for rank, m in enumerate(order):
+    numbers = counts.tolist()
+    by_frequency = sorted(range(len(numbers)), key=lambda m: (-numbers[m], m))
+    groups = torch.zeros(len(numbers), regions)
+    for rank, m in enumerate(by_frequency):
         groups[m, min(rank, regions - 1)] = 1.0
     return groups
 
@@ -191,20 +229,3 @@ class LinearPredictor(nn.Module):
 
     def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
         return self.linear(maps[-1].mean((2, 3)))  # type: ignore[no-any-return]
-
-
-def _gate(inputs: int, modalities: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, GATE_WIDTH),
-        nn.LeakyReLU(SLOPE),
-        nn.Linear(GATE_WIDTH, modalities),
-        nn.Sigmoid(),
-    )
-
-
-def _half(inputs: int, channels: int, outputs: int, norm: Norm) -> nn.Sequential:
-    return nn.Sequential(
-        convolution(inputs, channels, 1, norm),
-        convolution(channels, channels, 3, norm),
-        convolution(channels, outputs, 1, norm),
-    )

@@ -26,7 +26,8 @@ class ScaledTask(Method):
 
     scale = beta * B * |H| / (2^V - 1) * task. With |H| = V hard combinations drawn uniformly, B *
     |H| / (2^V - 1) is the expected number of hard samples of a batch, so the task loss is
-    multiplied by the expected factor of the released trainer: 20.2 at beta 0.7, B = 64, V = 3.
+    multiplied by the expected factor of the released trainer, which broadcasts DMRNet's Eq. 11:
+    20.2 at beta 0.7, B = 64, V = 3.
     """
 
     beta: Tensor
@@ -41,16 +42,14 @@ class ScaledTask(Method):
 
     def loss(self, output: Output, batch: TrainBatch) -> Losses:
         terms = super().loss(output, batch)
-        rows, modalities = batch.present.shape
-        hard_samples = rows * modalities / (2**modalities - 1)
+        hard_samples = _expected_hard_samples(*batch.present.shape)
         return terms | {"scale": self.scaling_on * self.beta * hard_samples * terms["task"]}
 
     @classmethod
     def weight_notes(
         cls, spec: DataSpec, variant: str, hparams: Mapping[str, Value], batch_size: int
     ) -> list[str]:
-        hard_samples = batch_size * len(spec.names) / (2 ** len(spec.names) - 1)
-        factor = 1 + float(hparams["beta"]) * hard_samples
+        factor = 1 + float(hparams["beta"]) * _expected_hard_samples(batch_size, len(spec.names))
         return [f"beta = {hparams['beta']:g} multiplies the task loss by {factor:.3g}"]
 
     def remarks(self, epochs: int) -> list[str]:
@@ -60,3 +59,9 @@ class ScaledTask(Method):
         return [
             f"the loss was never scaled: that starts at epoch {start} and training had {epochs}"
         ]
+
+
+def _expected_hard_samples(batch_size: int, modalities: int) -> float:
+    """Of a batch: V of the 2^V - 1 equally likely combinations are hard."""
+    combinations: int = 2**modalities - 1
+    return batch_size * modalities / combinations

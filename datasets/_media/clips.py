@@ -31,6 +31,7 @@ from harness.protocol.hyperparameters import Range
 IMAGENET_MEAN = tuple(255 * value for value in (0.485, 0.456, 0.406))
 IMAGENET_STD = tuple(255 * value for value in (0.229, 0.224, 0.225))
 POINTER_BYTES = 1024
+"""Files below this size are looked into, for git-lfs pointers."""
 
 OPTIONS: Mapping[str, Range] = {
     "size": Range(
@@ -71,7 +72,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows of the visual table.
+    """The rows of the visual table: the kept frames of all clips, one after another.
 
     ``files``: of each row; ``numbers``: each row's number among its clip's frames; ``spans``: first
     row and count of each clip.
@@ -113,12 +114,12 @@ class ClipDataset(Dataset):
     @property
     def spec(self) -> DataSpec:
         size = int(self.values["size"])
-        what = self._front_end
+        front = self._front_end
         modalities = (
             Modality(
                 "audio",
-                what.shape,
-                f"log spectrogram, front-end {what.name}, {what.seconds:g} s at {what.rate} Hz",
+                front.shape,
+                f"log spectrogram, front-end {front.name}, {front.seconds:g} s at {front.rate} Hz",
                 kind="sound",
             ),
             Modality(
@@ -137,9 +138,10 @@ class ClipDataset(Dataset):
         return {name: sum(n not in damaged for n in span) for name, span in self._spans.items()}
 
     def fingerprint(self) -> str:
-        rows, tables = {}, []
-        for name in SPLITS:
-            rows[name] = [(clip.id, clip.label) for clip in self._found.splits[name]]
+        rows = {
+            name: [(clip.id, clip.label) for clip in self._found.splits[name]] for name in SPLITS
+        }
+        tables = []
         for table in self._tables:
             contents = [self._hashes[path] for path in table.files]
             tables.append([table.operation, table.shape, table.dtype, contents])
@@ -164,14 +166,12 @@ class ClipDataset(Dataset):
 
     def remarks(self) -> list[str]:
         """Which clips of val and test train has too; a clip's picture is all of its frames."""
-        rows, found = self._rows, []
+        rows, hashes = self._rows, []
         for clip, (first, count) in zip(self._clips, rows.spans, strict=True):
             frames = [self._hashes[path] for path in rows.files[first : first + count]]
-            found.append((self._hashes[clip.sound], " ".join(frames)))
-        spans = self._spans.items()
-        return copies(
-            ("audio", "visual"), {name: found[span.start : span.stop] for name, span in spans}
-        )
+            hashes.append((self._hashes[clip.sound], " ".join(frames)))
+        by_split = {name: hashes[span.start : span.stop] for name, span in self._spans.items()}
+        return copies(("audio", "visual"), by_split)
 
     def prepare(self, progress: Progress) -> list[str]:
         self._require_media()
@@ -197,11 +197,12 @@ class ClipDataset(Dataset):
         damaged, span = self._damaged(), self._spans[split]
         kept = [n for n in span if n not in damaged]
         # The split's part of the tables alone: an accelerator must not be given all of them three
-        # times.
-        takes = torch.tensor(self._rows.spans[span.start : span.stop])
-        first, last = int(takes[0, 0]), int(takes[-1].sum())
+        # times. Rows, and first frames of clips, are counted from where that part begins.
+        takes = torch.tensor(self._rows.spans[span.start : span.stop])  # first frame, count
+        first, end = int(takes[0, 0]), int(takes[-1].sum())
+        inputs = {"audio": audio.array[span.start : span.stop], "visual": visual.array[first:end]}
         return Split(
-            {"audio": audio.array[span.start : span.stop], "visual": visual.array[first:last]},
+            inputs,
             torch.tensor([self._clips[n].label for n in kept]),
             torch.ones(len(kept), 2, dtype=torch.bool),
             rows=torch.tensor(kept) - span.start,
@@ -243,7 +244,7 @@ class ClipDataset(Dataset):
 
     @cached_property
     def _spans(self) -> dict[str, range]:
-        """The positions of each split's clips among all."""
+        """The positions of each split's clips in ``_clips``, and so in the audio table."""
         spans, start = {}, 0
         for name in SPLITS:
             spans[name] = range(start, start + len(self._found.splits[name]))
@@ -272,6 +273,7 @@ class ClipDataset(Dataset):
         spans: list[tuple[int, int]] = []
         for clip in self._clips:
             if clip.video:
+                # Always as many: a video of fewer frames shows some of them twice.
                 own = [clip.video] * self._at_most
             else:
                 own = [clip.frames[k] for k in evenly(len(clip.frames), self._at_most)]
@@ -296,40 +298,45 @@ class ClipDataset(Dataset):
 
     @cached_property
     def _tables(self) -> tuple[PreparedTable, PreparedTable]:
-        sounds = tuple(clip.sound for clip in self._clips)
-        what, (height, width) = self._front_end, self._stored
-        way, libraries = f"picture, at most {self._at_most} per clip", ["numpy", "pillow"]
-        if self._clips[0].video is not None:
-            way, libraries = f"video -> {self._at_most} frames", ["numpy", "pillow", "av"]
-        return (
-            PreparedTable(
-                f"{self.name}-audio",
-                what.shape,
-                "float16",
-                what.describe(),
-                sounds,
-                self._read_sound,
-                ("numpy", "scipy"),
-            ),
-            PreparedTable(
-                f"{self.name}-visual",
-                (3, height, width),
-                "uint8",
-                f"{way} -> RGB, Pillow bilinear with low-pass {height}x{width}",
-                self._rows.files,
-                self._read_frame,
-                tuple(libraries),
-            ),
+        front, (height, width) = self._front_end, self._stored
+        source = f"picture, at most {self._at_most} per clip"
+        libraries: tuple[str, ...] = ("numpy", "pillow")
+        if self._has_videos:
+            source = f"video -> {self._at_most} frames"
+            libraries += ("av",)
+        audio = PreparedTable(
+            f"{self.name}-audio",
+            front.shape,
+            "float16",
+            front.describe(),
+            tuple(clip.sound for clip in self._clips),
+            self._read_sound,
+            ("numpy", "scipy"),
         )
+        visual = PreparedTable(
+            f"{self.name}-visual",
+            (3, height, width),
+            "uint8",
+            f"{source} -> RGB, Pillow bilinear with low-pass {height}x{width}",
+            self._rows.files,
+            self._read_frame,
+            libraries,
+        )
+        return audio, visual
+
+    @property
+    def _has_videos(self) -> bool:
+        """Whether frames are in videos: in all clips of a copy, or in none."""
+        return self._clips[0].video is not None
 
     def _read_sound(self, row: int) -> Any:
         return self._front_end.read(self._clips[row].sound)
 
     def _read_frame(self, row: int) -> Any:
         path = self._rows.files[row]
-        if self._clips[0].video is None:
-            return read_frame(path, self._stored)
-        return read_video(path, self._at_most, self._stored)[self._rows.numbers[row]]
+        if self._has_videos:
+            return read_video(path, self._at_most, self._stored)[self._rows.numbers[row]]
+        return read_frame(path, self._stored)
 
     @property
     def _cache(self) -> Path:

@@ -37,18 +37,23 @@ def write_sound(
 
     A voice of ten partials, whose pitch is the cue's first number and brightness its second.
     """
+    octaves, brightness = place
     t = np.arange(round(seconds * RATE)) / RATE
-    pitch = 300 * 2 ** place[0] * (1 + 0.02 * np.sin(2 * math.pi * 5 * t))
+    vibrato = 1 + 0.02 * np.sin(2 * math.pi * 5 * t)
+    pitch = 300 * 2**octaves * vibrato
     phase = 2 * math.pi * np.cumsum(pitch) / RATE + random.uniform(0, 2 * math.pi)
-    decay = math.exp(-0.8 + 0.6 * place[1])
+    # Each partial has this share of the amplitude of the one below.
+    decay = math.exp(-0.8 + 0.6 * brightness)
     voice = sum(decay**k * np.sin((k + 1) * phase) for k in range(10))
     envelope = 0.3 + 0.7 * np.sin(math.pi * t / seconds) ** 2
     loudness = random.uniform(0.2, 0.6)
     hiss = 0.01 * random.normal(size=len(t))
     sound = voice * envelope / np.abs(voice).max() * loudness + hiss
     values = np.round(sound.clip(-1, 1) * 32767).astype(np.int16)
+    if channels > 1:
+        values = np.stack([values] * channels, 1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    wavfile.write(path, RATE, values if channels == 1 else np.stack([values] * channels, 1))
+    wavfile.write(path, RATE, values)
 
 
 def write_frames(
@@ -74,15 +79,17 @@ def write_frames(
 def _drawn(
     place: Cue, size: tuple[int, int], background: int, random: np.random.Generator
 ) -> Image.Image:
+    of_hue, of_bar = place
     width, height = size
     picture = Image.new("RGB", size, (background,) * 3)
     draw = ImageDraw.Draw(picture)
     x, y = width * random.uniform(0.4, 0.6), height * random.uniform(0.4, 0.6)
     radius = min(size) * random.uniform(0.28, 0.38)
-    hue = min(0.72, max(0.0, 0.36 + 0.2 * place[0]))
+    # Far cues are cut off, so that the hue does not run around the circle to another class.
+    hue = min(0.72, max(0.0, 0.36 + 0.2 * of_hue))
     red, green, blue = (round(255 * v) for v in colorsys.hsv_to_rgb(hue, 0.55, 0.8))
     draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=(red, green, blue))
-    # Its height, because mirrored pictures must mean the same.
-    half = radius * min(0.8, max(0.06, 0.4 + 0.2 * place[1]))
+    # The bar's height, not its place: mirrored pictures must mean the same.
+    half = radius * min(0.8, max(0.06, 0.4 + 0.2 * of_bar))
     draw.rectangle([x - 0.6 * radius, y - half, x + 0.6 * radius, y + half], fill=(30, 30, 30))
     return picture

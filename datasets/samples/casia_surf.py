@@ -19,7 +19,12 @@ import numpy as np
 from PIL import Image
 
 STUDY = "casia_all_methods"
+WORDS = ("color", "depth", "ir")
+"""The modalities as files and folders call them, in the order of the lists."""
+
 STRENGTH = {"depth": 2.0, "color": 1.15, "ir": 0.9}
+"""d of each modality."""
+
 FRAME_SHARE = 0.8
 """Share of a modality's variance that differs between the frames of one video."""
 
@@ -32,17 +37,25 @@ and flat, bent).
 """
 
 HOLES = {"e": ((-0.35, -0.25), (0.35, -0.25)), "n": ((0.0, 0.05),), "m": ((0.0, 0.45),)}
+"""Part -> centres of its holes, in the coordinates of ``_face``."""
+
 SUBJECTS = {"train": 18, "val": 9, "test": 18}
 FRAMES = {"train": (3, (3, 2, 2)), "val": (3, (3, 2, 2)), "test": (3, (2, 3, 2))}
 """Split -> frames of a live video, and of each of a subject's three attacks."""
 
 SEEN, UNSEEN = (4, 5, 6), (1, 2, 3)
+"""Attacks of train and val, and of test."""
+
 Pixels = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
 class Video:
-    """One subject, live (attack 0) or attacked, with what its frames have in common."""
+    """One subject, live (attack 0) or attacked, with what its frames have in common.
+
+    ``level``: modality -> the part of its number that frames share; ``face``: half width, half
+    height and tilt.
+    """
 
     subject: str
     attack: int
@@ -53,6 +66,16 @@ class Video:
     def label(self) -> int:
         """1 for live."""
         return int(self.attack == 0)
+
+    @property
+    def cut_out(self) -> str:
+        """The parts of HOLES that are cut out of the printed face; none of a live one."""
+        return ATTACKS[self.attack].split("_")[0] if self.attack else ""
+
+    @property
+    def bent(self) -> bool:
+        """Whether it is a bent paper."""
+        return self.attack != 0 and ATTACKS[self.attack].endswith("_b")
 
 
 def write(folder: Path, seed: int = 0) -> None:
@@ -77,19 +100,17 @@ def _training(folder: Path, rng: np.random.Generator) -> Iterator[str]:
             part, session = "fake_part", f"0{video.attack}_{ATTACKS[video.attack]}.rssdk"
         place = f"Training/{part}/{video.subject}/{session}"
         for number in 1 + 10 * np.sort(rng.choice(25, frames, replace=False)):
-            files = [f"{place}/{word}/{number}.jpg" for word in ("color", "depth", "ir")]
+            files = [f"{place}/{word}/{number}.jpg" for word in WORDS]
             yield _frame(folder, files, video, rng)
 
 
 def _blocks(
     folder: Path, split: str, archive: str, attacks: tuple[int, ...], rng: np.random.Generator
 ) -> Iterator[str]:
+    """Frames of val and test: shuffled, and numbered in folders of a thousand."""
     shown = [video for video, frames in _videos(split, attacks, rng) for _ in range(frames)]
     for number, position in enumerate(rng.permutation(len(shown))):
-        files = [
-            f"{archive}/{number // 1000:04}/{number:06}-{word}.jpg"
-            for word in ("color", "depth", "ir")
-        ]
+        files = [f"{archive}/{number // 1000:04}/{number:06}-{word}.jpg" for word in WORDS]
         yield _frame(folder, files, shown[position], rng)
 
 
@@ -98,12 +119,12 @@ def _videos(
 ) -> Iterator[tuple[Video, int]]:
     """A split's videos with their numbers of frames: every subject live, and with three attacks."""
     live_frames, attack_frames = FRAMES[split]
+    spread = np.sqrt(1 - FRAME_SHARE)
     for number in range(SUBJECTS[split]):
         subject = f"CLKJ_{'ABC'[number % 3]}S{5 + 7 * number:04}"
         face = (rng.uniform(0.34, 0.40), rng.uniform(0.40, 0.46), rng.uniform(-0.1, 0.1))
         for attack, frames in zip((0, *attacks), (live_frames, *attack_frames), strict=True):
             sign = 1 if attack == 0 else -1
-            spread = np.sqrt(1 - FRAME_SHARE)
             level = {
                 word: sign * strength + rng.normal(0, spread) for word, strength in STRENGTH.items()
             }
@@ -119,13 +140,14 @@ def _frame(folder: Path, files: list[str], video: Video, rng: np.random.Generato
     height, width = int(side * rng.uniform(1.0, 1.2)), int(side)
     pose = rng.uniform(-0.04, 0.04, 2)
     x, y, inside = _face(video, pose)
-    drawings = {"color": _color, "depth": _depth, "ir": _infrared}
-    for file, (word, draw) in zip(files, drawings.items(), strict=True):
+    draw = {"color": _color, "depth": _depth, "ir": _infrared}
+    for file, word in zip(files, WORDS, strict=True):
         level = video.level[word] + rng.normal(0, np.sqrt(FRAME_SHARE))
-        pixels = draw(x, y, level, video, rng)
-        pixels = pixels + rng.normal(0, 5, pixels.shape)
-        face = np.where(inside[:, :, None], pixels, 0).clip(0, 255)
-        picture = Image.fromarray(face.astype(np.uint8).squeeze())
+        drawn = draw[word](x, y, level, video, rng)
+        noisy = drawn + rng.normal(0, 5, drawn.shape)
+        # Black around the face, as in the data.
+        pixels = np.where(inside[:, :, None], noisy, 0).clip(0, 255)
+        picture = Image.fromarray(pixels.astype(np.uint8).squeeze())
         # Depth and infrared are of another size than colour; infrared is grey that is stored as
         # colour.
         size = (width, height) if word == "color" else (int(width * 0.96), int(height * 0.97))
@@ -148,23 +170,25 @@ def _face(video: Video, pose: Pixels) -> tuple[Pixels, Pixels, Pixels]:
 
 def _holes(x: Pixels, y: Pixels, video: Video) -> Pixels:
     """Where the printed face of an attack is cut out."""
-    cut_out = np.zeros_like(x, dtype=bool)
-    for part in ATTACKS.get(video.attack, "_").split("_")[0]:
-        for u, v in HOLES.get(part, ()):
-            cut_out |= (x - u) ** 2 + (y - v) ** 2 < 0.03
-    return cut_out
+    found = np.zeros_like(x, dtype=bool)
+    for part in video.cut_out:
+        for u, v in HOLES[part]:
+            found |= (x - u) ** 2 + (y - v) ** 2 < 0.03
+    return found
 
 
 def _features(x: Pixels, y: Pixels) -> Pixels:
-    """Eyes, nose and mouth, 0 to 1."""
+    """Eyes and mouth, 0 to 1."""
     eyes = sum(np.exp(-((x - u) ** 2 + (y + 0.25) ** 2) / 0.02) for u in (-0.35, 0.35))
     mouth = np.exp(-(x**2 / 0.08 + (y - 0.45) ** 2 / 0.01))
     return np.asarray(eyes + mouth).clip(0, 1)
 
 
 def _depth(x: Pixels, y: Pixels, level: float, video: Video, rng: np.random.Generator) -> Pixels:
-    relief = np.exp(-(x**2 + y**2) / 0.5) + 0.5 * np.exp(-(x**2 / 0.02 + (y - 0.05) ** 2 / 0.06))
-    bend = 14 * x**2 if ATTACKS.get(video.attack, "").endswith("b") else 0 * x
+    head = np.exp(-(x**2 + y**2) / 0.5)
+    nose = 0.5 * np.exp(-(x**2 / 0.02 + (y - 0.05) ** 2 / 0.06))
+    relief = head + nose
+    bend = 14 * x**2 if video.bent else 0 * x
     sockets = rng.normal(0, 10) * _features(x, y) + 8 * _holes(x, y, video)
     pixels = 110 + rng.normal(0, 12) + 14 * level * (relief - 0.5) - bend - sockets
     return np.asarray(pixels)[:, :, None]
@@ -175,7 +199,8 @@ def _color(x: Pixels, y: Pixels, level: float, video: Video, rng: np.random.Gene
     warmth = np.array([7.0, 0.0, -7.0]) * level
     shade = (14 + 6 * level) * (1 - x**2 - y**2)
     features = (70 + 8 * level + rng.normal(0, 12)) * _features(x, y)
-    return np.asarray(skin + warmth + (shade - features - 8 * _holes(x, y, video))[:, :, None])
+    grey = shade - features - 8 * _holes(x, y, video)
+    return np.asarray(skin + warmth + grey[:, :, None])
 
 
 def _infrared(x: Pixels, y: Pixels, level: float, video: Video, rng: np.random.Generator) -> Pixels:

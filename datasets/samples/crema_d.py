@@ -16,6 +16,7 @@ SIZES = ((120, 90), (96, 72), (144, 108))
 TEST_SHARE = 0.2
 FRAME_RATE = 29.97
 KEPT = 29
+"""One frame of so many is there, named by its number in the video."""
 
 
 def write(folder: Path, seed: int = 0, actors: int = 20) -> None:
@@ -24,13 +25,13 @@ def write(folder: Path, seed: int = 0, actors: int = 20) -> None:
     About 19 MB for 20.
     """
     random = np.random.default_rng(seed)
-    names = [
-        (f"{actor}_{sentence}_{emotion}_XX", EMOTIONS.index(emotion))
+    clips = [
+        (f"{actor}_{sentence}_{emotion}_XX", label)
         for actor in range(FIRST_ACTOR, FIRST_ACTOR + actors)
         for sentence in SENTENCES
-        for emotion in EMOTIONS
+        for label, emotion in enumerate(EMOTIONS)
     ]
-    for name, label in names:
+    for name, label in clips:
         seconds = float(random.uniform(1.3, 2.5))
         sound = cue(label, len(EMOTIONS), SOUND_SPREAD, random)
         sight = cue(label, len(EMOTIONS), SIGHT_SPREAD, random)
@@ -38,9 +39,12 @@ def write(folder: Path, seed: int = 0, actors: int = 20) -> None:
         frames = [f"{count:05d}.jpg" for count in range(0, int(seconds * FRAME_RATE), KEPT)]
         size = SIZES[random.integers(len(SIZES))]
         write_frames(folder / "Image-01-FPS" / name, sight, frames, size, random)
-    order = random.permutation(len(names))
-    test = set(order[: round(TEST_SHARE * len(names))].tolist())
-    train = [n for n in range(len(names)) if n not in test]
-    for file, chosen in (("train.csv", train), ("test.csv", sorted(test))):
-        rows = [f"{names[n][0]},{EMOTIONS[names[n][1]]}" for n in chosen]
-        (folder / file).write_bytes("".join(f"{row}\r\n" for row in rows).encode())
+    order = random.permutation(len(clips))
+    test = set(order[: round(TEST_SHARE * len(clips))].tolist())
+    parts = {
+        "train.csv": [clip for n, clip in enumerate(clips) if n not in test],
+        "test.csv": [clip for n, clip in enumerate(clips) if n in test],
+    }
+    for file, part in parts.items():
+        rows = [f"{name},{EMOTIONS[label]}\r\n" for name, label in part]
+        (folder / file).write_bytes("".join(rows).encode())

@@ -16,6 +16,8 @@ from datasets.samples._media import SIGHT_SPREAD, SOUND_SPREAD, cue, write_frame
 STUDY = "kinetics_sounds_all_methods"
 NAMES = CLASSES["ks33"][:8]
 CLIPS = {"train": 24, "test": 8}
+"""Clips of each class."""
+
 FOLDERS = {"train": "train_img", "test": "val_img"}
 SIZES = ((128, 72), (96, 72), (72, 108))
 SECONDS = (1.0, 1.6)
@@ -34,19 +36,22 @@ def write(folder: Path, seed: int = 0, share: float = 1.0) -> None:
     """
     random = np.random.default_rng(seed)
     used: set[str] = set()
-    for part, count in CLIPS.items():
-        for number in range(round(share * count) * len(NAMES)):
+    for part, per_class in CLIPS.items():
+        for number in range(round(share * per_class) * len(NAMES)):
             label = number % len(NAMES)
             video, name = _video(random, used), NAMES[label].replace(" ", "_")
             sound = cue(label, len(NAMES), SOUND, random)
             sight = cue(label, len(NAMES), SIGHT, random)
             path = folder / "audio" / part / name / f"{video}.wav"
             seconds = float(random.uniform(*SECONDS))
-            write_sound(path, sound, seconds, random, channels=1 + number % 5 // 4)
-            too_few = part == "train" and number == 3
-            frames = [f"{k:05d}.jpg" for k in range(2 if too_few else int(random.integers(3, 6)))]
+            every_fifth = number % 5 == 4
+            write_sound(path, sound, seconds, random, channels=2 if every_fifth else 1)
+            has_too_few = part == "train" and number == 3
+            count = 2 if has_too_few else int(random.integers(3, 6))
+            frames = [f"{k:05d}.jpg" for k in range(count)]
             pictures = folder / "visual" / FOLDERS[part] / "Image-01-FPS" / name / video
-            write_frames(pictures, sight, frames, SIZES[random.integers(len(SIZES))], random)
+            size = SIZES[random.integers(len(SIZES))]
+            write_frames(pictures, sight, frames, size, random)
 
 
 def _video(random: np.random.Generator, used: set[str]) -> str:

@@ -57,6 +57,7 @@ STANDING = tuple(BOXES)
 HANGING = ("window", "picture")
 SURFACES = ("floor", "ceiling", "wall")
 SHOWN = (*SURFACES, *STANDING, *HANGING)
+"""Everything that a picture may show; pixels are numbers into it until they get their classes."""
 
 
 @dataclass(frozen=True)
@@ -172,19 +173,22 @@ def _frame(room: Room, random: np.random.Generator, size: Size) -> Frame:
     across = room.sides[0] / 2 + random.uniform(-0.5, 0.5)
     eye = np.array([across, random.uniform(1.3, 1.6), random.uniform(0.05, 0.3)])
     rays = _rays(size, yaw=random.uniform(-0.25, 0.25), pitch=random.uniform(-0.25, 0.05))
-    distance, shown, side = _nearest_surface(room, eye, rays)
+    distance, shown, axis = _nearest_surface(room, eye, rays)
+    # Classes have a colour, shifted in each frame; surfaces are shaded by the axis they face.
     plain = np.array([COLOURS[name] for name in SHOWN])
     shift = random.normal(0, 12, (len(SHOWN), 3))
     colours = plain[shown] + shift[shown]
-    shade = np.array([0.85, 1.0, 0.92])[side] * random.uniform(0.9, 1.1)
+    shade = np.array([0.85, 1.0, 0.92])[axis] * random.uniform(0.9, 1.1)
     rgb = colours * shade[..., None] * room.light + random.normal(0, 10, (*size, 3))
+    # Depth: noise grows with the square of the distance, as a Kinect's does.
     measured = distance + random.normal(0, 0.004, size) * distance**2
     depth = measured.clip(0.4, 9.9).astype(np.float32)
     hole = (random.random(size) < 0.04) | _edges(shown)
+    raw = np.where(hole, np.float32(0), depth)
+    # Annotators leave edges and patches without a label.
     numbers = np.array([NAMES_40.index(name) + 1 for name in SHOWN])
     void = _edges(shown) | _patch(size, random)
     label = np.where(void, 0, numbers[shown]).astype(np.uint8)
-    raw = np.where(hole, np.float32(0), depth)
     return Frame(rgb.clip(0, 255).astype(np.uint8), depth, raw, label)
 
 
@@ -194,31 +198,35 @@ def _rays(size: Size, yaw: float, pitch: float) -> Array:
     Distances along them are depths.
     """
     height, width = size
-    x = (np.arange(width) + 0.5 - width / 2) / (0.9 * width)
-    y = (height / 2 - np.arange(height) - 0.5) / (0.9 * width)
-    flat = np.stack([*np.meshgrid(x, y), np.ones(size)], -1)
-    turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
-    nod = np.array(
-        [[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]]
-    )
-    return np.asarray(flat @ (turn @ nod).T)
+    focal = 0.9 * width
+    x = (np.arange(width) + 0.5 - width / 2) / focal
+    y = (height / 2 - np.arange(height) - 0.5) / focal
+    ahead = np.stack([*np.meshgrid(x, y), np.ones(size)], -1)
+    sin, cos = np.sin(yaw), np.cos(yaw)
+    turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+    sin, cos = np.sin(pitch), np.cos(pitch)
+    nod = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
+    return np.asarray(ahead @ (turn @ nod).T)
 
 
 def _nearest_surface(room: Room, eye: Array, rays: Array) -> tuple[Array, Array, Array]:
     """Depth, index into SHOWN, and the axis that the surface is square to, each (H, W)."""
-    safe = np.where(np.abs(rays) < 1e-9, 1e-9, rays)
-    exits = np.where(safe > 0, (np.array(room.sides) - eye) / safe, -eye / safe)
-    side = exits.argmin(-1)
-    distance = exits.min(-1)
+    rays = np.where(np.abs(rays) < 1e-9, 1e-9, rays)  # they are divided by
+    # The room is left through the nearest of the three planes ahead, one for each axis.
+    exits = np.where(rays > 0, (np.array(room.sides) - eye) / rays, -eye / rays)  # (H, W, 3)
+    distance, axis = exits.min(-1), exits.argmin(-1)
     level = np.where(rays[..., 1] > 0, SHOWN.index("ceiling"), SHOWN.index("floor"))
-    shown = np.where(side != 1, SHOWN.index("wall"), level)
+    shown = np.where(axis == 1, level, SHOWN.index("wall"))
     for name, low, high in room.boxes:
-        near, far = np.sort(np.stack([(low - eye) / safe, (high - eye) / safe]), axis=0)
+        # A ray is in a box while it is between its two planes of every axis (Kay and Kajiya, 1986).
+        planes = np.stack([(low - eye) / rays, (high - eye) / rays])
+        near, far = np.sort(planes, axis=0)
         enters, leaves = near.max(-1), far.min(-1)
         hit = (enters < leaves) & (enters > 0) & (enters < distance)
-        distance, side = np.where(hit, enters, distance), np.where(hit, near.argmax(-1), side)
+        distance = np.where(hit, enters, distance)
+        axis = np.where(hit, near.argmax(-1), axis)
         shown = np.where(hit, SHOWN.index(name), shown)
-    return distance, shown, side
+    return distance, shown, axis
 
 
 def _edges(shown: Array) -> Array:

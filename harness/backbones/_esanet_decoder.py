@@ -19,6 +19,8 @@ BINS = 5
 """Cells per side of the finer of the two poolings; the coarser one is the mean."""
 
 BLOCKS = 3
+"""Factorised blocks of each decoder module."""
+
 BINOMIAL = (1.0, 2.0, 1.0)
 """Weights of linear interpolation by two after repeating every pixel, along one axis and times
 four.
@@ -48,9 +50,10 @@ class Context(nn.Module):
 
     def forward(self, fused: tuple[Tensor, ...]) -> Tensor:
         x = self.entry(fused[-1])
+        coarse = self.coarse(x.mean((2, 3), keepdim=True))  # (B, c/2, 1, 1)
+        fine = self.fine(self.pool(x))  # (B, c/2, 5, 5)
         size = x.shape[-2:]
-        means = (self.coarse(x.mean((2, 3), keepdim=True)), self.fine(self.pool(x)))
-        enlarged = (F.interpolate(mean, size=size, mode="nearest") for mean in means)
+        enlarged = (F.interpolate(mean, size=size, mode="nearest") for mean in (coarse, fine))
         joined: Tensor = self.join(torch.cat([x, *enlarged], 1))
         return joined
 
@@ -66,25 +69,27 @@ class LearnedUpsampling(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         line = torch.tensor(BINOMIAL) / 4
+        kernel = torch.outer(line, line)
         with torch.no_grad():
-            self.conv.weight.copy_(torch.outer(line, line).expand_as(self.conv.weight))
+            self.conv.weight.copy_(kernel.expand_as(self.conv.weight))
             nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))  # type: ignore[no-any-return]
+        repeated = F.interpolate(x, scale_factor=2, mode="nearest")
+        return self.conv(repeated)  # type: ignore[no-any-return]
 
 
 class DecoderModule(nn.Module):
     """(B, C, h, w) -> the map (B, c, h, w) before upsampling.
 
-    A 3x3 convolution and three factorised blocks.
+    A 3x3 convolution and three factorised blocks. ``side`` and ``upsample`` are for the decoder,
+    which calls them on that map.
     """
 
     def __init__(self, inputs: int, channels: int, classes: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            conv(inputs, channels, 3), *(NonBottleneck1D(channels, channels) for _ in range(BLOCKS))
-        )
+        blocks = (NonBottleneck1D(channels, channels) for _ in range(BLOCKS))
+        self.layers = nn.Sequential(conv(inputs, channels, 3), *blocks)
         self.side = nn.Conv2d(channels, classes, 1)
         self.upsample = LearnedUpsampling(channels)
 
@@ -107,13 +112,15 @@ class Decoder(nn.Module):
 
     def __init__(self, fused: Sequence[int], width: int, classes: int) -> None:
         super().__init__()
+        # Lists of modules run from coarse to fine, maps from fine to coarse.
         channels = [8 * width, 4 * width, 2 * width]
-        inputs = [channels[0], *channels[:-1]]
+        of_z = channels[0]
         self.skips = nn.ModuleList(
-            conv(a, b, 1) for a, b in zip(reversed(fused[:-1]), channels, strict=True)
+            conv(skip, out, 1) for skip, out in zip(reversed(fused[:-1]), channels, strict=True)
         )
         self.stages = nn.ModuleList(
-            DecoderModule(a, b, classes) for a, b in zip(inputs, channels, strict=True)
+            DecoderModule(coarser, out, classes)
+            for coarser, out in zip([of_z, *channels[:-1]], channels, strict=True)
         )
         self.classifier = nn.Conv2d(channels[-1], classes, 3, padding=1)
         self.upsample = nn.Sequential(LearnedUpsampling(classes), LearnedUpsampling(classes))
@@ -128,11 +135,13 @@ class Decoder(nn.Module):
         """
         maps: list[Tensor] = []
         sides: list[Tensor] = []
+        x = z
         for module, skip, finer in zip(self.stages, self.skips, reversed(fused[:-1]), strict=True):
             assert isinstance(module, DecoderModule)
-            maps.append(module(z))
+            decoded = module(x)
+            maps.append(decoded)
             if self.training:
-                sides.append(module.side(maps[-1]))
-            z = module.upsample(maps[-1]) + skip(finer)
-        logits = self.upsample(self.classifier(z))
+                sides.append(module.side(decoded))
+            x = module.upsample(decoded) + skip(finer)
+        logits = self.upsample(self.classifier(x))  # from (B, 2w, H/4, W/4)
         return with_sides(logits, tuple(reversed(sides))), tuple(maps)

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 STAGES = 4
 SE_REDUCTION = 16
+"""Channels per hidden unit of a squeeze-excite gate."""
+
 FACTORISED_EPS = 1e-3
 """Batch norm's epsilon in factorised blocks (ERFNet); everywhere else it is PyTorch's 1e-5."""
 
@@ -58,7 +60,8 @@ class BasicBlock(Residual):
         self.conv2, self.bn2 = same(width, width, 3), nn.BatchNorm2d(width)
 
     def residual(self, x: Tensor) -> Tensor:
-        return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))  # type: ignore[no-any-return]
+        x = F.relu(self.bn1(self.conv1(x)))
+        return self.bn2(self.conv2(x))  # type: ignore[no-any-return]
 
 
 class Bottleneck(Residual):
@@ -95,8 +98,10 @@ class NonBottleneck1D(Residual):
         self.bn2 = nn.BatchNorm2d(width, eps=FACTORISED_EPS)
 
     def residual(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1x3_1(F.relu(self.conv3x1_1(x)))))
-        return self.bn2(self.conv1x3_2(F.relu(self.conv3x1_2(x))))  # type: ignore[no-any-return]
+        x = F.relu(self.conv3x1_1(x))
+        x = F.relu(self.bn1(self.conv1x3_1(x)))
+        x = F.relu(self.conv3x1_2(x))
+        return self.bn2(self.conv1x3_2(x))  # type: ignore[no-any-return]
 
 
 DESIGNS: dict[str, tuple[type[Residual], tuple[int, ...]]] = {
@@ -111,7 +116,8 @@ DESIGNS: dict[str, tuple[type[Residual], tuple[int, ...]]] = {
 
 def stage_channels(design: str, width: int) -> list[int]:
     """Channels of the four stages' maps."""
-    return [DESIGNS[design][0].expansion * width << stage for stage in range(STAGES)]
+    block, _ = DESIGNS[design]
+    return [block.expansion * width * 2**stage for stage in range(STAGES)]
 
 
 class Stem(nn.Module):
@@ -135,11 +141,12 @@ class Stages(nn.ModuleDict):
     def __init__(self, design: str, width: int) -> None:
         super().__init__()
         block, depths = DESIGNS[design]
-        inputs = width
+        outputs = stage_channels(design, width)
+        inputs = [width, *outputs[:-1]]
         for number, depth in enumerate(depths):
-            first = block(inputs, width << number, 1 if number == 0 else 2)
-            inputs = block.expansion * width << number
-            others = [block(inputs, width << number) for _ in range(depth - 1)]
+            inner = width * 2**number
+            first = block(inputs[number], inner, stride=1 if number == 0 else 2)
+            others = [block(outputs[number], inner) for _ in range(depth - 1)]
             self[f"layer{number + 1}"] = nn.Sequential(first, *others)
         kaiming(self)
 
@@ -193,7 +200,8 @@ class Encoder(nn.Module):
     def __init__(self, inputs: int, design: str, width: int) -> None:
         super().__init__()
         self.stem, self.stages = Stem(inputs, width), Stages(design, width)
-        self.excite = nn.ModuleList(map(SqueezeExcite, [width, *stage_channels(design, width)]))
+        channels = [width, *stage_channels(design, width)]
+        self.excite = nn.ModuleList(SqueezeExcite(c) for c in channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = pooled(self.excite[0](self.stem(x)))
@@ -235,29 +243,33 @@ class JointEncoder(nn.Module):
         super().__init__()
         self.mask_streams = mask_streams
         self.streams = nn.ModuleList(Stages(design, width) for _ in range(modalities))
-        fused = [width, *stage_channels(design, width)]
+        channels = [width, *stage_channels(design, width)]
+        # By stage (0: the stem), then by modality.
         self.excite = nn.ModuleList(
-            nn.ModuleList(SqueezeExcite(c) for _ in range(modalities)) for c in fused
+            nn.ModuleList(SqueezeExcite(c) for _ in range(modalities)) for c in channels
         )
 
     def forward(self, stems: Sequence[Tensor], present: Tensor) -> tuple[Tensor, ...]:
-        shown = _shown(stems, present)
-        fused = [self._fuse(0, shown)]
-        others = shown[1:] if self.mask_streams else stems[1:]
-        inputs = [pooled(x) for x in (fused[0], *others)]
+        inputs = [pooled(x) for x in self._fed_back(0, stems, present)]
+        fused: list[Tensor] = []
         for stage in range(1, STAGES + 1):
             pairs = zip(self._streams(), inputs, strict=True)
             streams = [layers.stage(stage, x) for layers, x in pairs]
-            shown = _shown(streams, present)
-            fused.append(self._fuse(stage, shown))
-            others = shown[1:] if self.mask_streams else streams[1:]
-            inputs = [fused[-1], *others]
-        return tuple(fused[1:])
+            inputs = self._fed_back(stage, streams, present)
+            fused.append(inputs[0])
+        return tuple(fused)
 
     def _streams(self) -> list[Stages]:
         return [stages for stages in self.streams if isinstance(stages, Stages)]
 
+    def _fed_back(self, stage: int, streams: Sequence[Tensor], present: Tensor) -> list[Tensor]:
+        """What the streams go on with after a stage: the first with the fused map."""
+        shown = _shown(streams, present)
+        others = shown if self.mask_streams else streams
+        return [self._fuse(stage, shown), *others[1:]]
+
     def _fuse(self, stage: int, streams: Sequence[Tensor]) -> Tensor:
+        """The sum of the squeeze-excited streams."""
         gates = self.excite[stage]
         assert isinstance(gates, nn.ModuleList)
         return torch.stack([gate(x) for gate, x in zip(gates, streams, strict=True)]).sum(0)
@@ -265,7 +277,7 @@ class JointEncoder(nn.Module):
 
 def _shown(streams: Sequence[Tensor], present: Tensor) -> list[Tensor]:
     """Zeros where a modality is absent; by ``where``, because what stands there may be NaN."""
-    keep = present[:, :, None, None, None].unbind(1)
+    masks = present[:, :, None, None, None].unbind(1)  # V of (B, 1, 1, 1)
     return [
-        torch.where(mask, x, torch.zeros_like(x)) for mask, x in zip(keep, streams, strict=True)
+        torch.where(mask, x, torch.zeros_like(x)) for mask, x in zip(masks, streams, strict=True)
     ]

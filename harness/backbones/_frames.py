@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 CELLS = 2
+"""Cells of the mean over time: halves."""
 
 
 class FrameEncoder(nn.Module):
@@ -23,7 +24,8 @@ class FrameEncoder(nn.Module):
 
     def __init__(self, channels: int, width: int, strides: Sequence[int]) -> None:
         super().__init__()
-        inputs = [channels - 1, *[width] * (len(strides) - 1)]
+        features = channels - 1
+        inputs = [features, *[width] * (len(strides) - 1)]
         self.layers = nn.ModuleList(
             _Layer(size, width, stride) for size, stride in zip(inputs, strides, strict=True)
         )
@@ -32,12 +34,16 @@ class FrameEncoder(nn.Module):
         x, there = x[:, :-1], x[:, -1:]
         for layer in self.layers:
             x, there = layer(x, there)
-        halves = x @ _halves(there[:, 0]).transpose(1, 2).unsqueeze(1)
+        averaging = _halves(there[:, 0]).transpose(1, 2)  # (B, T, 2)
+        halves = x @ averaging.unsqueeze(1)  # (B, width, 1, 2)
         return (halves.expand(-1, -1, CELLS, -1),)
 
 
 class _Layer(nn.Module):
-    """Convolution over time without bias, batch norm over frames, ReLU; ``there`` (B, 1, 1, T)."""
+    """Convolution over time without bias, batch norm over frames, ReLU.
+
+    ``there`` (B, 1, 1, T): 1 where there is a frame, else 0.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -55,12 +61,13 @@ class _Layer(nn.Module):
 
     def _over_frames(self, x: Tensor, there: Tensor) -> Tensor:
         """Batch norm in training, with the statistics of frames alone."""
-        norm, count = self.norm, there.sum().clamp_min(1)
-        mean = (x * there).sum((0, 2, 3)) / count
-        centred = x - mean[:, None, None]
-        variance = (centred.square() * there).sum((0, 2, 3)) / count
+        norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None
         assert norm.num_batches_tracked is not None and norm.momentum is not None
+        count = there.sum().clamp_min(1)
+        mean = (x * there).sum((0, 2, 3)) / count  # per channel
+        centred = x - mean[:, None, None]
+        variance = (centred.square() * there).sum((0, 2, 3)) / count
         with torch.no_grad():
             # As torch's batch norm: biased in this batch, unbiased in the running statistics.
             unbiased = variance * count / (count - 1).clamp_min(1)
@@ -80,6 +87,7 @@ def _halves(there: Tensor) -> Tensor:
     length = there.sum(2, keepdim=True).long()
     time = torch.arange(there.shape[2], device=there.device)
     cell = torch.arange(CELLS, device=there.device)[:, None]
+    # (B, 2, 1) each; the end is rounded up.
     start, end = cell * length // CELLS, -(-(cell + 1) * length // CELLS)
-    inside = (time >= start) & (time < end)
+    inside = (time >= start) & (time < end)  # (B, 2, T)
     return inside.to(there.dtype) / (end - start).clamp_min(1)

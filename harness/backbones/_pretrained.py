@@ -17,9 +17,12 @@ from harness.protocol.hyperparameters import Value
 from harness.store import file_sha256
 
 PREFIXES = ("module.", "encoder.")
+"""What wrappers put before all names."""
+
 CLASSIFIER = "fc."
 STEM = "conv1.weight"
 SHOWN = 5
+"""Names that a sentence lists at most."""
 
 
 class Pretrained:
@@ -70,6 +73,7 @@ class Pretrained:
         needed = [name for name in own if not name.endswith("num_batches_tracked")]
         given = {name: self.weights[name] for name in needed if name in self.weights}
         if STEM in given and own[STEM].shape[1] == 1 and given[STEM].shape[1] == 3:
+            # What the stem computes of grey that is stored as three equal channels.
             given[STEM] = given[STEM].sum(1, keepdim=True)
         missing = [name for name in needed if name not in given]
         unlike = [name for name in given if given[name].shape != own[name].shape]
@@ -86,12 +90,14 @@ class Pretrained:
 
     def remark(self) -> str:
         """Which file the encoders started from, and what of it nobody asked for."""
-        spare = sorted(self.weights.keys() - self.used)
-        named = [name for name in spare if not name.startswith(CLASSIFIER)]
-        unexpected = [name for name in named if not name.endswith("num_batches_tracked")]
+        unused = [
+            name
+            for name in sorted(self.weights.keys() - self.used)
+            if not (name.startswith(CLASSIFIER) or name.endswith("num_batches_tracked"))
+        ]
         report = "all names in it but fc.* were used"
-        if unexpected:
-            report = f"names in it that no encoder has: {shown(unexpected, SHOWN)}"
+        if unused:
+            report = f"names in it that no encoder has: {shown(unused, SHOWN)}"
         return (
             f"encoders started from local pretrained weights (sha256 {self.sha256}); none was"
             f" missing, {report}"
@@ -116,27 +122,28 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"backbone.pretrained={path} is not a file of tensors that torch.load reads with"
             " weights_only"
         ) from error
-    content = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if isinstance(content, Mapping):
+        content = content.get("state_dict", content)
     if not isinstance(content, Mapping) or not all(
         isinstance(value, Tensor) for value in content.values()
     ):
         raise UserError(f"backbone.pretrained={path} does not hold a state dict (name -> tensor)")
     weights = {_bare(str(name)): value for name, value in content.items()}
-    odd = [name for name, value in weights.items() if not _is_plain(value)]
-    if odd:
+    unusable = [name for name, value in weights.items() if not _is_plain(value)]
+    if unusable:
         raise UserError(
             f"backbone.pretrained={path} holds tensors that are sparse, quantised or of no real"
-            f" numbers: {shown(odd, SHOWN)}"
+            f" numbers: {shown(unusable, SHOWN)}"
         )
     return weights
-
-
-def _is_plain(value: Tensor) -> bool:
-    real = not value.is_complex() and not value.is_quantized
-    return value.layout == torch.strided and real
 
 
 def _bare(name: str) -> str:
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return name
+
+
+def _is_plain(value: Tensor) -> bool:
+    real = not value.is_complex() and not value.is_quantized
+    return value.layout == torch.strided and real

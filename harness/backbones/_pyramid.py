@@ -31,8 +31,10 @@ class PyramidEncoder(nn.Module):
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        sizes = [channels, *(width << scale for scale in range(SCALES))]
-        self.stages = nn.ModuleList(conv(a, b, stride=2) for a, b in itertools.pairwise(sizes))
+        sizes = [channels, *(width * 2**scale for scale in range(SCALES))]
+        self.stages = nn.ModuleList(
+            conv(inputs, outputs, stride=2) for inputs, outputs in itertools.pairwise(sizes)
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         maps = []
@@ -61,11 +63,12 @@ class PyramidDecoder(nn.Module):
 
     def __init__(self, channels: Sequence[int], width: int, classes: int) -> None:
         super().__init__()
-        finer = list(range(SCALES - 1))
-        self.skips = nn.ModuleList(
-            conv(channels[scale], width << scale, kernel=1) for scale in finer
+        own = [width * 2**scale for scale in range(SCALES)]
+        finer = range(SCALES - 1)
+        self.skips = nn.ModuleList(conv(channels[scale], own[scale], kernel=1) for scale in finer)
+        self.merges = nn.ModuleList(
+            conv(own[scale + 1] + own[scale], own[scale]) for scale in finer
         )
-        self.merges = nn.ModuleList(conv((width << scale) * 3, width << scale) for scale in finer)
         self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, z: Tensor, fused: tuple[Tensor, ...]) -> Tensor:
@@ -76,11 +79,13 @@ class PyramidDecoder(nn.Module):
 
         (B, width * 2^l, H / 2^(l+1), W / 2^(l+1)) with l = 2, 1, 0.
         """
-        maps = []
+        maps: list[Tensor] = []
+        coarser = z
         for scale in reversed(range(SCALES - 1)):
             skip = self.skips[scale](fused[scale])
-            z = self.merges[scale](torch.cat([_resized(z, skip.shape[-2:]), skip], 1))
-            maps.append(z)
+            upsampled = _resized(coarser, skip.shape[-2:])
+            coarser = self.merges[scale](torch.cat([upsampled, skip], 1))
+            maps.append(coarser)
         return maps
 
     def predict(self, finest: Tensor) -> Tensor:

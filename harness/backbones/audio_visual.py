@@ -46,7 +46,9 @@ class Stem(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.reshape(len(x) * self.frames, -1, *x.shape[2:]))  # type: ignore[no-any-return]
+        # (B, frames * C', H, W) -> (B * frames, C', H, W).
+        apart = x.reshape(len(x) * self.frames, -1, *x.shape[2:])
+        return self.layers(apart)  # type: ignore[no-any-return]
 
 
 class ResidualLayers(nn.Sequential):
@@ -58,7 +60,7 @@ class ResidualLayers(nn.Sequential):
     def __init__(self, width: int, blocks: Sequence[int]) -> None:
         layers, inputs = [], width
         for number, count in enumerate(blocks):
-            outputs = width << number
+            outputs = width * 2**number
             first = BasicBlock(inputs, outputs, 1 if number == 0 else 2)
             others = [BasicBlock(outputs, outputs, 1) for _ in range(count - 1)]
             layers.append(nn.Sequential(first, *others))
@@ -82,7 +84,13 @@ class Encoder(nn.Module):
         return self.layers(self.stem(x))  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
-        return (_frame_mean(self.feature_map(x).mean((2, 3), keepdim=True), self.stem.frames),)
+        pooled = self.feature_map(x).mean((2, 3), keepdim=True)
+        return (_frame_mean(pooled, self.stem.frames),)
+
+
+def _frame_mean(x: Tensor, frames: int) -> Tensor:
+    """(B * frames, ...) -> (B, ...)."""
+    return x if frames == 1 else x.reshape(-1, frames, *x.shape[1:]).mean(1)
 
 
 class SharedStem(nn.Module):
@@ -96,7 +104,8 @@ class SharedStem(nn.Module):
         self.stem, self.resize = stem, AdaptiveMean(*own, common)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _frame_mean(self.resize(self.stem(x)), self.stem.frames)
+        resized = self.resize(self.stem(x))
+        return _frame_mean(resized, self.stem.frames)
 
 
 class SharedLayers(nn.Module):
@@ -154,6 +163,11 @@ class Gated(nn.Module):
         return _as_map(self.gate(a).sigmoid() * self.gated(v))
 
 
+def _as_map(vector: Tensor) -> Tensor:
+    """(B, c) -> (B, c, 1, 1)."""
+    return vector[:, :, None, None]
+
+
 JOINS: dict[str, type[FiLM | Gated]] = {"film": FiLM, "gated": Gated}
 
 
@@ -163,7 +177,7 @@ JOINS: dict[str, type[FiLM | Gated]] = {"film": FiLM, "gated": Gated}
 class Head(nn.Module):
     """(B, M * c, h, w) -> (B, K): one linear layer on the pooled vector.
 
-    ``blocks`` = M vectors of c that it can be read by.
+    ``blocks``: M, the vectors of c that the pooled vector is made of, see ``readouts``.
     """
 
     def __init__(self, channels: int, classes: int, blocks: int) -> None:
@@ -241,9 +255,10 @@ class AudioVisual(Backbone):
         super().__init__(spec, options)
         self.width, self.fusion = int(self.values["width"]), str(self.values["fusion"])
         self.blocks = BLOCKS[int(self.values["depth"])]
-        self.channels = self.width << len(self.blocks) - 1
+        self.channels = self.width * 2 ** (len(self.blocks) - 1)
         self.stacked = len(spec.names) * self.channels
-        self.additive, self.joins = self.fusion not in JOINS, self.fusion in JOINS
+        self.joins = self.fusion in JOINS
+        self.additive = not self.joins
         self.maps = (MapShape(self.channels, 1, 1),)
         self.z = MapShape(self.channels if self.joins else self.stacked, 1, 1)
         self._check()
@@ -271,11 +286,14 @@ class AudioVisual(Backbone):
         return Pass()
 
     def head(self, channels: Sequence[int]) -> nn.Module:
-        classes, stacked = len(self.spec.classes), channels[0] == self.stacked
+        classes = len(self.spec.classes)
+        # A vector of other channels is one that a method has fused: there is nothing in it to join
+        # or to take apart.
+        stacked = channels[0] == self.stacked
         if stacked and self.joins:
-            return Head(self.channels, classes, 1)
+            return Head(self.channels, classes, blocks=1)
         head = SumHead if self.fusion == "sum" else Head
-        return head(channels[0], classes, len(self.spec.names) if stacked else 1)
+        return head(channels[0], classes, blocks=len(self.spec.names) if stacked else 1)
 
     def readouts(self, head: nn.Module, z: Tensor) -> list[Tensor]:
         if isinstance(head, Head | SumHead) and self.additive:
@@ -290,6 +308,7 @@ class AudioVisual(Backbone):
         modalities = self.spec.modalities
         if len({modality.shape for modality in modalities}) == 1:
             return super().shared_encoder()
+        # Heights and widths of the stems' maps.
         sizes = [(_halved_twice(m.shape[1]), _halved_twice(m.shape[2])) for m in modalities]
         common = (max(height for height, _ in sizes), max(width for _, width in sizes))
         stems: list[nn.Module] = [
@@ -303,6 +322,11 @@ class AudioVisual(Backbone):
         return Stem(channels, self.width, frames if channels == PICTURE * frames else 1)
 
 
+def _halved_twice(size: int) -> int:
+    """``size`` after two strides of 2, each of which rounds up."""
+    return -(-size // 4)
+
+
 def initialise(module: nn.Module) -> None:
     """Kaiming-normal convolutions (fan_out), Xavier-normal linear layers with bias 0.
 
@@ -314,15 +338,3 @@ def initialise(module: nn.Module) -> None:
         elif isinstance(layer, nn.Linear):
             nn.init.xavier_normal_(layer.weight)
             nn.init.zeros_(layer.bias)
-
-
-def _frame_mean(x: Tensor, frames: int) -> Tensor:
-    return x if frames == 1 else x.reshape(-1, frames, *x.shape[1:]).mean(1)
-
-
-def _as_map(vector: Tensor) -> Tensor:
-    return vector[:, :, None, None]
-
-
-def _halved_twice(size: int) -> int:
-    return -(-size // 4)

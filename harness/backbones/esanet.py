@@ -26,6 +26,7 @@ from harness.errors import UserError
 from harness.protocol.hyperparameters import Range
 
 STRIDE = 32
+"""Of the deepest map; inputs' sides must be divisible by it."""
 
 
 class ESANet(Backbone):
@@ -70,15 +71,18 @@ class ESANet(Backbone):
         self.design, self.width = str(self.values["encoder"]), int(self.values["width"])
         self.joint = self.values["form"] == "joint"
         height, width = _common_size(spec)
-        pyramid = [
-            MapShape(channels, height >> stage + 2, width >> stage + 2)
-            for stage, channels in enumerate(stage_channels(self.design, self.width))
-        ]
+        channels = stage_channels(self.design, self.width)
+        pyramid = tuple(
+            MapShape(c, height // stride, width // stride)
+            for c, stride in zip(channels, (4, 8, 16, STRIDE), strict=True)
+        )
         if self.joint:
-            self.maps, self.mixed = (MapShape(self.width, height // 2, width // 2),), tuple(pyramid)
+            # Encoders stop at the stem, the mixer goes on.
+            self.maps = (MapShape(self.width, height // 2, width // 2),)
+            self.mixed = pyramid
         else:
-            self.maps = tuple(pyramid)
-        self.z = MapShape(8 * self.width, *pyramid[-1][1:])
+            self.maps = pyramid
+        self.z = MapShape(8 * self.width, height // STRIDE, width // STRIDE)
         self.decoded = (8 * self.width, 4 * self.width, 2 * self.width)
         self.pretrained = Pretrained.of(self.values)
 

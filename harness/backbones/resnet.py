@@ -18,12 +18,15 @@ from harness.errors import UserError
 from harness.protocol.hyperparameters import Range
 
 LAYERS = 4
+"""Residual layers of a ResNet-18."""
+
 OWN_LAYERS = {"mid128": 2, "mid256": 3, "late512": 4}
 """Fusion point -> how many of the four residual layers each modality has for itself; named after
 the map's channels at width 64.
 """
 
 SE_REDUCTION = 16
+"""Channels per hidden unit of a squeeze-excite gate."""
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
@@ -160,15 +163,18 @@ class ResNet(Backbone):
         self.own = OWN_LAYERS[str(self.values["fusion"])]
         height, width = _common_map(spec, self.own)
         self.maps = (MapShape(self._channels(self.own), height, width),)
-        shared_strides = LAYERS - self.own
-        sides = (_halved(side, shared_strides) for side in (height, width))
-        self.z = MapShape(self._channels(LAYERS), *sides)
+        # Each shared layer has one stride of 2.
+        shared = LAYERS - self.own
+        self.z = MapShape(
+            self._channels(LAYERS), _halved(height, times=shared), _halved(width, times=shared)
+        )
         self.inner = tuple(self._channels(number) for number in range(self.own + 1, LAYERS))
 
     def encoder(self, modality: str) -> nn.Module:
         channels = self.spec.modalities[self.spec.names.index(modality)].shape[0]
+        # Layer 1 has the stem's channels, which are its own.
         layers = [
-            self._layer(number, self._channels(max(1, number - 1)))
+            self._layer(number, inputs=self._channels(max(1, number - 1)))
             for number in range(1, self.own + 1)
         ]
         if self.own == OWN_LAYERS["mid128"]:
@@ -178,8 +184,11 @@ class ResNet(Backbone):
     def trunk(self, channels: Sequence[int]) -> nn.Module:
         if self.own == LAYERS:
             return Trunk([*_conv(channels[0], self.z.channels, kernel=1), nn.ReLU(inplace=True)])
-        inputs = [channels[0], *(self._channels(number) for number in range(self.own + 1, LAYERS))]
-        return Trunk([self._layer(self.own + 1 + step, wide) for step, wide in enumerate(inputs)])
+        first_shared = self.own + 1
+        inputs = [channels[0], *self.inner]
+        return Trunk(
+            [self._layer(number, wide) for number, wide in enumerate(inputs, start=first_shared)]
+        )
 
     def head(self, channels: Sequence[int]) -> nn.Module:
         return Head(self.z.channels, self.spec.outputs)
@@ -194,7 +203,8 @@ class ResNet(Backbone):
         return Trunk([self._layer(LAYERS, self.inner[-1])]) if self.inner else self.trunk(channels)
 
     def _channels(self, layer: int) -> int:
-        return self.width << (layer - 1)
+        factor: int = 2 ** (layer - 1)
+        return self.width * factor
 
     def _layer(self, number: int, inputs: int) -> nn.Module:
         """Residual layer ``number`` (1..4): two basic blocks.
@@ -208,13 +218,15 @@ class ResNet(Backbone):
 
 def _halved(size: int, times: int) -> int:
     """``size`` after ``times`` strides of 2, each of which rounds up."""
-    return -(-size // (1 << times))
+    stride: int = 2**times
+    return -(-size // stride)
 
 
 def _common_map(spec: DataSpec, layers: int) -> tuple[int, int]:
     """(h, w) of the encoders' maps: two strides in the stem, one in each layer but the first."""
+    strides = 2 + layers - 1
     sizes = {
-        tuple(_halved(side, layers + 1) for side in modality.shape[1:])
+        tuple(_halved(side, times=strides) for side in modality.shape[1:])
         for modality in spec.modalities
     }
     if len(sizes) > 1:

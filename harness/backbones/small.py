@@ -20,6 +20,8 @@ from harness.errors import UserError
 from harness.protocol.hyperparameters import Range
 
 SIDE = 2
+"""Height and width of an encoder's map in classification."""
+
 REACH = 8
 """Longest side of a map that two 3x3 convolutions may be left to read; longer inputs are halved."""
 
@@ -50,9 +52,11 @@ class AdaptiveMean(nn.Module):
 
 
 def _windows(length: int, cells: int) -> Tensor:
+    """(cells, length): the weights of each cell's mean; windows overlap where they do not fit."""
     weights = torch.zeros(cells, length)
     for cell in range(cells):
-        start, end = cell * length // cells, -(-(cell + 1) * length // cells)
+        start = cell * length // cells
+        end = -(-(cell + 1) * length // cells)  # rounded up
         weights[cell, start:end] = 1.0 / (end - start)
     return weights
 
@@ -70,10 +74,15 @@ def halvings(height: int, width: int) -> tuple[tuple[int, int], ...]:
         return ()
     strides = []
     while max(height, width) > REACH:
-        stride = (1 + (height > REACH), 1 + (width > REACH))
+        stride = (2 if height > REACH else 1, 2 if width > REACH else 1)
         strides.append(stride)
-        height, width = -(-height // stride[0]), -(-width // stride[1])
+        height, width = _strided((height, width), stride)
     return tuple(strides)
+
+
+def _strided(size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
+    """A map's size after a stride, which rounds up."""
+    return -(-size[0] // stride[0]), -(-size[1] // stride[1])
 
 
 class Stages(nn.Sequential):
@@ -83,14 +92,14 @@ class Stages(nn.Sequential):
     """
 
     def __init__(self, shape: tuple[int, int, int], width: int) -> None:
-        channels, rows, columns = shape
+        channels, size = shape[0], shape[1:]
         layers = []
-        for stride in halvings(rows, columns):
+        for stride in halvings(*size):
             layers.append(conv(channels, width, stride))
             channels = width
-            rows, columns = -(-rows // stride[0]), -(-columns // stride[1])
+            size = _strided(size, stride)
         super().__init__(*layers, conv(channels, width))
-        self.size = (rows, columns)
+        self.size = size
 
 
 class Encoder(nn.Module):
@@ -164,9 +173,13 @@ class Small(Backbone):
         if self.dense:
             height, width = _common_size(spec)
             self.maps = tuple(
-                MapShape(self.width << s, height >> s + 1, width >> s + 1) for s in range(SCALES)
+                MapShape(
+                    self.width * 2**scale, height // 2 ** (scale + 1), width // 2 ** (scale + 1)
+                )
+                for scale in range(SCALES)
             )
             self.z = self.maps[-1]
+            # Merged maps from coarse to fine; the finest is that of the logits.
             self.decoded = tuple(scale.channels for scale in reversed(self.maps[1:-1]))
         else:
             self.maps = (MapShape(self.width, SIDE, SIDE),)
@@ -175,10 +188,13 @@ class Small(Backbone):
     def encoder(self, modality: str) -> nn.Module:
         described = self.spec.modalities[self.spec.names.index(modality)]
         shape = described.shape
-        if described.frames and not self.dense:
-            strides = [stride for _, stride in halvings(*shape[1:])]
+        if self.dense:
+            return PyramidEncoder(shape[0], self.width)
+        if described.frames:
+            strides = [over_time for _, over_time in halvings(*shape[1:])]
+            # Behind them the two convolutions that every input passes.
             return FrameEncoder(shape[0], self.width, [*strides, 1, 1])
-        return PyramidEncoder(shape[0], self.width) if self.dense else Encoder(shape, self.width)
+        return Encoder(shape, self.width)
 
     def trunk(self, channels: Sequence[int]) -> nn.Module:
         if self.dense:
@@ -214,11 +230,12 @@ class Small(Backbone):
 
 
 def _common_size(spec: DataSpec) -> tuple[int, int]:
+    stride = 2**SCALES
     sizes = {modality.shape[1:] for modality in spec.modalities}
     height, width = min(sizes)
-    if len(sizes) > 1 or height % (1 << SCALES) or width % (1 << SCALES):
+    if len(sizes) > 1 or height % stride or width % stride:
         raise UserError(
-            f"backbone small segments modalities of one size divisible by {1 << SCALES};"
+            f"backbone small segments modalities of one size divisible by {stride};"
             f" {spec.name} has {sorted(sizes)}"
         )
     return height, width

@@ -19,9 +19,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Size = tuple[int, int]
+"""(height, width); points and sides that are computed with are (x, y) and (width, height)."""
+
 Mode = Literal["bilinear", "nearest"]
 ATTEMPTS = 10
+"""Random crops among which ``ResizedCropFlip`` takes the first that fits."""
+
 TIE = 1e-3
+"""Pixels by which points are moved before the nearest pixel is taken, see ``_tie``."""
 
 
 class Geometry(ABC):
@@ -65,19 +70,24 @@ class RotateCropFlip(Geometry):
 
     def draw(self, samples: int, stored: Size, size: Size, generator: torch.Generator) -> Tensor:
         u = _uniform(samples, 4, generator)
-        degrees = _below(u[:, 0], torch.tensor(2 * self.degrees + 1)) - self.degrees
+        for_angle, for_offset, for_flip = u[:, 0], u[:, 1:3], u[:, 3]
+        image, crop = _sides(stored), _sides(size)
+        degrees = _below(for_angle, torch.tensor(2 * self.degrees + 1)) - self.degrees
         angle = degrees * (math.pi / 180)
         cos, sin = angle.cos(), angle.sin()
-        sides = torch.tensor(stored[::-1], dtype=torch.float64)
-        across = torch.stack([cos.abs() * self.canvas, sin.abs() * self.canvas], 1)
-        canvas = torch.stack([across @ sides, across @ sides.flip(0)], 1).floor()
-        margin = canvas - torch.tensor(size[::-1], dtype=torch.float64)
-        offset = torch.where(margin > 0, _below(u[:, 1:3], margin), (margin / 2).floor())
-        turn = torch.stack([torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)], 1)
+        shrunk = torch.stack([cos.abs() * self.canvas, sin.abs() * self.canvas], 1)  # (N, 2)
+        canvas = torch.stack([shrunk @ image, shrunk @ image.flip(0)], 1).floor()  # (N, 2)
+        margin = canvas - crop
+        offset = torch.where(margin > 0, _below(for_offset, margin), (margin / 2).floor())
+        row_x, row_y = torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)
+        turn = torch.stack([row_x, row_y], 1)  # (N, 2, 2), from the canvas to the image
         # Half a pixel: the published code turns about the pixel of index side / 2, coordinates here
         # are index + 0.5.
-        start = (turn @ (offset - canvas / 2 - 0.5).unsqueeze(2)).squeeze(2) + sides / 2 + 0.5
-        return _normalised(*_flipped(turn, start, size, u[:, 3] < self.flip), stored, size)
+        from_centre = offset - canvas / 2 - 0.5
+        turned = (turn @ from_centre.unsqueeze(2)).squeeze(2)
+        start = turned + image / 2 + 0.5
+        matrix, start = _flipped(turn, start, size, for_flip < self.flip)
+        return _normalised(matrix, start, stored, size)
 
 
 @dataclass(frozen=True)
@@ -96,20 +106,25 @@ class ResizedCropFlip(Geometry):
 
     def draw(self, samples: int, stored: Size, size: Size, generator: torch.Generator) -> Tensor:
         u = _uniform(samples, 2 * ATTEMPTS + 3, generator)
-        image = torch.tensor(stored[::-1], dtype=torch.float64)
-        share = _between(u[:, :ATTEMPTS], *self.area) * stored[0] * stored[1]
-        aspect = _between(u[:, ATTEMPTS:-3], math.log(self.ratio[0]), math.log(self.ratio[1])).exp()
-        crops = torch.stack([(share * aspect).sqrt().round(), (share / aspect).sqrt().round()], 2)
+        for_area, for_aspect = u[:, :ATTEMPTS], u[:, ATTEMPTS:-3]
+        for_offset, for_flip = u[:, -3:-1], u[:, -1]
+        image = _sides(stored)
+        area = _between(for_area, *self.area) * stored[0] * stored[1]  # (N, ATTEMPTS)
+        aspect = _between(for_aspect, math.log(self.ratio[0]), math.log(self.ratio[1])).exp()
+        widths, heights = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+        crops = torch.stack([widths, heights], 2)  # (N, ATTEMPTS, 2)
         fits = ((crops > 0) & (crops <= image)).all(2)
-        first = crops[torch.arange(samples), fits.int().argmax(1)]
-        fitted = fits.any(1, keepdim=True)
-        crop = torch.where(fitted, first, self._central(image))
-        drawn, central = _below(u[:, -3:-1], image - crop + 1), ((image - crop) / 2).floor()
-        offset = torch.where(fitted, drawn, central)
-        scale = torch.diag_embed(crop / torch.tensor(size[::-1], dtype=torch.float64))
-        return _normalised(*_flipped(scale, offset, size, u[:, -1] < self.flip), stored, size)
+        first_fitting = crops[torch.arange(samples), fits.int().argmax(1)]  # (N, 2)
+        any_fits = fits.any(1, keepdim=True)
+        crop = torch.where(any_fits, first_fitting, self._central(image))
+        margin = image - crop
+        offset = torch.where(any_fits, _below(for_offset, margin + 1), (margin / 2).floor())
+        scale = torch.diag_embed(crop / _sides(size))
+        matrix, start = _flipped(scale, offset, size, for_flip < self.flip)
+        return _normalised(matrix, start, stored, size)
 
     def _central(self, image: Tensor) -> Tensor:
+        """(width, height) of the largest crop with an allowed aspect."""
         width, height = image.tolist()
         if width < self.ratio[0] * height:
             height = round(width / self.ratio[0])
@@ -132,14 +147,18 @@ class ScaleCropFlip(Geometry):
 
     def draw(self, samples: int, stored: Size, size: Size, generator: torch.Generator) -> Tensor:
         u = _uniform(samples, 4, generator)
-        image, wanted = (torch.tensor(sides[::-1], dtype=torch.float64) for sides in (stored, size))
-        enlarged = (_between(u[:, :1], *self.scale) * image).round()
-        margin = enlarged - wanted
+        for_scale, for_offset, for_flip = u[:, :1], u[:, 1:3], u[:, 3]
+        image, crop = _sides(stored), _sides(size)
+        enlarged = (_between(for_scale, *self.scale) * image).round()  # (N, 2)
+        margin = enlarged - crop
         larger = (margin > 0).all(1, keepdim=True)
-        scale = torch.where(larger, image / enlarged, image / wanted)
-        offset = torch.where(larger, _below(u[:, 1:3], margin), torch.zeros_like(margin)) * scale
-        flipped = _flipped(torch.diag_embed(scale), offset, size, u[:, 3] < self.flip)
-        return _normalised(*flipped, stored, size)
+        # Stored pixels per pixel of the crop, which is cut from the enlarged image.
+        scale = torch.where(larger, image / enlarged, image / crop)
+        offset = torch.where(larger, _below(for_offset, margin), torch.zeros_like(margin))
+        matrix, start = _flipped(
+            torch.diag_embed(scale), offset * scale, size, for_flip < self.flip
+        )
+        return _normalised(matrix, start, stored, size)
 
 
 def warp(
@@ -157,13 +176,15 @@ def warp(
     pixel of the image. The identity map is exact.
     """
     image = x.float()
+    # ``grid_sample`` fills with zeros.
     shifted = image - fill if fill else image
     grid = _grid(theta + _tie(theta, x) if mode == "nearest" else theta, size)
     out = F.grid_sample(shifted, grid, mode, outside, align_corners=False)
     out = out + fill if fill else out
     if tuple(x.shape[2:]) == tuple(size):
-        identity = (theta == torch.eye(2, 3, dtype=theta.dtype, device=theta.device)).all(2).all(1)
-        out = torch.where(identity[:, None, None, None], image, out)
+        identity = torch.eye(2, 3, dtype=theta.dtype, device=theta.device)
+        unmoved = (theta == identity).all(2).all(1)  # (B,)
+        out = torch.where(unmoved[:, None, None, None], image, out)
     return out.to(x.dtype) if mode == "nearest" else out
 
 
@@ -172,13 +193,17 @@ def _grid(theta: Tensor, size: Size) -> Tensor:
 
     That product may round to TF32, and differs by batch.
     """
+    # Centres of the pixels of the output, (h,) and (w,), in normalised coordinates.
     y, x = ((2 * torch.arange(side, device=theta.device) + 1) / side - 1 for side in size)
-    across, down, start = theta[:, None, None].unbind(-1)
+    across, down, start = theta[:, None, None].unbind(-1)  # the columns, (B, 1, 1, 2) each
     return across * x[:, None] + (down * y[:, None, None] + start)
 
 
 def _tie(theta: Tensor, x: Tensor) -> Tensor:
-    # Points half-way between pixels would otherwise go where rounding errors send them.
+    """A shift of the maps (2, 3) by TIE of a pixel of x.
+
+    Points half-way between pixels would otherwise go where rounding errors send them.
+    """
     shift = theta.new_zeros(2, 3)
     shift[0, 2] = TIE * 2 / x.shape[3]
     shift[1, 2] = TIE * 2 / x.shape[2]
@@ -223,10 +248,11 @@ class HsvJitter:
         The result is float32 in 0..255.
         """
         hue, saturation, value = _hsv(x.float())
-        change = draws[:, :, None, None]
-        hue = (hue * change[:, 0]).clamp(0, 1)
-        saturation = (saturation * change[:, 1]).clamp(0, 1)
-        return _rgb(hue, saturation, (value + change[:, 2]).clamp(0, 255))
+        hue_factor, saturation_factor, value_offset = draws[:, :, None, None].unbind(1)
+        hue = (hue * hue_factor).clamp(0, 1)
+        saturation = (saturation * saturation_factor).clamp(0, 1)
+        value = (value + value_offset).clamp(0, 255)
+        return _rgb(hue, saturation, value)
 
     def describe(self) -> str:
         """Name and parameters."""
@@ -239,21 +265,37 @@ def _hsv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Grey has hue 0.
     """
     value, strongest = x.max(1)
-    spread = value - x.amin(1)
-    safe = torch.where(spread > 0, spread, torch.ones_like(spread))
+    chroma = value - x.amin(1)
+    divisor = torch.where(chroma > 0, chroma, torch.ones_like(chroma))
     red, green, blue = x.unbind(1)
-    other = torch.where(strongest == 1, (blue - red) / safe + 2, (red - green) / safe + 4)
-    sector = torch.where(strongest == 0, (green - blue) / safe % 6, other)
-    hue = torch.where(spread > 0, sector / 6, torch.zeros_like(sector))
-    return hue, spread / torch.where(value > 0, value, torch.ones_like(value)), value
+    # Hue in sixths of the circle: around 0 where red is strongest, 2 where green is, 4 blue.
+    around_red = (green - blue) / divisor % 6
+    around_green = (blue - red) / divisor + 2
+    around_blue = (red - green) / divisor + 4
+    sixths = torch.where(strongest == 1, around_green, around_blue)
+    sixths = torch.where(strongest == 0, around_red, sixths)
+    hue = torch.where(chroma > 0, sixths / 6, torch.zeros_like(sixths))
+    saturation = chroma / torch.where(value > 0, value, torch.ones_like(value))
+    return hue, saturation, value
 
 
 def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+    """RGB (B, 3, H, W) of what ``_hsv`` returns, without cases.
+
+    A channel is value - value * saturation * clip(min(k, 4 - k), 0, 1) with k = (n + 6 * hue) mod 6
+    and n = 5 for red, 3 for green, 1 for blue.
+    """
+
     def channel(turn: int) -> Tensor:
         k = (turn + 6 * hue) % 6
         return value - value * saturation * torch.minimum(k, 4 - k).clamp(0, 1)
 
     return torch.stack([channel(5), channel(3), channel(1)], 1)
+
+
+def _sides(size: Size) -> Tensor:
+    """(height, width) -> (width, height), float64."""
+    return torch.tensor(size[::-1], dtype=torch.float64)
 
 
 def _uniform(samples: int, numbers: int, generator: torch.Generator) -> Tensor:
@@ -274,9 +316,12 @@ def _flipped(matrix: Tensor, start: Tensor, size: Size, flip: Tensor) -> tuple[T
 
     ``matrix`` (N, 2, 2), ``start`` (N, 2), p = (x, y).
     """
-    mirrored = torch.where(flip[:, None], start + matrix[:, :, 0] * size[1], start)
+    width = size[1]
+    along_x, along_y = matrix.unbind(2)  # where a step of p in x, and in y, leads: (N, 2)
+    # x becomes width - x.
+    start = torch.where(flip[:, None], start + along_x * width, start)
     sign = torch.where(flip, -1.0, 1.0).to(matrix.dtype)
-    return torch.stack([matrix[:, :, 0] * sign[:, None], matrix[:, :, 1]], 2), mirrored
+    return torch.stack([along_x * sign[:, None], along_y], 2), start
 
 
 def _normalised(matrix: Tensor, start: Tensor, stored: Size, size: Size) -> Tensor:
@@ -284,7 +329,8 @@ def _normalised(matrix: Tensor, start: Tensor, stored: Size, size: Size) -> Tens
 
     They are given in pixels, outer edges at 0 and the side.
     """
-    output = torch.tensor(size[::-1], dtype=torch.float64)
-    image = torch.tensor(stored[::-1], dtype=torch.float64)
+    output, image = _sides(size), _sides(stored)
+    # p = output * (p' + 1) / 2 and q' = 2 * q / image - 1 for p', q' in [-1, 1].
+    linear = matrix * output / image[:, None]
     shift = (matrix @ output + 2 * start) / image - 1
-    return torch.cat([matrix * output / image[:, None], shift[:, :, None]], 2).float()
+    return torch.cat([linear, shift[:, :, None]], 2).float()

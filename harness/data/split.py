@@ -40,10 +40,13 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Draws:
-    """How samples are varied: ``theta`` (N, 2, 3), ``colour`` (N, 3) where there is a jitter,
-    ``take`` (N,) where there are takes.
+    """How N samples are varied in one epoch.
 
-    ``take`` is uniform in [0, 1).
+    Attributes:
+        augmentation: what the draws are for.
+        theta: (N, 2, 3), the maps of the geometry.
+        colour: (N, 3), of the jitter; None without one.
+        take: (N,) in [0, 1), which of a sample's takes is shown; None where nothing has several.
     """
 
     augmentation: Augmentation
@@ -178,14 +181,17 @@ class Split:
         rows = index if self.rows is None else self.rows[index]
         drawn = draws.at(index) if draws is not None else None
         inputs = {
-            name: self._gather(x, self._taken(name, rows, drawn)) for name, x in self.inputs.items()
+            name: self._gather(stored, self._taken(name, rows, drawn))
+            for name, stored in self.inputs.items()
         }
         drawn = drawn.to(self.device) if drawn is not None else None
         for modality in self.modalities:
             inputs[modality.name] = _received(modality, inputs[modality.name], drawn)
         if not self.dense:
             return inputs, self._gather(self.target, index)
-        return inputs, self._target_map(self._gather(self.target, rows), drawn)
+        # Maps are stored beside the inputs, one per row; other targets one per sample.
+        target = self._gather(self.target, rows)
+        return inputs, self._target_map(target, drawn)
 
     def raw(self, described: Modality) -> Raw:
         """A modality as it is stored, before it is normalised; its sounds are spectrograms, and its
@@ -208,8 +214,9 @@ class Split:
 
         def read(n: int) -> Array:
             rows = torch.tensor([n]) if self.rows is None else self.rows[[n]]
-            found = np.array(stored[int(self._taken(name, rows, None))].cpu())
-            return unpadded(found) if own.frames else found
+            row = int(self._taken(name, rows, None))
+            values = np.array(stored[row].cpu())
+            return unpadded(values) if own.frames else values
 
         def receive(values: Sequence[Array]) -> Tensor:
             if own.frames:
@@ -234,8 +241,8 @@ class Split:
     def _gather(self, stored: Tensor, rows: Tensor) -> Tensor:
         """Some rows (B,) of a stored array (M, ...), on ``device``."""
         # On the flat view: selecting rows of an array with many dimensions is several times slower.
-        flat = stored.reshape(len(stored), -1)
-        chosen = flat.index_select(0, rows.to(stored.device)).reshape(len(rows), *stored.shape[1:])
+        flat = stored.reshape(len(stored), -1).index_select(0, rows.to(stored.device))
+        chosen = flat.reshape(len(rows), *stored.shape[1:])
         # By type: "cuda" and "cuda:0" are one device and two names.
         if chosen.device.type == self.device.type:
             return chosen
@@ -253,18 +260,19 @@ class Split:
 
 
 def _received(modality: Modality, x: Tensor, draws: Draws | None) -> Tensor:
-    """What an encoder receives of stored rows x."""
+    """What an encoder receives, (B, C, H, W), of stored rows x."""
     size = modality.shape[1:]
     if draws is not None and modality.name in draws.augmentation.modalities:
-        x = draws.augmentation.geometry.apply(
-            draws.coloured(modality.name, x), draws.theta, size, modality.interpolation
-        )
+        geometry = draws.augmentation.geometry
+        x = draws.coloured(modality.name, x)
+        x = geometry.apply(x, draws.theta, size, modality.interpolation)
     elif tuple(x.shape[-2:]) != size:
         x = resize(x, size, modality.interpolation)
     x = x.float()
     # After it was resized: values are interpolated as they are stored.
     if modality.mean:
         x = (x - _per_channel(modality.mean, x.device)) / _per_channel(modality.std, x.device)
+    # Zeros behind a series' end, of which the normalisation has made other numbers.
     return x * x[:, -1:] if modality.frames else x
 
 

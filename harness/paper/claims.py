@@ -32,7 +32,11 @@ COLLAPSING = 0.1
 """The alpha of which Table 6 says that training collapses."""
 
 HALF = 0.5
+"""The share of a row's gain that is lost where it is called collapsed."""
+
 TABLE = 1
+"""The paper's table whose order of methods is asked for."""
+
 CONFIDENCE = 0.95
 
 
@@ -80,28 +84,37 @@ def variance_falls(results: Results, views: pd.DataFrame) -> Claim:
         return Claim(
             question, UNASKED, ("it needs rows of dmrnet or sf_dmr that differ in alpha alone",)
         )
-    seen = {
-        label: by_seed(views, SIGMA2, label)
-        for rows in axes
-        for label in (row.label for row in rows)
-    }
     answers, evidence = [], []
     for rows in axes:
-        if any(not seen[row.label] for row in rows):
+        variances = [by_seed(views, SIGMA2, row.label) for row in rows]
+        if not all(variances):
             return Claim(question, UNASKED, (_unmeasured(results),))
-        means = [float(np.mean(list(seen[row.label].values()))) for row in rows]
+        means = [float(np.mean(list(of_seeds.values()))) for of_seeds in variances]
+        steps = len(rows) - 1
         falls = sum(later < earlier for earlier, later in pairwise(means))
-        change = _log_ratio(seen[rows[0].label], seen[rows[-1].label])
-        answers.append(_answer(interval(change), wanted=-1, whole=falls == len(rows) - 1))
+        change = _log_ratio(variances[0], variances[-1])
+        answers.append(_answer(interval(change), wanted=-1, whole=falls == steps))
         path = ", ".join(
             f"{_alpha(row):g}: {mean:.3g}" for row, mean in zip(rows, means, strict=True)
         )
         evidence.append(
-            f"{rows[0].method}, mean sigma^2 by alpha: {path}; {falls} of {len(rows) - 1} steps"
+            f"{rows[0].method}, mean sigma^2 by alpha: {path}; {falls} of {steps} steps"
             " fall; from the smallest alpha to the largest the geometric mean changes by the"
             f" factor {_factor(change)}"
         )
     return Claim(question, _together(answers), tuple(evidence))
+
+
+def _log_ratio(before: Mapping[int, float], after: Mapping[int, float]) -> list[float]:
+    """The logarithm of after / before, of each seed that both have."""
+    return [math.log(after[seed] / before[seed]) for seed in sorted(after.keys() & before.keys())]
+
+
+def _factor(change: Sequence[float]) -> str:
+    """A mean change on the logarithmic scale as a factor, with its interval."""
+    low, high = interval(change)
+    high = math.exp(high) if high < math.inf else high
+    return f"{math.exp(np.mean(change)):.3g} ({_span(math.exp(low), high)})"
 
 
 def largest_alpha_collapses(
@@ -127,7 +140,8 @@ def largest_alpha_collapses(
     answers, evidence = [], []
     for rows in axes:
         large = next(row for row in rows if _alpha(row) == COLLAPSING)
-        best = _best([row for row in rows if row is not large and results.of(row.label)], results)
+        others = [row for row in rows if row is not large and results.of(row.label)]
+        best = _best(others, results)
         found = _between(differences, large.label, best.label) if best is not None else []
         if best is None or not found:
             return Claim(
@@ -141,6 +155,13 @@ def largest_alpha_collapses(
     return Claim(question, _together(answers), tuple(evidence))
 
 
+def _best(rows: Sequence[Row], results: Results) -> Row | None:
+    """The row with the best average."""
+    average = results.comparison().average
+    sign = 1 if results.metric.higher_is_better else -1
+    return max(rows, key=lambda row: sign * average[row.label].mean, default=None)
+
+
 def _collapse(
     results: Results, large: Row, best: Row, better: str | None, blind: float
 ) -> tuple[str, str]:
@@ -148,21 +169,41 @@ def _collapse(
     mean, other = (results.comparison().average[row.label].mean for row in (large, best))
     gain = other - blind
     lost = (other - mean) / gain if gain else 0.0  # where nothing is gained nothing can be lost
-    answer = (
-        NO if better == large.label else OPEN if better is None else YES if lost > HALF else PARTLY
-    )
-    trials, count = results.of(large.label), len(results.plan.combinations)
+    if better is None:
+        answer = OPEN
+    elif better == large.label:
+        answer = NO
+    else:
+        answer = YES if lost > HALF else PARTLY
     surely = "significantly" if better is not None else "not significantly"
+    trials = results.of(large.label)
+    one_class = sum(len(done.collapsed) for done in trials)
+    cells = len(trials) * len(results.plan.combinations)
     return (
         answer,
         (
             f"averages: {large.label} {mean:.2f}, the best other value of alpha ({_alpha(best):g})"
             f" {other:.2f}, a model that sees nothing {blind:.2f}: {100 * lost:.0f} % of the gain"
             f" is lost, {surely}; one class is predicted for all test samples in"
-            f" {sum(len(done.collapsed) for done in trials)} of {len(trials) * count} cells"
-            " (combinations x seeds)"
+            f" {one_class} of {cells} cells (combinations x seeds)"
         ),
     )
+
+
+def _alpha_axes(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows that differ in alpha alone, two or more, by growing alpha."""
+    found: dict[object, list[Row]] = {}
+    for row in rows:
+        if row.method in STOCHASTIC:
+            others = tuple(
+                sorted((name, str(value)) for name, value in row.hparams.items() if name != "alpha")
+            )
+            found.setdefault((row.method, row.variant, others), []).append(row)
+    return [sorted(axis, key=_alpha) for axis in found.values() if len(axis) > 1]
+
+
+def _alpha(row: Row) -> float:
+    return float(row.hparams["alpha"])
 
 
 # --------------------------------------------------------------------- hard combinations (Figure 3)
@@ -180,36 +221,43 @@ def mined_are_worst(results: Results, views: pd.DataFrame) -> Claim:
     rows = [row for row in results.plan.rows if (row.method, row.variant) == ("dmrnet", "paper")]
     if not rows:
         return Claim(question, UNASKED, ("it needs a row of dmrnet",))
-    hits, total, chance, exact, correlations, names = 0, 0, 0.0, [], [], []
-    for row in rows:
-        for done in results.of(row.label):
-            hard = _mined(views, done.trial.id)
-            if not hard:
-                continue
-            values = {
-                name: cell["value"]
-                for name, cell in done.record["cells"]["test"].items()
-                if cell["value"] is not None
-            }
-            worst = sorted(
-                values, key=lambda name: values[name], reverse=not results.metric.higher_is_better
-            )[: len(hard)]
-            hits, total = hits + len(hard & set(worst)), total + len(hard)
-            chance += len(hard) ** 2 / len(values)
-            exact.append(hard == set(worst))
-            correlations.append(
-                _correlation(views, done.trial.id, values, results.metric.higher_is_better)
-            )
-            names.append("{" + ", ".join(name for name in values if name in hard) + "}")
+    higher_is_better = results.metric.higher_is_better
+    hits, total, by_chance = 0, 0, 0.0
+    equal: list[bool] = []
+    correlations: list[float] = []
+    mined: list[str] = []
+    for done in (done for row in rows for done in results.of(row.label)):
+        hard = _mined(views, done.trial.id)
+        if not hard:
+            continue
+        values = {
+            name: cell["value"]
+            for name, cell in done.record["cells"]["test"].items()
+            if cell["value"] is not None
+        }
+        from_worst = sorted(values, key=values.__getitem__, reverse=not higher_is_better)
+        worst = set(from_worst[: len(hard)])
+        hits += len(hard & worst)
+        total += len(hard)
+        # The expected overlap of a random set of as many.
+        by_chance += len(hard) ** 2 / len(values)
+        equal.append(hard == worst)
+        correlations.append(_correlation(views, done.trial.id, values, higher_is_better))
+        mined.append("{" + ", ".join(name for name in values if name in hard) + "}")
     if not total:
         return Claim(question, UNASKED, (_unmeasured(results) + "; or nothing was mined",))
-    answer = YES if all(exact) else PARTLY if hits > chance else NO
-    sets = ", ".join(f"{name} {names.count(name)} times" for name in dict.fromkeys(names))
+    if all(equal):
+        answer = YES
+    elif hits > by_chance:
+        answer = PARTLY
+    else:
+        answer = NO
+    sets = ", ".join(f"{names} {mined.count(names)} times" for names in dict.fromkeys(mined))
     evidence = (
         (
             f"{hits} of {total} mined combinations are among the as many worst on test"
-            f" ({chance:.1f} would be by chance); the sets are equal for {sum(exact)} of"
-            f" {len(exact)} trained models; mined: {sets}"
+            f" ({by_chance:.1f} would be by chance); the sets are equal for {sum(equal)} of"
+            f" {len(equal)} trained models; mined: {sets}"
         ),
         (
             "rank correlation of sigma^2 and error over the combinations, mean over models:"
@@ -219,16 +267,23 @@ def mined_are_worst(results: Results, views: pd.DataFrame) -> Claim:
     return Claim(question, answer, evidence)
 
 
+def _variances(views: pd.DataFrame, trial_id: str) -> pd.DataFrame:
+    """What was measured of sigma^2 in one trained model: a line for each combination."""
+    return views[(views["trial_id"] == trial_id) & (views["view"] == SIGMA2)]
+
+
 def _mined(views: pd.DataFrame, trial_id: str) -> set[str]:
-    chosen = views[(views["trial_id"] == trial_id) & (views["view"] == SIGMA2)]
-    return {str(of) for of in chosen[chosen["mined"].eq(True)]["of"]}
+    """The combinations that a trained model mined as hard."""
+    measured = _variances(views, trial_id)
+    return {str(combination) for combination in measured[measured["mined"].eq(True)]["of"]}
 
 
 def _correlation(
     views: pd.DataFrame, trial_id: str, values: Mapping[str, float], higher_is_better: bool
 ) -> float:
-    chosen = views[(views["trial_id"] == trial_id) & (views["view"] == SIGMA2)]
-    variance = dict(zip(chosen["of"], chosen["value"], strict=True))
+    """Spearman's, of sigma^2 and error over the combinations; ``values``: of the metric on test."""
+    measured = _variances(views, trial_id)
+    variance = dict(zip(measured["of"], measured["value"], strict=True))
     both = [name for name in values if name in variance]
     error = [-values[name] if higher_is_better else values[name] for name in both]
     variances = [variance[name] for name in both]
@@ -249,20 +304,21 @@ def diversity_rises(results: Results, views: pd.DataFrame) -> Claim:
     rows = [row for row in results.plan.rows if row.method in STOCHASTIC and row.variant == "paper"]
     if base is None or not rows:
         return Claim(question, UNASKED, (f"it needs rows of {BASELINE} and of dmrnet or sf_dmr",))
-    before = by_seed(views, DISTANCE, base.label)
-    if not before:
+    of_base = by_seed(views, DISTANCE, base.label)
+    if not of_base:
         return Claim(question, UNASKED, (_unmeasured(results),))
+    mean_of_base = np.mean(list(of_base.values()))
     answers, evidence = [], []
     for row in rows:
-        after = by_seed(views, DISTANCE, row.label)
-        change = [after[seed] - before[seed] for seed in sorted(after.keys() & before.keys())]
+        of_row = by_seed(views, DISTANCE, row.label)
+        change = [of_row[seed] - of_base[seed] for seed in sorted(of_row.keys() & of_base.keys())]
         if not change:
             continue
         low, high = interval(change)
         answers.append(_answer((low, high), wanted=1))
         evidence.append(
             f"{row.label} minus {base.label}: {np.mean(change):+.4f} ({_span(low, high)}; mean"
-            f" distance of {base.label} {np.mean(list(before.values())):.4f})"
+            f" distance of {base.label} {mean_of_base:.4f})"
         )
     return Claim(question, _together(answers), tuple(evidence))
 
@@ -290,23 +346,27 @@ def same_order(results: Results, differences: Sequence[Difference]) -> Claim:
             if one.better is None:
                 continue
             # ACER: the smaller one is better.
-            better = first if printed[first] < printed[second] else second
-            (same if one.better == better else opposite).append(
-                f"{one.better} over {second if one.better == first else first}"
-            )
-    pairs = len(labels) * (len(labels) - 1) // 2
-    answer = (
-        NO if len(opposite) > len(same) else YES if len(same) == pairs else PARTLY if same else OPEN
-    )
-    means = {label: results.comparison().average[label].mean for label in labels}
+            better_in_print = first if printed[first] < printed[second] else second
+            worse = second if one.better == first else first
+            direction = same if one.better == better_in_print else opposite
+            direction.append(f"{one.better} over {worse}")
+    pairs = math.comb(len(labels), 2)
+    not_told = pairs - len(same) - len(opposite)
+    if len(opposite) > len(same):
+        answer = NO
+    elif len(same) == pairs:
+        answer = YES
+    else:
+        answer = PARTLY if same else OPEN
+    average = results.comparison().average
     sign = 1 if results.metric.higher_is_better else -1
-    tau = stats.kendalltau(
-        [sign * means[label] for label in labels], [-printed[label] for label in labels]
-    ).statistic
+    goodness = [sign * average[label].mean for label in labels]
+    printed_goodness = [-printed[label] for label in labels]
+    tau = stats.kendalltau(goodness, printed_goodness).statistic
     evidence = (
         (
             f"of {pairs} pairs of {len(labels)} rows, {len(same)} differ significantly as printed,"
-            f" {len(opposite)} the other way, {pairs - len(same) - len(opposite)} are not told"
+            f" {len(opposite)} the other way, {not_told} are not told"
             f" apart; rank correlation of the averages (Kendall): {tau:+.2f}"
         ),
         *([f"as printed: {'; '.join(same)}"] if same else []),
@@ -331,47 +391,19 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % t interval of a mean over seeds; without bounds for fewer than two."""
     if len(values) < 2:
         return -math.inf, math.inf
-    half = float(
-        stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-        * np.std(values, ddof=1)
-        / math.sqrt(len(values))
-    )
-    return float(np.mean(values)) - half, float(np.mean(values)) + half
-
-
-def _alpha_axes(rows: Iterable[Row]) -> list[list[Row]]:
-    """Rows that differ in alpha alone, two or more, by growing alpha."""
-    found: dict[object, list[Row]] = {}
-    for row in rows:
-        if row.method in STOCHASTIC:
-            others = tuple(
-                sorted((name, str(value)) for name, value in row.hparams.items() if name != "alpha")
-            )
-            found.setdefault((row.method, row.variant, others), []).append(row)
-    return [sorted(axis, key=_alpha) for axis in found.values() if len(axis) > 1]
-
-
-def _alpha(row: Row) -> float:
-    return float(row.hparams["alpha"])
-
-
-def _best(rows: Sequence[Row], results: Results) -> Row | None:
-    sign = 1 if results.metric.higher_is_better else -1
-    return max(
-        rows, key=lambda row: sign * results.comparison().average[row.label].mean, default=None
-    )
+    seeds, mean = len(values), float(np.mean(values))
+    critical = stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)
+    half = float(critical * np.std(values, ddof=1) / math.sqrt(seeds))
+    return mean - half, mean + half
 
 
 def _between(differences: Sequence[Difference], first: str, second: str) -> list[Difference]:
+    """The difference of two rows' averages; none where they have no common seed."""
     return [
         one
         for one in differences
         if one.summary == AVERAGE and {one.first, one.second} == {first, second}
     ]
-
-
-def _log_ratio(before: Mapping[int, float], after: Mapping[int, float]) -> list[float]:
-    return [math.log(after[seed] / before[seed]) for seed in sorted(after.keys() & before.keys())]
 
 
 def _answer(bounds: tuple[float, float], wanted: int, whole: bool = True) -> str:
@@ -383,24 +415,13 @@ def _answer(bounds: tuple[float, float], wanted: int, whole: bool = True) -> str
 
 
 def _together(answers: Sequence[str]) -> str:
+    """One answer from those of several rows or axes."""
     found = set(answers)
-    return (
-        found.pop()
-        if len(found) == 1
-        else PARTLY
-        if YES in found or PARTLY in found
-        else OPEN
-        if OPEN in found
-        else UNASKED
-    )
-
-
-def _factor(change: Sequence[float]) -> str:
-    low, high = interval(change)
-    return (
-        f"{math.exp(np.mean(change)):.3g}"
-        f" ({_span(math.exp(low), math.exp(high) if high < math.inf else high)})"
-    )
+    if len(found) == 1:
+        return found.pop()
+    if YES in found or PARTLY in found:
+        return PARTLY
+    return OPEN if OPEN in found else UNASKED
 
 
 def _span(low: float, high: float) -> str:

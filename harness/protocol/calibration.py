@@ -71,12 +71,14 @@ class Predictions:
         """
         largest, predicted = scores.double().softmax(1).max(1)
         confidence, wrong = largest.numpy(), (predicted != target).double().numpy()
-        distinct, place = np.unique(-confidence, return_inverse=True)
+        # Negative, as ``unique`` sorts and the most confident group comes first.
+        distinct, group = np.unique(-confidence, return_inverse=True)
         edges = torch.linspace(0, 1, BINS + 1)[1:-1]
+        # In float32, as the histograms of segmentations are binned.
         bins = torch.bucketize(largest.float(), edges, right=True).numpy()
         return cls(
-            _one_each(np.ones(len(wrong)), place, len(distinct)),
-            _one_each(wrong, place, len(distinct)),
+            _one_each(np.ones(len(wrong)), group, len(distinct)),
+            _one_each(wrong, group, len(distinct)),
             _one_each(1 - wrong - confidence, bins, BINS),
         )
 
@@ -87,11 +89,15 @@ class Predictions:
 
         Predictions of one bin count as equally confident.
         """
-        falling = histograms[:, ::-1].astype(float)
-        there = falling[..., 0].sum(0) > 0
-        count, correct = falling[:, there, 0], falling[:, there, 2]
+        by_falling_confidence = histograms[:, ::-1].astype(float)
+        used = by_falling_confidence[..., 0].sum(0) > 0
+        count, correct = by_falling_confidence[:, used, 0], by_falling_confidence[:, used, 2]
         gaps = histograms[..., 2].astype(float) - histograms[..., 1]
-        return cls(*map(sparse.csr_array, (count, count - correct, gaps)))
+        return cls(
+            kept=sparse.csr_array(count),
+            wrong=sparse.csr_array(count - correct),
+            gaps=sparse.csr_array(gaps),
+        )
 
     @cached_property
     def count(self) -> Array:
@@ -107,11 +113,13 @@ class Predictions:
         """What they say of all samples together."""
         count, errors = self.count, self.errors
         aurc = area(count, errors)
+        # Of each bin |accuracy - mean confidence|, weighted by its share of the predictions.
+        calibration_error = np.abs(self.gaps.sum(0)).sum()
         return Reliability(
-            float(100 * np.abs(self.gaps.sum(0)).sum() / count.sum()),
-            100 * aurc,
-            100 * (aurc - _least_area(count.sum(), errors.sum())),
-            tuple((100 * risk(count, errors, COVERAGES)).tolist()),
+            calibration_error=float(100 * calibration_error / count.sum()),
+            aurc=100 * aurc,
+            excess=100 * (aurc - _least_area(count.sum(), errors.sum())),
+            risk=tuple((100 * risk(count, errors, COVERAGES)).tolist()),
         )
 
     def sample_values(self) -> tuple[Array, Array, Array]:
@@ -119,31 +127,35 @@ class Predictions:
         spread is their sampling noise: the measures' influence functions (Hampel, JASA 69, 1974).
         """
         count, errors = self.count, self.errors
-        total, wrong = count.sum(), self.wrong.sum(1)
+        total = count.sum()
+        # The sum of the bins' |gaps|: each sample counts with the sign of its bin.
         signs = np.sign(self.gaps.sum(0))
-        right_value, wrong_value = area_values(count, errors)
-        least = _least_area(total, errors.sum())
-        share = errors.sum() / total
-        # The least area is share + (1 - share) log(1 - share) of many predictions.
-        slope = -np.log(max(1 - share, 1 / total))
-        of_area = self.kept @ right_value + self.wrong @ (wrong_value - right_value)
         calibration = self._spread(self.gaps @ signs)
+        right_value, wrong_value = area_values(count, errors)
+        of_area = self.kept @ right_value + self.wrong @ (wrong_value - right_value)
         areas = self._spread(of_area)
-        return calibration, areas, areas - 100 * least - slope * (self._spread(wrong) - 100 * share)
+        # The least area is r + (1 - r) log(1 - r) of many predictions with the error rate r, and
+        # follows it with the derivative -log(1 - r).
+        least, error_rate = _least_area(total, errors.sum()), errors.sum() / total
+        slope = -np.log(max(1 - error_rate, 1 / total))
+        error_rates = self._spread(self.wrong.sum(1))
+        excess = areas - 100 * least - slope * (error_rates - 100 * error_rate)
+        return calibration, areas, excess
 
     def _spread(self, sums: Array) -> Array:
-        """From sums over each sample's predictions to values in percent with the mean of all
-        predictions.
+        """From sums (n,) over each sample's predictions to values (n,) in percent with the mean of
+        all predictions, a ratio of two sums: linearised, where samples have unlike sizes.
         """
         total = self.sizes.sum()
         mean = sums.sum() / total
-        return np.asarray(100 * (mean + len(sums) / total * (sums - mean * self.sizes)))
+        deviations = sums - mean * self.sizes
+        return np.asarray(100 * (mean + len(sums) / total * deviations))
 
 
 def _one_each(values: Array, columns: Array, width: int) -> Any:
-    """A matrix with one entry in each row."""
-    rows = np.arange(len(values) + 1)
-    return sparse.csr_array((values, columns, rows), shape=(len(values), width))
+    """A matrix (n, width) with one entry in each row."""
+    row_starts = np.arange(len(values) + 1)
+    return sparse.csr_array((values, columns, row_starts), shape=(len(values), width))
 
 
 def from_scores(scores: Tensor, target: Tensor) -> Reliability:
@@ -164,9 +176,15 @@ def area(count: Array, errors: Array) -> float:
     predictions with e errors after M with E, sum_j (E + j e / m) / (M + j) = e + (E - M e / m) (H(M
     + m) - H(M)), H the harmonic numbers.
     """
-    kept, wrong = np.cumsum(count) - count, np.cumsum(errors) - errors
+    kept, wrong = _before(count), _before(errors)  # M and E
     harmonic = _power_sums(1, kept + count) - _power_sums(1, kept)
-    return float((errors + (wrong - kept * errors / count) * harmonic).sum() / count.sum())
+    sums = errors + (wrong - kept * errors / count) * harmonic
+    return float(sums.sum() / count.sum())
+
+
+def _before(numbers: Array) -> Array:
+    """The sum of what comes before each group."""
+    return np.asarray(np.cumsum(numbers) - numbers)
 
 
 def area_values(count: Array, errors: Array) -> tuple[Array, Array]:
@@ -176,19 +194,24 @@ def area_values(count: Array, errors: Array) -> tuple[Array, Array]:
     With R(k) the error rate of the k most confident, an error indicator e at rank i counts for R(i)
     + sum_{k >= i} (e - R(k)) / k; within a group of equal confidence that is averaged over i.
     """
-    kept, wrong = np.cumsum(count) - count, np.cumsum(errors) - errors
+    kept, wrong = _before(count), _before(errors)
     top, total = kept + count, count.sum()
     rate = errors / count
-    # R(k) = rate + lag / k within the group.
+    # R(k) = rate + lag / k within the group, where kept < k <= top.
     lag = wrong - kept * rate
+    # sum 1 / k and sum 1 / k^2 over the group.
     first = _power_sums(1, top) - _power_sums(1, kept)
     second = _power_sums(2, top) - _power_sums(2, kept)
+    # sum R(k) / k over the group, and over all later ones.
     own = rate * first + lag * second
     later = own[::-1].cumsum()[::-1] - own
-    mean_rank = 1 - kept * first / count
-    per_error = _power_sums(1, total) - _power_sums(1, top) + mean_rank
-    passed = later + rate * mean_rank + lag * (first - kept * second) / count
-    right = rate + lag * first / count - passed
+    # Averages over the ranks i of the group, of k >= i inside it: of sum 1 / k, of sum R(k) / k,
+    # and of R(i) itself.
+    inverse = 1 - kept * first / count
+    passed = later + rate * inverse + lag * (first - kept * second) / count
+    at_rank = rate + lag * first / count
+    right = at_rank - passed
+    per_error = _power_sums(1, total) - _power_sums(1, top) + inverse
     return right, right + per_error
 
 
@@ -204,14 +227,15 @@ def _power_sums(power: int, upto: Array | float) -> Array:
 
 @lru_cache(maxsize=2)
 def _tabled(power: int) -> Array:
-    return np.concatenate([[0.0], np.cumsum(np.arange(1, TABLED + 1, dtype=float) ** -power)])
+    terms = np.arange(1, TABLED + 1, dtype=float) ** -power
+    return np.concatenate([[0.0], np.cumsum(terms)])
 
 
 def _least_area(total: float, wrong: float) -> float:
     """When every error comes after every correct prediction."""
-    groups = np.array([[total - wrong, 0.0], [wrong, wrong]])
-    there = groups[groups[:, 0] > 0]
-    return area(there[:, 0], there[:, 1])
+    counts_and_errors = np.array([[total - wrong, 0.0], [wrong, wrong]])
+    count, errors = counts_and_errors[counts_and_errors[:, 0] > 0].T
+    return area(count, errors)
 
 
 def risk(count: Array, errors: Array, coverages: Array) -> Array:

@@ -33,7 +33,8 @@ def counted(logits: Tensor, target: Tensor, calibration: bool = False) -> dict[s
         ``calibration``, if asked for: (B, BINS, 3) float32, of each bin the pixels, the sum of
             their confidence, the correct ones.
     """
-    images = max(1, AT_ONCE // (logits.shape[1] * target[0].numel()))
+    classes, pixels = logits.shape[1], target[0].numel()
+    images = max(1, AT_ONCE // (classes * pixels))
     parts = [
         _counted(x, y, calibration)
         for x, y in zip(torch.split(logits, images), torch.split(target, images), strict=True)
@@ -42,15 +43,16 @@ def counted(logits: Tensor, target: Tensor, calibration: bool = False) -> dict[s
 
 
 def _counted(logits: Tensor, target: Tensor, calibration: bool) -> dict[str, Tensor]:
-    at_size, target = resized(logits, target), target.flatten(1)
-    predicted = at_size.argmax(1).flatten(1)
+    at_size = resized(logits, target)  # (B, K, H, W)
+    predicted, target = at_size.argmax(1).flatten(1), target.flatten(1)  # (B, H * W)
+    labelled = target != VOID
     evidence = {
         "scores": confusion(predicted, target, logits.shape[1]),
         "finite": logits.flatten(1).isfinite().all(1),
-        "labelled": (target != VOID).sum(1),
+        "labelled": labelled.sum(1),
     }
     if calibration:
-        correct, labelled = predicted == target, target != VOID
+        correct = predicted == target
         evidence["calibration"] = histogram(_confidence(at_size), correct, labelled)
     return evidence
 
@@ -76,8 +78,8 @@ def confusion(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
             f"an image of {target.shape[1]} pixels is too large to be counted in float32"
         )
     labels = torch.arange(classes, device=target.device)
-    rows = (target[:, None, :] == labels[:, None]).float()
-    columns = (predicted[:, :, None] == labels).float()
+    rows = (target[:, None, :] == labels[:, None]).float()  # (B, K, P)
+    columns = (predicted[:, :, None] == labels).float()  # (B, P, K)
     return (rows @ columns).to(torch.int32)
 
 
@@ -87,12 +89,12 @@ def histogram(confidence: Tensor, correct: Tensor, valid: Tensor) -> Tensor:
     """
     edges = torch.linspace(0, 1, BINS + 1, device=confidence.device)[1:-1]
     bins = torch.bucketize(confidence, edges, right=True)
-    member = (
-        (bins[:, None, :] == torch.arange(BINS, device=bins.device)[:, None]) & valid[:, None, :]
-    ).float()
-    return member @ torch.stack([torch.ones_like(confidence), confidence, correct.float()], 2)
+    of_bin = bins[:, None, :] == torch.arange(BINS, device=bins.device)[:, None]
+    member = (of_bin & valid[:, None, :]).float()  # (B, BINS, P)
+    summed = torch.stack([torch.ones_like(confidence), confidence, correct.float()], 2)
+    return member @ summed  # multiplied for the reason that ``confusion`` gives
 
 
 def _confidence(logits: Tensor) -> Tensor:
-    """The largest softmax probability of each pixel, (B, P)."""
+    """The largest softmax probability of each pixel, (B, P), without making the others."""
     return (logits.amax(1) - logits.logsumexp(1)).exp().flatten(1)

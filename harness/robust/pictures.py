@@ -37,9 +37,8 @@ def shot_noise(reading: Reading, photons: float) -> Array:
 
 def gaussian_blur(reading: Reading, deviation: float) -> Array:
     """A normal filter of this standard deviation in pixels, the edge repeated."""
-    return _scaled(
-        reading, gaussian_filter(_unit(reading), (0, deviation, deviation), mode="nearest")
-    )
+    deviations = (0, deviation, deviation)  # channels are not mixed
+    return _scaled(reading, gaussian_filter(_unit(reading), deviations, mode="nearest"))
 
 
 def low_light(reading: Reading, brightest: float) -> Array:
@@ -55,10 +54,17 @@ def jpeg(reading: Reading, quality: float) -> Array:
     """Compressed by Pillow with this quality; channels on their own unless they are three."""
     pixels = np.rint(255 * _unit(reading)).astype(np.uint8)
     if len(pixels) == 3:
-        found = _compressed(pixels.transpose(1, 2, 0), quality).transpose(2, 0, 1)
+        channels_last = _compressed(pixels.transpose(1, 2, 0), quality)
+        found = channels_last.transpose(2, 0, 1)
     else:
         found = np.stack([_compressed(channel, quality) for channel in pixels])
     return _scaled(reading, found / 255)
+
+
+def _compressed(pixels: Array, quality: float) -> Array:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=int(quality))
+    return np.asarray(Image.open(stream))
 
 
 def occlusion(reading: Reading, share: float) -> Array:
@@ -135,9 +141,3 @@ def _scaled(reading: Reading, x: Array) -> Array:
     """A picture with black 0 and white 1 in the sensor's own numbers, cut off at both ends."""
     low, high = reading.raw.low, reading.raw.high
     return low + x.clip(0, 1) * (high - low)
-
-
-def _compressed(pixels: Array, quality: float) -> Array:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=int(quality))
-    return np.asarray(Image.open(stream))

@@ -30,13 +30,18 @@ def drift(reading: Reading, deviations: float) -> Array:
     """A bias that grows evenly from nothing to ``deviations``, up or down in each channel."""
     x = reading.values
     slope = np.linspace(0, 1, x.shape[-1])
-    return x + deviations * reading.raw.std * _signs(reading, (*x.shape[:-1], 1)) * slope
+    signs = _signs(reading, (*x.shape[:-1], 1))
+    return x + deviations * reading.raw.std * signs * slope
 
 
 def bias(reading: Reading, deviations: float) -> Array:
     """Each feature off by ``deviations``, up or down."""
     x = reading.values
     return x + deviations * reading.raw.std * _signs(reading, x.shape)
+
+
+def _signs(reading: Reading, shape: tuple[int, ...]) -> Array:
+    return np.where(reading.noise.random(shape) < 0.5, -1.0, 1.0)
 
 
 def saturation(reading: Reading, deviations: float) -> Array:
@@ -58,7 +63,8 @@ def gaps(reading: Reading, share: float) -> Array:
     """Stretches are lost, each with this chance, and filled by the training mean."""
     steps = reading.values.shape[-1]
     lost = reading.noise.random(min(STRETCHES, steps)) < share
-    return np.where(lost[np.arange(steps) * len(lost) // steps], reading.raw.mean, reading.values)
+    stretch = np.arange(steps) * len(lost) // steps  # of each step
+    return np.where(lost[stretch], reading.raw.mean, reading.values)
 
 
 def lost_features(reading: Reading, share: float) -> Array:
@@ -82,7 +88,3 @@ FEATURES = (
     Corruption("stuck", "share of samples with another sample's values", "ours", SHARES, frozen),
     Corruption("gaps", "chance that a feature is lost", "ours", LOST, lost_features),
 )
-
-
-def _signs(reading: Reading, shape: tuple[int, ...]) -> Array:
-    return np.where(reading.noise.random(shape) < 0.5, -1.0, 1.0)

@@ -33,8 +33,10 @@ def gaps(reading: Reading, share: float) -> Array:
     """Packets of 20 ms are lost, and silent, each with this chance."""
     samples = len(reading.values)
     length = max(1, round(PACKET * reading.raw.rate))
-    lost = reading.noise.random(-(-samples // length)) < share
-    return np.where(np.repeat(lost, length)[:samples], 0, reading.values)
+    packets = -(-samples // length)  # the last one may be shorter
+    lost = reading.noise.random(packets) < share
+    silent = np.repeat(lost, length)[:samples]
+    return np.where(silent, 0, reading.values)
 
 
 FROZEN = Corruption(
@@ -64,9 +66,11 @@ def noise_on_spectrogram(reading: Reading, decibels: float) -> Array:
     The values are taken as the logarithm of power.
     """
     x = reading.values.astype(np.float64)
-    power = np.exp(x - x.max())
+    loudest = x.max()
+    power = np.exp(x - loudest)  # relative, as the exponential of loud bins may overflow
     level = power.mean() / 10 ** (decibels / 10)
-    return np.asarray(x.max() + np.log(power + level * reading.noise.standard_exponential(x.shape)))
+    noisy = power + level * reading.noise.standard_exponential(x.shape)
+    return np.asarray(loudest + np.log(noisy))
 
 
 def clipping_on_spectrogram(reading: Reading, share: float) -> Array:

@@ -50,10 +50,13 @@ class Measured:
         """What a trial with so many samples and this recipe takes, where a second takes so long."""
         epoch = samples_per_epoch(counts["train"], recipe) * self.trained
         epoch += counts["val"] * self.evaluated
-        # Behind the last epoch: test with its weights, then val and test with the selected ones.
-        behind = (counts["val"] + 2 * counts["test"]) * self.evaluated
-        work = recipe.epochs * epoch + behind
+        work = recipe.epochs * epoch + _evaluated_at_the_end(counts) * self.evaluated
         return stretch * work + recipe.epochs * self.saving + self.beside
+
+
+def _evaluated_at_the_end(counts: Mapping[str, int]) -> int:
+    """Samples behind the last epoch: test with its weights, val and test with the selected ones."""
+    return counts["val"] + 2 * counts["test"]
 
 
 def samples_per_epoch(samples: int, recipe: TrainConfig) -> int:
@@ -67,13 +70,16 @@ def measure(job: Job, needed: Sequence[tuple[str, Job]]) -> Measured:
     """Run a short trial of a job's kind; ``needed`` are the jobs that it needs, by their names."""
     with TemporaryDirectory(prefix="harness-probe-") as folder:
         try:
-            small = _measured(_Short(Path(folder), SMALL_BATCH, 2, SMALL_EPOCHS), job, needed)
+            warm_up = _Short(Path(folder), SMALL_BATCH, steps=2, epochs=SMALL_EPOCHS)
+            small = _measured(warm_up, job, needed)
             steps = EPOCHS * STEPS_PER_EPOCH
             affordable = int(SECONDS / max(steps * small.trained, 1e-9))
             batch = min(int(job.spec.train["batch_size"]), affordable)
+            # A batch that is hardly larger would say nothing new.
             if batch < 2 * SMALL_BATCH:
                 return small
-            found = _measured(_Short(Path(folder), batch, STEPS_PER_EPOCH, EPOCHS), job, needed)
+            short = _Short(Path(folder), batch, STEPS_PER_EPOCH, EPOCHS)
+            found = _measured(short, job, needed)
             clock, work = small.clock + found.clock, small.work + found.work
             return replace(found, clock=clock, work=work)
         except Exception as error:  # a method's own code may raise anything
@@ -93,11 +99,10 @@ class _Short:
         """The short form of a job, which needs these trials."""
         spec, limit = job.spec, self.batch * self.steps
         given = spec.dataset["limit"]
-        train = {"batch_size": self.batch, "epochs": self.epochs}
         short = replace(
             spec,
             dataset=spec.dataset | {"limit": limit if given is None else min(limit, given)},
-            train=spec.train | train,
+            train=spec.train | {"batch_size": self.batch, "epochs": self.epochs},
             needs=dict(needs),
         )
         store, cache = str(self.folder / "store"), str(self.folder / "cache")
@@ -114,16 +119,25 @@ def _measured(short: _Short, job: Job, needed: Sequence[tuple[str, Job]]) -> Mea
     record = Store(Path(own.store)).trial(own.spec.id).record()
     assert record is not None
     counts, took = record["counts"], record["test_evaluation"]
-    saving, epoch = statistics.median(run.saved), statistics.median(run.epochs(run.work))
+    epochs_clock, epochs_work = run.between_ends(run.clock), run.between_ends(run.work)
     # Of whole epochs without their writing: what waits for the disk is not stretched.
-    clock, work = sum(run.epochs(run.clock)) - sum(run.saved[1:]), sum(run.epochs(run.work))
-    looked_at = (took["encode_seconds"] + took["fuse_seconds"]) / took["samples"]
-    evaluated = looked_at * min(1.0, work / clock)
-    behind = (counts["val"] + 2 * counts["test"]) * looked_at
-    trained = max(0.0, epoch - counts["val"] * evaluated)
+    clock, work = sum(epochs_clock) - sum(run.saved[1:]), sum(epochs_work)
+    # The record has the clock's seconds; work is taken as the same part of them as of epochs'.
+    evaluated_clock = (took["encode_seconds"] + took["fuse_seconds"]) / took["samples"]
+    evaluated = evaluated_clock * min(1.0, work / clock)
+    # An epoch trains, and evaluates val.
+    trained = max(0.0, statistics.median(epochs_work) - counts["val"] * evaluated)
     trained /= samples_per_epoch(counts["train"], TrainConfig(**own.spec.train))
-    beside = run.seconds - len(run.clock) * statistics.median(run.epochs(run.clock)) - behind
-    return Measured(trained, evaluated, saving, max(0.0, beside), clock, work)
+    at_the_end = _evaluated_at_the_end(counts) * evaluated_clock
+    beside = run.seconds - len(run.clock) * statistics.median(epochs_clock) - at_the_end
+    return Measured(
+        trained,
+        evaluated,
+        saving=statistics.median(run.saved),
+        beside=max(0.0, beside),
+        clock=clock,
+        work=work,
+    )
 
 
 class _Run:
@@ -150,6 +164,7 @@ class _Run:
         # Its line says when the epoch was over; it has been saved since.
         self.saved.append(max(0.0, time.time() - report.history[-1]["time"]))
 
-    def epochs(self, ends: Sequence[float]) -> list[float]:
-        """From each epoch's end to the next."""
+    @staticmethod
+    def between_ends(ends: Sequence[float]) -> list[float]:
+        """From each epoch's end to the next: all epochs but the first, which warms up."""
         return [after - before for before, after in itertools.pairwise(ends)]

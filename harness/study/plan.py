@@ -129,15 +129,12 @@ class Plan:
         if self.rounds is None:
             return self.size
         settings = self.rounds.settings
-        # Rows of one model per combination are never compared, and stay at their first seeds.
-        seeds = (
-            settings.first if row.method_class.per_combination else settings.most
-            for row in self.rows
-        )
-        every = sum(
-            len(self._trained_on(row)) * of for row, of in zip(self.rows, seeds, strict=True)
-        )
-        return every if settings.budget is None else min(every, settings.budget)
+        trials = 0
+        for row in self.rows:
+            # Rows of one model per combination are never compared, and stay at their first seeds.
+            seeds = settings.first if row.method_class.per_combination else settings.most
+            trials += len(self._trained_on(row)) * seeds
+        return trials if settings.budget is None else min(trials, settings.budget)
 
     @property
     def spec(self) -> DataSpec:
@@ -151,7 +148,9 @@ class Plan:
         Of a merged plan, that of each of its studies.
         """
         first, *others = (member.study.name for member in self.members)
-        return f"study={first}" + (f" (and study={', '.join(others)})" if others else "")
+        if not others:
+            return f"study={first}"
+        return f"study={first} (and study={', '.join(others)})"
 
     @property
     def device(self) -> str:
@@ -203,12 +202,11 @@ class Plan:
         themselves.
         """
         own = {trial.id for trial in self.trials}
-        needed = {
-            s.id: s
-            for t in self.trials
-            for s in self._needed(t.row, t.seed).values()
-            if s.id not in own
-        }
+        needed: dict[str, PlannedTrial] = {}
+        for trial in self.trials:
+            for stage in self._needed(trial.row, trial.seed).values():
+                if stage.id not in own:
+                    needed[stage.id] = stage
         return list(needed.values())
 
     def tuning(self, row: Row, seed: int) -> list[PlannedTrial]:
@@ -216,11 +214,9 @@ class Plan:
 
         Needs the data.
         """
-        found = [
-            *self._needed(row, seed).values(),
-            PlannedTrial(row, seed, self._job(row, seed, self.study.train.combination)),
-        ]
-        return [replace(trial, job=replace(trial.job, test=False)) for trial in found]
+        own = PlannedTrial(row, seed, self._job(row, seed, self.study.train.combination))
+        trials = [*self._needed(row, seed).values(), own]
+        return [replace(trial, job=replace(trial.job, test=False)) for trial in trials]
 
     def states(self, store: Store) -> dict[str, str]:
         """Trial id -> done, stale, failed, validated, started or new; stages included."""
@@ -231,9 +227,10 @@ class Plan:
 
     def to_run(self, states: Mapping[str, str]) -> list[PlannedTrial]:
         """The trials without a valid record, and those that ``rerun`` asks for again."""
-        wanted = {"new", "started", "validated"} | (
-            {self.study.rerun} if self.study.rerun else set()
-        )
+        wanted = {"new", "started", "validated"}
+        if self.study.rerun:
+            wanted.add(self.study.rerun)
+        # By id: rows share trials where one is short for the other (``Method.identity``).
         chosen = {
             trial.id: trial for trial in [*self.stages, *self.trials] if states[trial.id] in wanted
         }
@@ -244,26 +241,25 @@ class Plan:
 
         [None] when one model is trained for all.
         """
-        return (
-            [c.name for c in self.combinations]
-            if row.method_class.per_combination
-            else [self.study.train.combination]
-        )
+        if row.method_class.per_combination:
+            return [combination.name for combination in self.combinations]
+        return [self.study.train.combination]
 
     def _needed(self, row: Row, seed: int) -> dict[str, PlannedTrial]:
         """The models that a row's trial needs, trained on all modalities with the same recipe and
         seed.
         """
-        full = self.combinations[-1].name
+        everything = self.combinations[-1].name
         found = {}
         for name, need in row.method_class.needs.items():
             stage = Row(f"{row.method} {name}", need.method, "paper", resolve_defaults(need.method))
-            found[name] = PlannedTrial(stage, seed, self._job(stage, seed, full), stage=True)
+            found[name] = PlannedTrial(stage, seed, self._job(stage, seed, everything), stage=True)
         return found
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
-        facts, wanted = dataset_facts(self.dataset), self.study.dataset.fingerprint
+        facts = dataset_facts(self.dataset)
+        wanted = self.study.dataset.fingerprint
         if wanted is not None and not facts["fingerprint"].startswith(wanted):
             raise UserError(
                 f"dataset.fingerprint={wanted}, and the data given have {facts['fingerprint']}: it"
@@ -308,13 +304,22 @@ def open_dataset(study: Study) -> Dataset:
     if config.protocol is not None and config.protocol not in cls.protocols:
         raise unknown(f"protocol of {config.name}", config.protocol, cls.protocols)
     _check_places(config.root, config.manifest, config.name, cls)
-    given_root = config.root or (os.environ.get(cls.root_variable) if cls.root_variable else None)
-    root, manifest = (
-        Path(path).expanduser().resolve() if path else None
-        for path in (given_root, config.manifest)
+    root = config.root
+    if not root and cls.root_variable:
+        root = os.environ.get(cls.root_variable)
+    cache = _absolute(config.cache or Path(study.output) / "cache")
+    return cls(
+        _absolute(root) if root else None,
+        _absolute(config.manifest) if config.manifest else None,
+        config.protocol,
+        config.limit,
+        config.options,
+        cache,
     )
-    cache = Path(config.cache or Path(study.output) / "cache").expanduser().resolve()
-    return cls(root, manifest, config.protocol, config.limit, config.options, cache)
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(path).expanduser().resolve()
 
 
 def _check_places(root: str | None, manifest: str | None, name: str, cls: type[Dataset]) -> None:

@@ -53,7 +53,7 @@ class Fusion:
         precision: str = "float32",
     ) -> None:
         self.model, self.device, self.precision = model, device, precision
-        self.masks = torch.tensor([c.mask for c in model.combinations]).to(device)
+        self.masks = torch.tensor([c.mask for c in model.combinations]).to(device)  # (C, V)
         self.looked_at = len(self.masks) // 2
         if at_once is None:
             at_once = 0 if device.type == "cpu" else AT_ONCE
@@ -70,7 +70,8 @@ class Fusion:
             return torch.tensor_split(self.masks, len(self.masks))
         size = max(1, sum(leaf.numel() * leaf.element_size() for leaf in leaves))
         most = max(1, self.at_once // size)
-        return torch.tensor_split(self.masks, -(-len(self.masks) // most))
+        calls = -(-len(self.masks) // most)  # rounded up
+        return torch.tensor_split(self.masks, calls)
 
     def logits(self, cache: Any, call: Tensor, rows: int) -> Tensor:
         """Logits (c, B, ...) of the masks (c, V) of one call, from features of B = ``rows``.
@@ -80,11 +81,12 @@ class Fusion:
         count, model = len(call), self.model
         with forward_in(self.precision, self.device):
             if count == 1:
-                alone = model.combine(cache, call.expand(rows, -1)).logits
+                fused = model.combine(cache, call.expand(rows, -1)).logits
             else:
+                # All samples under the first mask, then all under the second, ...: (c * B, ...).
                 repeated = tree_map(lambda leaf: leaf.repeat(count, *[1] * (leaf.dim() - 1)), cache)
-                alone = model.combine(repeated, call.repeat_interleave(rows, 0)).logits
-        logits = model.predicted(alone)
+                fused = model.combine(repeated, call.repeat_interleave(rows, 0)).logits
+        logits = model.predicted(fused)
         return logits.reshape(count, rows, *logits.shape[1:])
 
     def check(self, inputs: Mapping[str, Tensor], cache: Any, scores: Tensor) -> bool:
@@ -113,8 +115,9 @@ class Fusion:
     def _agree(self, alone: Tensor, shared: Tensor) -> bool:
         """Whether scores differ by at most TOLERANCE; what is not finite is equal."""
         alone, shared = alone.nan_to_num(), shared.nan_to_num()
-        own = torch.finfo(alone.dtype).eps
-        # Logits of float32 may come from factors that were rounded.
-        unit = own if self.precision == "float32" else max(own, UNITS[self.precision])
+        unit = torch.finfo(alone.dtype).eps
+        if self.precision != "float32":
+            # Logits of float32 may come from factors that were rounded.
+            unit = max(unit, UNITS[self.precision])
         gap = (alone - shared).float().abs().max()
         return bool(gap <= TOLERANCE * unit * alone.abs().max().float())

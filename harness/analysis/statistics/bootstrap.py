@@ -35,17 +35,17 @@ def resampled(values: Array, replicates: int = REPLICATES, seed: int = 0) -> Arr
     columns = values.reshape(-1, samples).T
     generator = np.random.default_rng(seed)
     chunk = max(1, AT_ONCE // samples)
-    sizes = [min(chunk, replicates - start) for start in range(0, replicates, chunk)]
     uniform = np.full(samples, 1 / samples)
-    parts = [
-        generator.multinomial(samples, uniform, size).astype(float) @ columns / samples
-        for size in sizes
-    ]
-    return np.concatenate(parts).reshape(replicates, *shape)
+    means = []
+    for start in range(0, replicates, chunk):
+        # How often each sample is drawn, (chunk, N): a mean is a product with these counts.
+        counts = generator.multinomial(samples, uniform, min(chunk, replicates - start))
+        means.append(counts.astype(float) @ columns / samples)
+    return np.concatenate(means).reshape(replicates, *shape)
 
 
 def worst(values: Array, higher_is_better: bool) -> Array:
-    """The worst over the combinations, the second last axis but one: (..., C, S) -> (..., S)."""
+    """The worst over the combinations, the last axis but one: (..., C, S) -> (..., S)."""
     return np.asarray(values.min(-2) if higher_is_better else values.max(-2))
 
 
@@ -61,14 +61,15 @@ def estimate_resampled(
     """
     seeds, value = len(differences), float(differences.mean())
     bias = float(replicates.mean()) - value
-    together = float(replicates.mean(1).var(ddof=1))
+    # A seed's variance over samples is c + r, c of it in common with the other seeds.
+    together = float(replicates.mean(1).var(ddof=1))  # c + r / S
     if seeds < 2:
         return Estimate(value, 0.0, together, seeds, samples, bias, freedom)
-    apart = float(replicates.var(0, ddof=1).mean()) / seeds
-    rest = max(seeds * apart - together, 0.0) / (seeds - 1)
-    of_seeds = float(differences.var(ddof=1)) / seeds
+    apart = float(replicates.var(0, ddof=1).mean()) / seeds  # (c + r) / S
+    rest = max(seeds * apart - together, 0.0) / (seeds - 1)  # r / S
     in_common = max(together - rest, 0.0)
-    return Estimate(value, of_seeds, in_common, seeds, samples, bias, freedom)
+    from_seeds = float(differences.var(ddof=1)) / seeds
+    return Estimate(value, from_seeds, in_common, seeds, samples, bias, freedom)
 
 
 def two_level(replicates: Array, seed: int = 0) -> Array:

@@ -48,10 +48,11 @@ def pooled_over_rows(means: Array) -> Pool | None:
     rows, seeds = means.shape
     if rows < 3 or seeds < 2:
         return None
-    rest, freedom = _residuals(means)
-    if freedom < 1 or not rest.any():
+    residuals, freedom = _residuals(means)
+    if freedom < 1 or not residuals.any():
         return None
-    return Pool(2 * float((rest**2).sum()) / freedom, float(freedom))
+    # Twice: a difference has the variances of two rows.
+    return Pool(2 * float((residuals**2).sum()) / freedom, float(freedom))
 
 
 def _residuals(means: Array) -> tuple[Array, int]:
@@ -59,18 +60,19 @@ def _residuals(means: Array) -> tuple[Array, int]:
     rows, seeds = means.shape
     there = ~np.isnan(means)
     if there.all():
-        rest = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
-        return rest, (rows - 1) * (seeds - 1)
+        residuals = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
+        return residuals, (rows - 1) * (seeds - 1)
+    # Least squares: an effect of each row and of each seed.
     row, seed = np.nonzero(there)
-    design = np.zeros((len(row), rows + seeds))
-    design[np.arange(len(row)), row] = 1
-    design[np.arange(len(row)), rows + seed] = 1
-    values = means[there]
-    fitted, _, rank, _ = np.linalg.lstsq(design, values)
-    rest = values - design @ fitted
+    values, trial = means[there], np.arange(len(row))
+    design = np.zeros((len(values), rows + seeds))
+    design[trial, row] = 1
+    design[trial, rows + seed] = 1
+    effects, _, rank, _ = np.linalg.lstsq(design, values)
+    residuals = values - design @ effects
     # Of values that are fitted exactly, rounding is left.
-    rest[np.abs(rest) < ROUNDING * np.abs(values).max()] = 0
-    return rest, len(values) - int(rank)
+    residuals[np.abs(residuals) < ROUNDING * np.abs(values).max()] = 0
+    return residuals, len(values) - int(rank)
 
 
 def with_pool(found: Estimate, pool: Pool | None) -> Estimate:
@@ -81,8 +83,8 @@ def with_pool(found: Estimate, pool: Pool | None) -> Estimate:
     if pool is None or found.seeds < 2:
         return found
     pooled = pool.variance / found.seeds
-    ratio = found.from_seeds / pooled
-    if stats.f.sf(ratio, found.seeds - 1, pool.freedom) < OUTLYING:
+    p_value = stats.f.sf(found.from_seeds / pooled, found.seeds - 1, pool.freedom)
+    if p_value < OUTLYING:
         return found
     return replace(found, from_seeds=max(found.from_seeds, pooled), seed_freedom=pool.freedom)
 

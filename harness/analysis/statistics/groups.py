@@ -60,9 +60,9 @@ class Groups:
 
         Without ``number`` (N,) each sample is a group of its own; ``weights`` (C,) of the mean.
         """
-        chosen = counted.astype(float)
-        of_each = np.ones(len(counted)) if weights is None else weights
-        weight = of_each @ (chosen / chosen.sum(1, keepdims=True))
+        scored = counted.astype(float)
+        of_combinations = np.ones(len(counted)) if weights is None else weights
+        weight = of_combinations @ (scored / scored.sum(1, keepdims=True))  # (N,)
         return cls.independent(len(weight), weight) if number is None else cls.of(number, weight)
 
     def deviations(self, values: Array) -> Array:
@@ -71,11 +71,12 @@ class Groups:
 
         They add up to 0; a mean of the values is off by as much as its groups are.
         """
-        count = len(self.share)
-        off = (values - values.mean(-1, keepdims=True)) / values.shape[-1]
-        if count == values.shape[-1]:
-            return np.asarray(off[..., np.argsort(self.number)])
-        flat = off.reshape(-1, values.shape[-1])
+        samples, count = values.shape[-1], len(self.share)
+        deviations = (values - values.mean(-1, keepdims=True)) / samples
+        if count == samples:
+            # Each group is one sample: they are put in the order of the groups.
+            return np.asarray(deviations[..., np.argsort(self.number)])
+        flat = deviations.reshape(-1, samples)
         sums = np.stack([np.bincount(self.number, row, count) for row in flat])
         return np.asarray(sums.reshape(*values.shape[:-1], count))
 
@@ -118,5 +119,7 @@ class Groups:
         if self.share.max() > WHOLE:
             return 0.0
         h, c = self.share, self.widening
+        # On the diagonal S_gg = (1 - h_g) h_g, which c_g makes h_g; elsewhere S_gh^2 = h_g^2 h_h^2,
+        # which is summed over all g and h less g = h.
         crossed = c * h**2
         return float(1 / ((h**2).sum() + crossed.sum() ** 2 - (crossed**2).sum()))

@@ -35,21 +35,27 @@ def sample_values(
     """
     values = np.full(scores.shape[:2], np.nan)
     for position, combination in enumerate(combinations):
-        has = split.available[:, torch.tensor(combination.mask)].all(1)
+        has = _having(split, combination)
         if not bool(has.any()):
             continue
         tuning = None
         if val is not None:
-            val_has = val[1].available[:, torch.tensor(combination.mask)].all(1)
-            tuning = val[0][position][val_has], _targets(val[1], val_has)
+            val_scores, val_split = val
+            val_has = _having(val_split, combination)
+            tuning = val_scores[position][val_has], _targets(val_split, val_has)
         influence = _influence(metric.fitted(tuning))
-        values[position] = _spread(
-            influence(scores[position][has], _targets(split, has)), has.numpy()
-        )
+        of_scored = influence(scores[position][has], _targets(split, has))
+        values[position] = _spread(of_scored, has.numpy())
     return values
 
 
+def _having(split: Split, combination: Combination) -> Tensor:
+    """(N,) bool: the samples that have every modality of a combination."""
+    return split.available[:, torch.tensor(combination.mask)].all(1)
+
+
 def _targets(split: Split, has: Tensor) -> Tensor:
+    """The targets of some samples; of a segmentation none, whose scores are counts."""
     target = split.target.cpu()
     return target[has] if len(target) else target
 

@@ -39,7 +39,10 @@ SIGNIFICANCE_LEVEL = 0.05
 """1 - coverage of every interval, and the nominal rate of false differences."""
 
 POWER = 0.8
+"""How often a difference is found that counts as detectable."""
+
 MANY_SEEDS = 10_000
+"""Seeds with which a question is not decidable if it is not decided by them."""
 
 SMALLEST = -200.0
 """The natural logarithm of the smallest p value that is told from 0; the quantiles of scipy fail
@@ -117,28 +120,28 @@ class Estimate:
         if self.variance == 0:
             return 0.0
         target = abs(self.corrected) / math.sqrt(self.variance)
-        if self._critical(math.exp(SMALLEST)) <= target:
+
+        def excess(log_level: float) -> float:
+            return self._critical(math.exp(log_level)) - target
+
+        if excess(SMALLEST) <= 0:
             return 0.0
-        return math.exp(
-            optimize.brentq(
-                lambda u: self._critical(math.exp(u)) - target, SMALLEST, 0.0, xtol=1e-10
-            )
-        )
+        return math.exp(optimize.brentq(excess, SMALLEST, 0.0, xtol=1e-10))
 
     def detectable(self, level: float = SIGNIFICANCE_LEVEL) -> float:
         """The smallest true difference that is found at this level in 80 % of such studies.
 
         At the default, that the interval excludes zero for.
         """
-        spread = math.sqrt(self.variance)
-        if spread == 0 or math.isinf(spread):
-            return spread
+        standard_error = math.sqrt(self.variance)
+        if standard_error == 0 or math.isinf(standard_error):
+            return standard_error
         share = self.from_seeds / self.variance
-        return spread * float(
-            optimize.brentq(
-                lambda d: power(d, share, self.seed_freedom, self.freedom, level) - POWER, 0.0, 1e7
-            )
-        )
+
+        def power_above_goal(difference: float) -> float:
+            return power(difference, share, self.seed_freedom, self.freedom, level) - POWER
+
+        return standard_error * float(optimize.brentq(power_above_goal, 0.0, 1e7))
 
     def seeds_needed(self) -> float:
         """The fewest seeds with 80 % power for a true difference of the size found.
@@ -150,6 +153,7 @@ class Estimate:
             return math.nan
         if math.isinf(self.variance) or not self._enough(MANY_SEEDS):
             return math.inf
+        # Doubled until they are enough, then halved in between: ``low`` seeds are too few.
         low, high = 1, 2
         while not self._enough(high):
             low, high = high, 2 * high
@@ -159,41 +163,46 @@ class Estimate:
         return float(high)
 
     def _enough(self, seeds: int) -> bool:
-        first = self.from_seeds * self.seeds / seeds
-        variance = first + self.from_samples
+        """Whether so many seeds would have the power for a difference of the size found."""
+        from_seeds = self.from_seeds * self.seeds / seeds
+        variance = from_seeds + self.from_samples
         if variance == 0:
             return self.corrected != 0
         # Pooled degrees of freedom grow with the seeds as own ones do.
-        rows = self.seed_freedom / (self.seeds - 1)
+        freedom_per_seed = self.seed_freedom / (self.seeds - 1)
+        seed_freedom = freedom_per_seed * (seeds - 1)
         size = abs(self.corrected) / math.sqrt(variance)
-        return power(size, first / variance, rows * (seeds - 1), self.freedom) >= POWER
+        return power(size, from_seeds / variance, seed_freedom, self.freedom) >= POWER
 
     def _critical(self, level: float) -> float:
-        """The weighted quantile of level / 2, from both tails."""
+        """What the half width of the interval is in standard errors: the mean of both t quantiles
+        of level / 2, weighted by V1 and V2.
+        """
         of_samples = -float(special.stdtrit(self.freedom, level / 2))
         if self.seeds < 2 or self.from_seeds == 0:
             return of_samples
+        of_seeds = -float(special.stdtrit(self.seed_freedom, level / 2))
         share = self.from_seeds / self.variance
-        return (
-            -share * float(special.stdtrit(self.seed_freedom, level / 2)) + (1 - share) * of_samples
-        )
+        return share * of_seeds + (1 - share) * of_samples
 
 
 def estimate(differences: Array, groups: Groups | None = None) -> Estimate:
     """The estimate from paired differences (S, N), of samples in groups or independent ones."""
     seeds, samples = differences.shape
     groups = groups or Groups.independent(samples)
-    of_seeds = differences.mean(1)
-    value = float(of_seeds.mean())
-    sums = groups.deviations(differences)
-    in_common = groups.variance(sums.mean(0))
+    seed_means = differences.mean(1)
+    value = float(seed_means.mean())
+    sums = groups.deviations(differences)  # (S, G)
+    # The variance of the seeds' mean over samples: what they have in common, and 1 / S of the rest.
+    from_samples = groups.variance(sums.mean(0))
     if seeds < 2:
-        return Estimate(value, 0.0, in_common, seeds, samples, freedom=groups.freedom)
-    if math.isfinite(in_common):
-        rest = sum(groups.variance(one) for one in sums - sums.mean(0)) / (seeds * (seeds - 1))
-        in_common = max(in_common - rest, 0.0)
-    from_seeds = float(of_seeds.var(ddof=1)) / seeds
-    return Estimate(value, from_seeds, in_common, seeds, samples, freedom=groups.freedom)
+        return Estimate(value, 0.0, from_samples, seeds, samples, freedom=groups.freedom)
+    if math.isfinite(from_samples):
+        rests = sums - sums.mean(0)
+        rest = sum(groups.variance(one) for one in rests) / (seeds * (seeds - 1))
+        from_samples = max(from_samples - rest, 0.0)
+    from_seeds = float(seed_means.var(ddof=1)) / seeds
+    return Estimate(value, from_seeds, from_samples, seeds, samples, freedom=groups.freedom)
 
 
 # ------------------------------------------------------ what the intervals are worth, by quadrature
@@ -211,7 +220,8 @@ def _chi2_over_df(df: float, points: int) -> Array:
     """Equally likely values of an estimated variance over the true one, on ``df`` degrees of
     freedom.
     """
-    return np.asarray(stats.chi2.ppf((np.arange(points) + 0.5) / points, df) / df)
+    chances = (np.arange(points) + 0.5) / points
+    return np.asarray(stats.chi2.ppf(chances, df) / df)
 
 
 def power(
@@ -227,23 +237,28 @@ def power(
     seed), ``freedom`` those of V2, which is taken as known where they are many.
     """
     half = _half_widths(share, seed_freedom, freedom, level)
-    return float((special.ndtr(difference - half) + special.ndtr(-difference - half)).mean())
+    above, below = special.ndtr(difference - half), special.ndtr(-difference - half)
+    return float((above + below).mean())
 
 
 @lru_cache(maxsize=256)
 def _half_widths(share: float, seed_freedom: float, freedom: float, level: float) -> Array:
     """Equally likely half widths of the interval, in true standard errors."""
-    of_seeds = -special.stdtrit(seed_freedom, level / 2) if seed_freedom > 0 else 0.0
-    of_samples = -special.stdtrit(freedom, level / 2)
-    few = freedom < KNOWN and share < 1
-    points = FEW_POINTS if few else POINTS
-    first = np.zeros((1, 1))
+    v2_varies = freedom < KNOWN and share < 1
+    points = FEW_POINTS if v2_varies else POINTS
     if seed_freedom <= 0:
         share = 0.0
+    # V1 (points, 1) or (1, 1) and V2 (points,) or (1,) as they are estimated: all pairs of values.
+    v1, v2 = np.zeros((1, 1)), np.ones(1)
     if share > 0:
-        first = share * _chi2_over_df(seed_freedom, points)[:, None]
-    second = (1 - share) * (_chi2_over_df(freedom, points) if few else np.ones(1))
-    half = (first * of_seeds + second * of_samples) / np.sqrt(first + second)
+        v1 = share * _chi2_over_df(seed_freedom, points)[:, None]
+    if v2_varies:
+        v2 = _chi2_over_df(freedom, points)
+    v2 = (1 - share) * v2
+    of_seeds = -special.stdtrit(seed_freedom, level / 2) if seed_freedom > 0 else 0.0
+    of_samples = -special.stdtrit(freedom, level / 2)
+    # The weighted quantile times the standard error, sqrt(V1 + V2).
+    half = (v1 * of_seeds + v2 * of_samples) / np.sqrt(v1 + v2)
     return np.asarray(half.ravel())
 
 

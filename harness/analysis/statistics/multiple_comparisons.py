@@ -21,9 +21,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for done, position in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - done) * p_values[position]))
+    count = len(p_values)
+    ascending = sorted(range(count), key=lambda position: p_values[position])
+    adjusted, largest = [0.0] * count, 0.0
+    for smaller, position in enumerate(ascending):
+        largest = max(largest, min(1.0, (count - smaller) * p_values[position]))
         adjusted[position] = largest
     return adjusted
 
@@ -41,11 +43,9 @@ def letters(order: Sequence[str], different: Collection[frozenset[str]]) -> dict
     """
     groups = [frozenset(order)]
     for pair in different:
-        split = [
-            part
-            for group in groups
-            for part in ([group - {row} for row in pair] if pair <= group else [group])
-        ]
+        split: list[frozenset[str]] = []
+        for group in groups:
+            split += [group - {row} for row in pair] if pair <= group else [group]
         groups = [
             group for group in dict.fromkeys(split) if not any(group < other for other in split)
         ]
@@ -85,7 +85,8 @@ def datasets_needed(rows: int) -> int:
     >>> datasets_needed(2), datasets_needed(3), datasets_needed(10)
     (6, 7, 11)
     """
-    return math.ceil(1 + math.log2(max(math.comb(rows, 2), 1) / SIGNIFICANCE_LEVEL))
+    pairs = max(math.comb(rows, 2), 1)
+    return math.ceil(1 + math.log2(pairs / SIGNIFICANCE_LEVEL))
 
 
 def rank_test(values: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], float] | None:
@@ -98,13 +99,17 @@ def rank_test(values: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], fl
     independent and must not be given as datasets.
     """
     pairs = list(combinations(values, 2))
-    if not pairs or len(next(iter(values.values()))) < datasets_needed(len(values)):
+    if not pairs:
+        return None
+    datasets = len(next(iter(values.values())))
+    if datasets < datasets_needed(len(values)):
         return None
     found = [_signed_rank(np.subtract(values[first], values[second])) for first, second in pairs]
     return dict(zip(pairs, holm(found), strict=True))
 
 
 def _signed_rank(differences: np.ndarray[Any, Any]) -> float:
+    # The test leaves zeros out: nothing would be left to rank.
     if not differences.any():
         return 1.0
     return float(stats.wilcoxon(differences, method="auto").pvalue)

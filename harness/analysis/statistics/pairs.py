@@ -56,9 +56,9 @@ def paired(
     """``differences`` of given samples, all of the same test set."""
     if not rows:
         return []
-    there = _scored(rows)
-    places = np.arange(len(there))
-    single = [_Mean(lattice[at].name, places == at) for at in np.flatnonzero(there).tolist()]
+    scored = _scored(rows)
+    places = np.arange(len(scored))
+    single = [_Mean(lattice[at].name, places == at) for at in np.flatnonzero(scored).tolist()]
 
     def compared(means: Sequence[_Mean]) -> list[Difference]:
         return [one for mean in means for one in _compared(rows, mean, higher_is_better)]
@@ -66,9 +66,9 @@ def paired(
     # Each family is corrected for itself: averages, worst cases, the means over each number of
     # present modalities together, and the single combinations together.
     families = [
-        compared([_Mean(AVERAGE, there)]),
-        _worst_compared(rows, there, higher_is_better),
-        compared(_of_sizes(lattice, there)),
+        compared([_Mean(AVERAGE, scored)]),
+        _worst_compared(rows, scored, higher_is_better),
+        compared(_of_sizes(lattice, scored)),
         compared(single),
     ]
     return [one for family in families for one in adjusted(family, baseline, share)]
@@ -85,8 +85,9 @@ def averaged(
 
 
 def _scored(rows: Sequence[RowSamples]) -> Array:
-    """The combinations (C,) bool that samples have."""
-    return np.asarray(~np.any([np.isnan(row.values).any((1, 2)) for row in rows], 0))
+    """The combinations (C,) bool that samples have; the values of others are NaN."""
+    unscored = [np.isnan(row.values).any((1, 2)) for row in rows]
+    return np.asarray(~np.any(unscored, 0))
 
 
 def weighted(
@@ -119,13 +120,14 @@ class _Mean:
         on = self.weights > 0
         if self.weights.dtype == bool:
             return np.asarray(values[on].mean(0))
-        return np.tensordot(self.weights[on] / self.weights[on].sum(), values[on], 1)
+        weights = self.weights[on] / self.weights[on].sum()
+        return np.tensordot(weights, values[on], 1)
 
 
-def _of_sizes(lattice: Sequence[Combination], there: Array) -> list[_Mean]:
+def _of_sizes(lattice: Sequence[Combination], scored: Array) -> list[_Mean]:
     """The means over the combinations of each size that has several."""
     sizes = np.array([combination.size for combination in lattice])
-    chosen = [(size, there & (sizes == size)) for size in np.unique(sizes).tolist()]
+    chosen = [(size, scored & (sizes == size)) for size in np.unique(sizes).tolist()]
     return [_Mean(present(size), over) for size, over in chosen if over.sum() > 1]
 
 
@@ -157,7 +159,7 @@ def _pool(rows: Sequence[RowSamples], values: Sequence[Array]) -> Pool | None:
 
 def _compared(rows: Sequence[RowSamples], mean: _Mean, higher_is_better: bool) -> list[Difference]:
     """All pairs by one mean, not yet adjusted for each other."""
-    values = {row.label: mean.of(row.values) for row in rows}
+    values = {row.label: mean.of(row.values) for row in rows}  # (S, N) each
     pool = _pool(rows, [values[row.label].mean(1) for row in rows])
     groups = rows[0].grouping(mean.weights)
     found = []
@@ -171,36 +173,39 @@ def _compared(rows: Sequence[RowSamples], mean: _Mean, higher_is_better: bool) -
 
 
 def _worst_compared(
-    rows: Sequence[RowSamples], there: Array, higher_is_better: bool
+    rows: Sequence[RowSamples], scored: Array, higher_is_better: bool
 ) -> list[Difference]:
     """All pairs by each trial's worst combination, not yet adjusted for each other."""
-    single = [rows[0].grouping(np.arange(len(there)) == i) for i in np.flatnonzero(there)]
-    values = _worst_of(rows, there, single, higher_is_better)
+    places = np.arange(len(scored))
+    single = [rows[0].grouping(places == at) for at in np.flatnonzero(scored)]
+    values = _worst_of(rows, scored, single, higher_is_better)
     pool = _pool(rows, [values[row.label][0] for row in rows])
     # Any combination may be the worst one: the fewest degrees of freedom of all count.
     freedom = min(groups.freedom for groups in single)
+    samples = rows[0].values.shape[2]
     found = []
     for first, second, seeds in _pairs(rows):
         gap = values[first.label][:, first.at(seeds)] - values[second.label][:, second.at(seeds)]
-        of_pair = with_pool(
-            estimate_resampled(gap[0], gap[1:], first.values.shape[2], freedom), pool
-        )
+        measured, replicates = gap[0], gap[1:]
+        of_pair = with_pool(estimate_resampled(measured, replicates, samples, freedom), pool)
         found.append(difference_of(first.label, second.label, WORST, of_pair, higher_is_better))
     return found
 
 
 def _worst_of(
-    rows: Sequence[RowSamples], there: Array, single: Sequence[Groups], higher_is_better: bool
+    rows: Sequence[RowSamples], scored: Array, single: Sequence[Groups], higher_is_better: bool
 ) -> dict[str, Array]:
     """Each trial's worst combination (1 + B, S) by row: first as it is, then on resampled groups of
     samples, the same for all rows.
 
     ``single`` are the groups that each combination rests on.
     """
-    # All trials of all rows side by side, so that one drawing of samples serves them all.
-    values = np.concatenate([row.values[there] for row in rows], 1)
+    # All trials of all rows side by side, so that one drawing of samples serves them all: (C, T, N)
+    # with T trials.
+    values = np.concatenate([row.values[scored] for row in rows], 1)
     drawable = [groups.drawable(one) for groups, one in zip(single, values, strict=True)]
-    means = np.concatenate([values.mean(2)[None], resampled(np.stack(drawable))])
+    measured = values.mean(2)[None]
+    means = np.concatenate([measured, resampled(np.stack(drawable))])  # (1 + B, C, T)
     ends = np.cumsum([len(row.seeds) for row in rows])[:-1]
     parts = np.split(worst(means, higher_is_better), ends, axis=1)
     return {row.label: part for row, part in zip(rows, parts, strict=True)}
