@@ -61,10 +61,13 @@ def expects_trials(study: Study, store: Store) -> bool:
     from harness.schedule.driver import PLAN
     from harness.store import read_json
 
-    before = read_json(study.folder / PLAN) or {}
-    trials = [store.trial(trial["trial_id"]) for trial in before.get("trials", [])]
+    try:
+        before = (read_json(study.folder / PLAN) or {})["trials"]
+        trials = [store.trial(trial["trial_id"]) for trial in before]
+    except (KeyError, TypeError):  # there is none, or it is not what was written
+        return True
     # Whether a record is whole is the plan's question: reading thousands takes long.
-    return not trials or any(
+    return any(
         not (trial / "record.json").is_file() and trial.failure() is None for trial in trials
     )
 
@@ -89,6 +92,9 @@ def planned(
         for line in timed(plan, store, states):
             print(line, flush=True)
         return DONE
+    if not plan.to_run(states):
+        # Other studies have left nothing to run; a search starts what it needs.
+        executor.close()
     return Session(plan, store, settings, executor).run(states)
 
 

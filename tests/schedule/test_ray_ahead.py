@@ -135,3 +135,6 @@ def test_trials_are_expected_of_a_study_that_is_new_or_not_over(tmp_path: Path) 
     assert not expects_trials(study, store)
     (store.trial("one") / "record.json").unlink()
     assert expects_trials(study, store)
+    for damaged in ("", "{", "[]", '{"trials": 3}', '{"trials": ["one"]}', '{"trials": [{}]}'):
+        (study.folder / PLAN).write_text(damaged)
+        assert expects_trials(study, store), damaged

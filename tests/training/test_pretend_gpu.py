@@ -41,7 +41,14 @@ def pretended(*given: str) -> list[dict[str, Any]]:
     return lines("-m", "tests.support.pretend_gpu", *given)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+LONG = ("audio_visual", "esanet")
+"""Half a minute each, and more on a busy machine."""
+
+
+@pytest.mark.parametrize(
+    "network",
+    [pytest.param(n, marks=[pytest.mark.long] if n in LONG else []) for n in NETWORKS],
+)
 def test_every_method_trains_and_evaluates_on_the_device_alone(network: str) -> None:
     names = NAMED if network == "small" else methods_on(NETWORKS[network]())
     found = pretended(network)
