@@ -18,6 +18,7 @@ from harness.protocol.cells import Cell, mean_value, score_cells
 from harness.protocol.combinations import Combination, parse
 from harness.protocol.masks import draw_present
 from harness.protocol.metrics import Metric
+from harness.protocol.optimiser import SGD
 from harness.protocol.schedules import epoch_at, learning_rate_factor, momentum_in
 from harness.protocol.seeds import Noise, Streams
 from harness.training.cuda_graph import LEAST_STEPS, Recorder, ReplayedSteps
@@ -111,7 +112,7 @@ class Trainer:
     record: Recorder | None = None
 
     def __post_init__(self) -> None:
-        self.optimiser = torch.optim.SGD(
+        self.optimiser = SGD(
             self.model.parameters(),
             lr=self.recipe.lr,
             momentum=self.recipe.momentum,
