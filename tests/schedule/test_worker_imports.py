@@ -25,8 +25,8 @@ def test_a_worker_imports_no_reports_trackers_or_tables() -> None:
     assert [name for name in OF_NO_USE if name in imported] == []
 
 
-def test_the_process_that_starts_ray_imports_nothing_before() -> None:
-    """Neither torch nor numpy, which take seconds: they are imported while Ray's servers start."""
+def test_the_process_that_ray_runs_in_imports_nothing_before_and_no_torch() -> None:
+    """A second of each: on one machine it has no use for them, and Ray starts as soon as it can."""
     code = "import sys, harness.schedule.on_ray.main; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported = done.stdout.split()

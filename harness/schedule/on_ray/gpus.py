@@ -1,6 +1,6 @@
 """What ``resources.gpus_per_trial=auto`` becomes once Ray is there: numbers, or the CPU.
 
-Called by schedule/on_ray/main.py when the nodes that are there have been examined. On one machine
+Called by schedule/on_ray/trials.py when the nodes that are there have been examined. On one machine
 the probe (schedule/packing.py) runs beside this process; on a cluster it runs on a node with a GPU.
 It is decided once, before the study's first trial starts, and holds until the study is started
 again: a GPU that joins a cluster without one later trains nothing as a GPU.
@@ -16,7 +16,7 @@ from harness.errors import one_line
 from harness.schedule.on_ray.nodes.admission import Node, able, leave_out, name_of
 from harness.schedule.on_ray.nodes.checks import look_at_gpu
 from harness.schedule.packing import Packing, choose, probe
-from harness.study.config import AUTO, ResourcesConfig
+from harness.study.settings import ResourcesConfig
 from harness.training.spec import Job
 
 LOOK_SECONDS = 120.0
@@ -50,30 +50,16 @@ class GpuNode:
     cores: float
 
 
-def foreseen(resources: ResourcesConfig) -> ResourcesConfig:
-    """By which a cluster's nodes are chosen to be examined before ``auto`` is decided: those with a
-    GPU where there are any.
-    """
-    if resources.gpus_per_trial != AUTO or resources.address is None:
-        return resources
-    on_gpus = replace(resources, gpus_per_trial=1.0)
-    return on_gpus if able(on_gpus) else resources
-
-
-def decided(resources: ResourcesConfig, job: Job, warn: Say) -> Choice | None:
-    """What ``auto`` becomes; None where there is nothing to decide.
+def decided(resources: ResourcesConfig, job: Job, warn: Say) -> Choice:
+    """What ``auto`` becomes.
 
     Args:
         resources: those of the study.
         job: of the first trial, which is what the probe trains.
         warn: told a sentence on each node whose GPU cannot be used.
     """
-    if resources.gpus_per_trial != AUTO:
-        return None
     if resources.address is not None:
         return decided_on_cluster(resources, job, warn)
-    if job.device == "cpu":
-        return None
     import ray
 
     there = ray.cluster_resources()

@@ -42,6 +42,8 @@ from typing import Any
 from harness.errors import UserError
 from harness.schedule.on_ray.cluster import check_capacity, cluster, keep_quiet
 from harness.schedule.on_ray.session import end_session
+from harness.schedule.on_ray.trials import train
+from harness.schedule.on_ray.tune import end_worker
 from harness.schedule.watch import TICK_SECONDS, AwakeClock
 from harness.study.settings import ResourcesConfig
 
@@ -101,7 +103,8 @@ class Link:
                 _print_into(message[3])
                 self._begun.put(message[1:3])
             elif message[0] == "end":
-                _end_worker(*message[1:])
+                with suppress(Exception):  # the driver notices that the worker is still there
+                    end_worker(*message[1:])
             else:
                 self._answers.put(message)
 
@@ -177,44 +180,25 @@ def _print_into(log: Path) -> None:
             os.dup2(stream.fileno(), descriptor)
 
 
-def _end_worker(process: int, node: str) -> None:
-    from harness.schedule.on_ray.tune import end_worker
-
-    with suppress(Exception):  # the driver notices that the worker is still there
-        end_worker(process, node)
-
-
 def _run(link: Link) -> None:
     address = link.address()
     for work in (link.listen, link.beat):
         threading.Thread(target=work, daemon=True).start()
     keep_quiet(address)
-    import ray
-
-    # What trials need is imported while Ray's servers start, for which this process waits. Not
-    # Ray's own Tune: threads that import parts of one package at once may find them half done.
-    load = threading.Thread(target=_load, daemon=True)
-    load.start()
     with cluster(address) as private:
         link.say("connected")
         threading.Thread(target=link.question, daemon=True).start()
-        load.join()
-        import ray.tune  # noqa: F401
+        # Before there are trials, as long as a study is planned: it imports Tune.
+        from ray import tune  # noqa: F401
 
         resources, folder = link.begin()
         check_capacity(resources)
         while (first := link.ask())[0] == "wait":
             time.sleep(TICK_SECONDS)
         if first[0] == "trial":
-            from harness.schedule.on_ray.trials import train
-
             storage = folder / "ray" if private is None else private / "tune"
             train(first, link.ask, link.say, link.tell, resources, storage)
         link.say("over")
-
-
-def _load() -> None:
-    import harness.schedule.on_ray.trials  # noqa: F401
 
 
 def main(descriptor: int) -> None:

@@ -1,18 +1,20 @@
 """The study's driver as Ray Tune's search algorithm: Tune asks for a trial whenever it has room.
 
-schedule/on_ray/main.py uses it; Ray is imported when the algorithm is built.
+schedule/on_ray/trials.py uses it. Ray is imported when the algorithm is built, and torch by who
+wants a trial's job.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.study.plan import PlannedTrial
-from harness.training.spec import Job, TrialSpec
+if TYPE_CHECKING:
+    from harness.study.plan import PlannedTrial
+    from harness.training.spec import Job
 
 
 def payload(trial: PlannedTrial, code: str) -> dict[str, str]:
@@ -23,14 +25,21 @@ def payload(trial: PlannedTrial, code: str) -> dict[str, str]:
 
 def job_of(payload: Mapping[str, str]) -> Job:
     """The job in a trial's payload."""
+    from harness.training.spec import Job, TrialSpec
+
     facts = json.loads(payload["job"])
     return Job(**facts | {"spec": TrialSpec(**facts["spec"])})
 
 
+def device_of(payload: Mapping[str, str]) -> str:
+    """What the plan trains a trial on, cuda or cpu."""
+    return str(json.loads(payload["job"])["device"])
+
+
 def on_device(payload: Mapping[str, str], device: str) -> dict[str, str]:
     """A trial's payload with the device that it is trained on, cuda or cpu."""
-    job = replace(job_of(payload), device=device)
-    return dict(payload) | {"job": json.dumps(asdict(job))}
+    job = json.loads(payload["job"]) | {"device": device}
+    return dict(payload) | {"job": json.dumps(job)}
 
 
 def searcher(ask: Callable[[], tuple[Any, ...]]) -> Any:

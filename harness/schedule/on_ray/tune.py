@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from harness.schedule.on_ray.nodes import STACK
 from harness.schedule.on_ray.nodes.admission import refusal
 from harness.schedule.on_ray.nodes.placement import placement
-from harness.schedule.on_ray.nodes.worker import STACK
 from harness.study.settings import ResourcesConfig
 
 STACK_SECONDS = 0.5

@@ -15,15 +15,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.schedule.on_ray.nodes import checks
 from harness.schedule.on_ray.nodes.checks import ADMITTED, Expected
 from harness.schedule.on_ray.source import job_of
-from harness.store import file_sha256
-from harness.study.config import ResourcesConfig
-from harness.training.spec import Job
+from harness.study.settings import ResourcesConfig
+
+if TYPE_CHECKING:
+    from harness.training.spec import Job
 
 EXAMINED_SECONDS = 120.0
 """How long a node may take, which mostly starts a Python and imports torch."""
@@ -229,6 +230,8 @@ def _arrives(path: Path) -> bool:
 @contextmanager
 def _expected(first: Mapping[str, str]) -> Iterator[Expected]:
     """What every node must show for a trial; its files are gone afterwards."""
+    from harness.store import file_sha256
+
     job, token = job_of(first), secrets.token_hex(16)
     folder = Path(job.store) / FOLDER / token
     seen = _in_cache(job, token)

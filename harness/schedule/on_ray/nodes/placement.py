@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.study.config import ResourcesConfig
+from harness.study.settings import ResourcesConfig
 
 NODE = "ray.io/node-id"
 """The label that Ray gives to every node."""

@@ -9,13 +9,13 @@ import faulthandler
 import gc
 import math
 import os
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from harness.schedule.on_ray.nodes import STACK
 from harness.schedule.on_ray.source import job_of
 from harness.store import Store, TrialDirectory
 from harness.training.heartbeat import heard_by
@@ -27,8 +27,6 @@ BEAT_SECONDS = 5.0
 
 REPORT_SECONDS = 0.5
 """Epochs that follow each other faster are not all told: a worker waits for Tune at each report."""
-
-STACK = signal.SIGUSR1
 
 
 def run_in_worker(trial: Mapping[str, str]) -> None:
