@@ -99,6 +99,34 @@ def test_a_method_that_needs_complete_data_asks_or_is_left_out(tmp_path: Path) -
         Plan(load_study(study(path, "methods=[mmanet]")))
 
 
+def without_complete_val(path: Path) -> Path:
+    """No sample of val has every modality; every two are seen together."""
+    rows = read_rows(path)
+    for n, row in enumerate(row for row in rows if row["split"] == "val"):
+        row[("pic", "snd", "vec")[n % 3]] = ""
+    return write_csv(path, rows)
+
+
+def test_a_method_whose_teacher_no_val_sample_selects_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = without_complete_val(classification(tmp_path))
+    plan = Plan(load_study(study(path)))
+    assert plan.spec.unselectable == ("pic+snd+vec",)
+    assert "mmanet" not in {row.label for row in plan.rows} and len(plan.rows) > 5
+    with pytest.raises(UserError, match=r"'mmanet' cannot do without val samples .*; leave it out"):
+        Plan(load_study(study(path, "methods=[mmanet]")))
+    with pytest.raises(UserError, match=r"train\.combination=pic\+snd\+vec: no sample of val"):
+        Plan(load_study(study(path, "train.combination=vec+snd+pic")))
+    assert guarded(run.main, study(path)) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "left out of methods=all: mmanet, for want of val samples that have every modality (there"
+        " are none), by which the weights of its teacher are selected" in printed
+    )
+    assert "holes" not in printed
+
+
 def apart(path: Path) -> Path:
     """No sample has both a picture and a vector, nor a picture and a sound."""
     rows = read_rows(path)
