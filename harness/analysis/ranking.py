@@ -107,9 +107,8 @@ def ranking(
 
 def _require_whole(results: Results) -> None:
     reference = {row.label for row in results.plan.rows if row.method_class.per_combination}
-    missing = [
-        f"{hole.name} ({hole.reason})" for hole in results.holes if hole.label not in reference
-    ]
+    lacking = [hole for hole in results.holes if hole.label not in reference]
+    missing = [f"{hole.name} ({hole.reason})" for hole in lacking]
     damaged = [
         f"{done.trial.job.name} (scores.npz changed after the record was written)"
         for done in results.finished
@@ -117,9 +116,12 @@ def _require_whole(results: Results) -> None:
     ]
     holes = [*missing, *damaged]
     if holes:
+        # Trials that failed are not run again unless that is asked for.
+        failed = any(hole.state == "failed" for hole in lacking)
+        way_out = ", with rerun=failed, or without the rows that failed" if failed else ""
         raise Unranked(
             f"a table with holes is not ranked; missing: {shown(holes)}; run the study again to"
-            " fill them"
+            f" fill them{way_out}"
         )
 
 
