@@ -215,8 +215,8 @@ def _check_archive(content: Layer, path: Path, others_named: bool) -> None:
         return
     raise UserError(
         f"{path} came in an archive, and what an archive holds is data: its method file"
-        f" {files[0]} is not run; if you have that file, name your own copy, such as"
-        f" methods=[{{method: PATH/{Path(files[0]).name}, label: ...}}]"
+        f" {files[0]} is not run; if you have that file, name all rows that {path.name} lists, with"
+        f" your own copy, such as methods=[sf_md,{{method: PATH/{Path(files[0]).name}, label: ...}}]"
     )
 
 

@@ -192,6 +192,11 @@ def test_two_seeds_are_not_calibrated_and_lead_nowhere(tmp_path: Path) -> None:
     assert found.leader is None and found.rankings[AVERAGE].leader == "hemis"
 
 
+def test_two_rows_are_one_comparison(tmp_path: Path) -> None:
+    _, second = answer(findings_of(tmp_path, {"sf_md": 30, "hemis": 33}))
+    assert "(median over pairs, with the correction for one comparison)" in second
+
+
 def test_a_table_with_holes_is_not_ranked(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "seeds=[0,1,2]", "methods=[sf_md,hemis]")
     for seed in SEEDS:

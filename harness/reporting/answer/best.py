@@ -41,10 +41,12 @@ def certainty(findings: Findings, found: Ranking) -> str:
     needed = ""
     if not pair.difference.significant:
         needed = f", {separation(pair.difference, pair.difference.estimate.seeds)}"
+    count = len(found.places) - 1
+    comparisons = "one comparison" if count == 1 else f"{count} comparisons"
     power = (
         f"with {_seed_count(findings)} seeds, a row that is {size(found.detectable, metric)} from"
         " the best is told from it in 80 % of such studies (median over pairs, with the correction"
-        f" for {len(found.places) - 1} comparisons)"
+        f" for {comparisons})"
     )
     reserve = f" ({findings.reserve})" if findings.reserve else ""
     return f"{gap}{needed}; {power}{reserve}."
