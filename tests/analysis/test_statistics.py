@@ -81,7 +81,9 @@ def test_a_table_with_holes_is_not_ranked(tmp_path: Path) -> None:
     write_trial(plan, store, "sf_md", 0, ladder(30))
     write_trial(plan, store, "hemis", 0, ladder(20))
     write_trial(plan, store, "sf_md", 1, ladder(30))
-    again = r"holes is not ranked; missing: hemis seed 1 \(not run yet\); run the study again to fill"
+    again = (
+        r"holes is not ranked; missing: hemis seed 1 \(not run yet\); run the study again to fill"
+    )
     with pytest.raises(ranking.Unranked, match=rf"{again} them$"):
         ranking.ranking(read(plan, store))
     failed = store.trial(trial_of(plan, "hemis", 1).id)
