@@ -34,9 +34,11 @@ def certainty(findings: Findings, found: Ranking) -> str:
     metric = findings.comparison.metric
     first, second = found.places[0].label, found.places[1].label
     pair = next(one for one in findings.against(second, found.summary) if one.label == first)
+    # Of the size that is told: an error that is lower by 0.05 differs by 0.05, not by -0.05.
+    low, high = (pair.low, pair.high) if pair.value >= 0 else (-pair.high, -pair.low)
     gap = (
         f"The first two, {first} and {second}, differ by {size(pair.value, metric)} (95 % interval"
-        f" {interval(pair.low, pair.high, metric)})"
+        f" {interval(low, high, metric)})"
     )
     needed = ""
     if not pair.difference.significant:
