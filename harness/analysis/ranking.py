@@ -60,13 +60,17 @@ class Ranking:
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
 
+    @property
+    def level(self) -> float:
+        """The level at which a row is compared with the best."""
+        return best_level(len(self.places), share_of(self.differences))
+
     @cached_property
     def detectable(self) -> float:
         """The median over the pairs of the difference from the best that is found in 80 % of such
         studies.
         """
-        share = share_of(self.differences)
-        return _median_detectable(self.differences, best_level(len(self.places), share))
+        return _median_detectable(self.differences, self.level)
 
     @cached_property
     def detectable_pair(self) -> float:

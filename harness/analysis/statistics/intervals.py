@@ -140,25 +140,25 @@ class Estimate:
             )
         )
 
-    def seeds_needed(self) -> float:
-        """The fewest seeds with 80 % power for a true difference of the size found.
+    def seeds_needed(self, level: float = SIGNIFICANCE_LEVEL) -> float:
+        """The fewest seeds with 80 % power, at this level, for a true difference of the size found.
 
         V1 shrinks with the seeds and V2 does not: infinity where no number of seeds would do, the
         test set being too small; NaN with one seed, which says nothing about seeds.
         """
         if self.seeds < 2:
             return math.nan
-        if math.isinf(self.variance) or not self._enough(MANY_SEEDS):
+        if math.isinf(self.variance) or not self._enough(MANY_SEEDS, level):
             return math.inf
         low, high = 1, 2
-        while not self._enough(high):
+        while not self._enough(high, level):
             low, high = high, 2 * high
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self._enough(middle) else (middle, high)
+            low, high = (low, middle) if self._enough(middle, level) else (middle, high)
         return float(high)
 
-    def _enough(self, seeds: int) -> bool:
+    def _enough(self, seeds: int, level: float) -> bool:
         first = self.from_seeds * self.seeds / seeds
         variance = first + self.from_samples
         if variance == 0:
@@ -166,7 +166,7 @@ class Estimate:
         # Pooled degrees of freedom grow with the seeds as own ones do.
         rows = self.seed_freedom / (self.seeds - 1)
         size = abs(self.corrected) / math.sqrt(variance)
-        return power(size, first / variance, rows * (seeds - 1), self.freedom) >= POWER
+        return power(size, first / variance, rows * (seeds - 1), self.freedom, level) >= POWER
 
     def _critical(self, level: float) -> float:
         """The weighted quantile of level / 2, from both tails."""

@@ -6,7 +6,7 @@ import math
 
 from harness.analysis.findings import Findings
 from harness.analysis.ranking import Ranking
-from harness.analysis.statistics import Difference
+from harness.analysis.statistics import Estimate
 from harness.reporting.wording import interval, size, some, with_unit
 
 
@@ -41,8 +41,8 @@ def certainty(findings: Findings, found: Ranking) -> str:
         f" {interval(low, high, metric)})"
     )
     needed = ""
-    if not pair.difference.significant:
-        needed = f", {separation(pair.difference, pair.difference.estimate.seeds)}"
+    if pair.difference.better_at(pair.difference.p, found.level) is None:
+        needed = f", {separation(pair.difference.estimate, found.level)}"
     count = len(found.places) - 1
     comparisons = "one comparison" if count == 1 else f"{count} comparisons"
     power = (
@@ -61,13 +61,15 @@ def _seed_count(findings: Findings) -> str:
     return f"{seeds}" if most == seeds else f"{seeds} to {most}"
 
 
-def separation(difference: Difference, seeds: int) -> str:
-    """What it would take to tell two rows apart, if their difference is what it seems."""
-    needed = difference.seeds_needed
+def separation(estimate: Estimate, level: float) -> str:
+    """What it would take to tell two rows apart at a level, if their difference is what it
+    seems.
+    """
+    if estimate.too_few_groups:
+        return "which no number of seeds would separate on test samples of so few groups"
+    needed = estimate.seeds_needed(level)
     if math.isnan(needed):
         return "which one seed cannot separate"
     if math.isinf(needed):
         return "which no number of seeds would separate on this test set"
-    if needed <= seeds:
-        return "which only the correction for many pairs keeps from being significant"
     return f"which about {needed:.0f} seeds would separate if it is the true difference"
