@@ -102,7 +102,7 @@ def _all(network: Backbone) -> list[str]:
 def left_out(study: Study, network: Backbone) -> list[str]:
     """Sentences about the methods that ``all`` would stand for, were the data complete."""
     spec = network.spec
-    if ALL not in study.methods:
+    if ALL not in study.methods or (spec.complete is None and not spec.unselectable):
         return []
     whole = type(network)(replace(spec, complete=None, unselectable=()), network.values)
     wanting: dict[str, list[str]] = {}
