@@ -28,6 +28,7 @@ from harness.data.prepared import digest, prepare
 from harness.data.raw import Raw
 from harness.dataset import SPLITS, Dataset, DataSpec, Modality, Progress, Split
 from harness.errors import UserError, shown
+from harness.protocol.combinations import lattice
 
 MARKERS = ("SYNTHETIC.md", "SYNTHETIC.json")
 METRIC = {
@@ -120,11 +121,22 @@ class Manifest(Dataset):
             notes=tuple(self._found(aligned)),
             complete=None if complete == len(self._splits.rows["train"]) else complete,
             label_scale=self._label_scale(),
+            unselectable=self._unselectable(),
         )
 
     def _label_scale(self) -> tuple[float, float] | None:
         numbers, train = self._labels.numbers, self._splits.rows["train"]
         return label_scale(self._sheet, train, numbers) if numbers else None
+
+    def _unselectable(self) -> tuple[str, ...]:
+        """The combinations that no sample of val has."""
+        val = self._splits.rows["val"]
+        having = {sum(1 << v for v, file in enumerate(row.files) if file) for row in val}
+        return tuple(
+            combination.name
+            for combination in lattice([column.name for column in self._columns])
+            if not any(combination.bits & bits == combination.bits for bits in having)
+        )
 
     def _found(self, aligned: bool) -> list[str]:
         """What was inferred, in sentences."""

@@ -48,6 +48,8 @@ class DataSpec:
     """What methods, backbones and reports need to know about a dataset, without its arrays.
 
     ``complete``: how many training samples have every modality; None when all have.
+    ``unselectable``: the combinations that no sample of val has, so that no weights can be selected
+    on them.
     """
 
     name: str
@@ -68,6 +70,8 @@ class DataSpec:
     """Regression, where ``classes`` is empty: mean and standard deviation of the training labels,
     by which they are standardised in training.
     """
+    unselectable: tuple[str, ...] = ()
+    """Names of the combinations that no sample of val has, in the lattice's order."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -51,7 +51,8 @@ def card(job: Job, record: Json, data: DataSpec) -> Json:
         "training_only": list(method.training_only),
         "backbone": spec.backbone,
         "dataset": spec.dataset,
-        "data": asdict(data),
+        "data": _received(data, record),
+        "normalisation_recorded": "normalisation" in record,
         "train": spec.train,
         "missing": spec.missing,
         "seed": spec.seed,
@@ -65,6 +66,14 @@ def card(job: Job, record: Json, data: DataSpec) -> Json:
         "code": record["code"],
         "weights": record["files"][WEIGHTS],
     }
+
+
+def _received(data: DataSpec, record: Json) -> Json:
+    """The description of the data, with the mean and deviation that the trial's inputs had."""
+    described = asdict(data)
+    for modality in described["modalities"]:
+        modality.update(record.get("normalisation", {}).get(modality["name"], {}))
+    return described
 
 
 def load(folder: str | Path, method_file: str | None = None) -> Method:
@@ -141,7 +150,7 @@ def card_text(found: Json) -> str:
             " (counted from 0), selected on val."
         ),
         f"## Test\n\n{test}",
-        f"## Use\n\n{_use(found['data'])}\n\n{_inputs(found['data'])}",
+        f"## Use\n\n{_use(found['data'])}\n\n{_inputs(found)}",
         (
             f"## Method\n\n{found['method']} (variant `{found['variant']}`):"
             f" {found['citation']}\n\n{_method(found)}"
@@ -159,15 +168,19 @@ def _use(data: Mapping[str, Any]) -> str:
     return USE.format(use=VALUES if data["task"] == "regression" else SCORES)
 
 
-def _inputs(data: Mapping[str, Any]) -> str:
+def _inputs(found: Json) -> str:
     """What a caller hands over."""
+    data = found["data"]
     names = ", ".join(modality["name"] for modality in data["modalities"])
-    head = ["input", "C x H x W", "mean subtracted", "then divided by"]
+    head = ["input", "C x H x W", "what", "mean subtracted", "then divided by"]
+    without = "nothing: it is as encoders receive it"
+    if not found["normalisation_recorded"]:
+        without = "not recorded: the trial is of an older version"
     rows = []
     for modality in data["modalities"]:
         shape = " x ".join(map(str, modality["shape"]))
-        mean = _listed(modality["mean"]) or "done in the stored arrays"
-        rows.append([modality["name"], shape, mean, _listed(modality["std"])])
+        mean, std = _listed(modality["mean"]) or without, _listed(modality["std"])
+        rows.append([modality["name"], shape, modality["description"], mean, std])
     table = "\n".join(pipe_table(head, rows))
     classes = ", ".join(data["classes"][:12]) + (", ..." if len(data["classes"]) > 12 else "")
     predicted = f"Classes: {classes}."

@@ -17,6 +17,7 @@ from harness import report, show
 from harness.cli import guarded
 from harness.run import main as run_main
 from harness.study.config import load_study
+from harness.study.rows import ALL
 from tests.support.processes import epochs, results, run, start, wait_until
 
 QUICK = (
@@ -74,6 +75,8 @@ def test_help_lists_the_keys(capsys: pytest.CaptureFixture[str]) -> None:
         "executor",
     ):
         assert re.search(rf"^  {re.escape(key)} ", text, re.MULTILINE)
+    # An entry that stands for several methods is no method's name, and is found here alone.
+    assert re.search(rf"^  methods .*; {ALL}: the baseline and every method", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,15 @@ def read_sheet(path: Path, folder: Path, modalities: Sequence[str], task: str) -
     for (number, line), split, group in zip(cells, splits, groups, strict=True):
         own = _relative(line[1]) if dense else line[1]
         rows.append(Row(number, split, own, tuple(map(_relative, line[2:])), group))
+    rows, unchosen = _with_chosen(rows, named, names)
     sheet = Sheet(path, folder, names, dense, tuple(rows), (), grouped, aside)
     check_cells(sheet)
     remarks = []
+    if unchosen:
+        remarks.append(
+            f"samples that have none of {', '.join(names)} are left out: {len(unchosen)}"
+            f" ({rows_named(unchosen)})"
+        )
     if aside:
         remarks.append(
             f"columns that name no files are left aside: {', '.join(aside)}"
@@ -212,6 +218,23 @@ def _modalities(
 def _cells(lines: Sequence[tuple[int, list[str]]], place: int) -> list[tuple[int, str]]:
     """Row number and cell of one column."""
     return [(number, line[place].strip()) for number, line in lines]
+
+
+def _with_chosen(
+    rows: Sequence[Row], named: Mapping[str, Sequence[tuple[int, str]]], chosen: Sequence[str]
+) -> tuple[list[Row], list[int]]:
+    """The rows without those whose files are all in columns that were not chosen, and the numbers
+    of those.
+    """
+    elsewhere = {
+        number
+        for name, column in named.items()
+        if name not in (*RESERVED, *chosen)
+        for number, cell in column
+        if kind_of(cell)
+    }
+    unchosen = [row.number for row in rows if not any(row.files) and row.number in elsewhere]
+    return [row for row in rows if row.number not in unchosen], unchosen
 
 
 def _no_files(folder: Path, named: Mapping[str, Sequence[tuple[int, str]]]) -> tuple[str, ...]:

@@ -69,6 +69,7 @@ def comparison(
     ``planned`` is how many seeds each row should have.
     """
     chosen = table[(table["split"] == split) & (table["metric"] == metric.name)]
+    unseen = unseen_combinations(chosen, combinations)
     cells: dict[tuple[str, str], Summary] = {}
     average, worst = {}, {}
     for label in labels:
@@ -77,9 +78,9 @@ def comparison(
         flags = _by_seed(of_row, "collapsed", combinations)
         for name in combinations:
             cells[label, name] = _summary(values[name], flags[name])
-        # Combinations that no sample has are no part of an average; a seed that lacks another one
-        # is no part of it either.
-        whole = values.dropna(axis=1, how="all").dropna(axis=0)
+        # Combinations that no sample has are no part of an average. A seed that lacks another one
+        # is no part of it either, also where all seeds of the row lack it.
+        whole = values.drop(columns=list(unseen)).dropna(axis=0)
         any_flag = flags.loc[whole.index].eq(True).any(axis=1)
         average[label] = _summary(whole.mean(axis=1), any_flag)
         worst_values = whole.min(axis=1) if metric.higher_is_better else whole.max(axis=1)
@@ -92,7 +93,7 @@ def comparison(
         cells,
         average,
         worst,
-        unseen=unseen_combinations(chosen, combinations),
+        unseen=unseen,
     )
 
 

@@ -60,13 +60,17 @@ class Ranking:
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
 
+    @property
+    def level(self) -> float:
+        """The level at which a row is compared with the best."""
+        return best_level(len(self.places), share_of(self.differences))
+
     @cached_property
     def detectable(self) -> float:
         """The median over the pairs of the difference from the best that is found in 80 % of such
         studies.
         """
-        share = share_of(self.differences)
-        return _median_detectable(self.differences, best_level(len(self.places), share))
+        return _median_detectable(self.differences, self.level)
 
     @cached_property
     def detectable_pair(self) -> float:
@@ -107,9 +111,8 @@ def ranking(
 
 def _require_whole(results: Results) -> None:
     reference = {row.label for row in results.plan.rows if row.method_class.per_combination}
-    missing = [
-        f"{hole.name} ({hole.reason})" for hole in results.holes if hole.label not in reference
-    ]
+    lacking = [hole for hole in results.holes if hole.label not in reference]
+    missing = [f"{hole.name} ({hole.reason})" for hole in lacking]
     damaged = [
         f"{done.trial.job.name} (scores.npz changed after the record was written)"
         for done in results.finished
@@ -117,9 +120,12 @@ def _require_whole(results: Results) -> None:
     ]
     holes = [*missing, *damaged]
     if holes:
+        # Trials that failed are not run again unless that is asked for.
+        failed = any(hole.state == "failed" for hole in lacking)
+        way_out = ", with rerun=failed, or without the rows that failed" if failed else ""
         raise Unranked(
             f"a table with holes is not ranked; missing: {shown(holes)}; run the study again to"
-            " fill them"
+            f" fill them{way_out}"
         )
 
 

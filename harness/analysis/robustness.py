@@ -112,13 +112,14 @@ def row_robustness(results: Results, split: str = "test") -> dict[str, RowRobust
     table, metric = results.table, results.metric
     combinations, blind = results.plan.combinations, _blind(results, split)
     names = [combination.name for combination in combinations]
+    unseen = list(results.unseen(split))
     found = {}
     for row in results.plan.rows:
         chosen = table[(table["split"] == split) & (table["label"] == row.label)]
         by_seed = chosen.pivot(index="seed", columns="combination", values="value")
         values = by_seed.reindex(columns=names).astype(float)
-        # Combinations that no sample has do not make a seed incomplete.
-        whole = values.dropna(axis=1, how="all").dropna(axis=0).index
+        # Combinations that no sample has do not make a seed incomplete; a missing trial does.
+        whole = values.drop(columns=unseen).dropna(axis=0).index
         if len(whole):
             of_row = values.loc[whole].to_numpy()
             found[row.label] = _view(row.label, of_row, combinations, metric, blind)

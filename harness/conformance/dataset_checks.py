@@ -13,6 +13,7 @@ import torch
 from harness.conformance.synthetic import require
 from harness.data.raw import KINDS
 from harness.dataset import SPLITS, TASKS, Dataset, DataSpec, Split
+from harness.protocol.combinations import lattice
 from harness.protocol.label_maps import VOID
 from harness.protocol.metrics import metric
 
@@ -129,7 +130,9 @@ def targets(dataset: Dataset) -> None:
 
 @check
 def availability(dataset: Dataset) -> None:
-    """available is bool (N, V) and every sample has at least one modality"""
+    """available is bool (N, V), every sample has at least one modality, and no sample of val has a
+    combination that the spec calls unselectable
+    """
     for name in SPLITS:
         split = dataset.load(name)
         available, wanted = split.available, (len(split), len(dataset.spec.names))
@@ -139,6 +142,11 @@ def availability(dataset: Dataset) -> None:
             f"{name}: available has the shape {tuple(available.shape)} instead of {wanted}",
         )
         require(bool(available.any(1).all()), f"{name}: a sample has no modality")
+    val = dataset.load("val").available
+    for combination in lattice(dataset.spec.names):
+        if combination.name in dataset.spec.unselectable:
+            n = int(val[:, torch.tensor(combination.mask)].all(1).sum())
+            require(not n, f"{n} samples of val have {combination.name}, which is unselectable")
 
 
 @check

@@ -107,6 +107,23 @@ def _cell(cell: object) -> bool:
     )
 
 
+def _normalisation(record: Json) -> bool:
+    """Whether it has a mean and a deviation of each channel, where it has any.
+
+    Records written before it was kept have none.
+    """
+    kept = record.get("normalisation", {})
+    if not isinstance(kept, dict):
+        return False
+    return all(
+        isinstance(own, dict)
+        and set(own) == {"mean", "std"}
+        and all(isinstance(part, list) for part in own.values())
+        and all(_is(number, (int, float)) for part in own.values() for number in part)
+        for own in kept.values()
+    )
+
+
 def _timing(measured: object) -> bool:
     """Whether it says how long which part of an evaluation took."""
     if not isinstance(measured, dict):
@@ -141,5 +158,6 @@ INSIDE: dict[str, Callable[[Json], bool]] = {
     "environment": lambda r: all(isinstance(r["environment"].get(key), str) for key in TEXTS),
     "test_evaluation": lambda r: _timing(r.get("test_evaluation", {"samples": 0})),
     "parameters": lambda r: all(_is(r["parameters"].get(key), int) for key in NUMBERS),
+    "normalisation": _normalisation,
 }
 """Key -> whether what it holds is of the right kind too, once the key itself is."""

@@ -213,10 +213,11 @@ def _check_archive(content: Layer, path: Path, others_named: bool) -> None:
     files = method_files(content)
     if came_in is None or others_named or not files:
         return
+    own = Path(files[0]).name
     raise UserError(
         f"{path} came in an archive, and what an archive holds is data: its method file"
-        f" {files[0]} is not run; if you have that file, name your own copy, such as"
-        f" methods=[{{method: PATH/{Path(files[0]).name}, label: ...}}]"
+        f" {files[0]} is not run; if you have that file, name all rows that {path.name} lists, with"
+        f" your own copy, such as methods=[sf_md,{{method: PATH/{own}, label: ...}}]"
     )
 
 

@@ -87,7 +87,7 @@ class Plan:
         for row in self.rows:
             check_row(row, network, study)
         if study.train.combination is not None:
-            study.train.combination = parse(study.train.combination, self.spec.names).name
+            study.train.combination = _selectable(study.train.combination, self.spec)
         if study.seed_rounds is not None:
             self._begin(study.seed_rounds)
 
@@ -352,6 +352,20 @@ def data_needed(study: Study) -> str | None:
     except UserError as error:
         return str(error)
     return None
+
+
+def _selectable(combination: str, spec: DataSpec) -> str:
+    """The name of the combination that models are trained and selected on.
+
+    UserError where no sample of val has it.
+    """
+    name = parse(combination, spec.names).name
+    if name in spec.unselectable:
+        raise UserError(
+            f"train.combination={name}: no sample of val of {spec.name} has it, by which weights"
+            " would be selected; give val such samples, or name another combination"
+        )
+    return name
 
 
 def _text(path: Path | None) -> str | None:

@@ -100,23 +100,37 @@ def _all(network: Backbone) -> list[str]:
 
 
 def left_out(study: Study, network: Backbone) -> list[str]:
-    """A sentence about the methods that ``all`` would stand for, were the data complete."""
+    """Sentences about the methods that ``all`` would stand for, were the data complete."""
     spec = network.spec
-    if ALL not in study.methods or not _too_few_complete(spec):
+    if ALL not in study.methods or (spec.complete is None and not spec.unselectable):
         return []
-    whole = replace(spec, complete=None)
-    found = []
+    whole = type(network)(replace(spec, complete=None, unselectable=()), network.values)
+    wanting: dict[str, list[str]] = {}
     for name, cls in METHODS.listing().items():
         if isinstance(cls, str) or cls.role not in ("baseline", "method"):
             continue
-        if cls.needs_complete_data and _fits(name, cls, type(network)(whole, network.values)):
-            found.append(name)
-    if not found:
-        return []
+        lacking = _lacking(cls, spec)
+        if lacking and _fits(name, cls, whole):
+            wanting.setdefault(lacking, []).append(name)
     return [
-        f"left out of methods=all: {', '.join(found)}, for want of training samples that have every"
-        f" modality (there are {spec.complete})"
+        f"left out of methods=all: {', '.join(names)}, for want of {lacking}"
+        for lacking, names in wanting.items()
     ]
+
+
+def _lacking(cls: type[Method], spec: DataSpec) -> str:
+    """The samples without which a method cannot be trained on these data; empty where they are
+    there.
+    """
+    if cls.needs_complete_data and _too_few_complete(spec):
+        return f"training samples that have every modality (there are {spec.complete})"
+    # Models that others start from are trained, and their weights selected, on all modalities.
+    if cls.needs and lattice(spec.names)[-1].name in spec.unselectable:
+        return (
+            "val samples that have every modality (there are none), by which the weights of its"
+            f" {' and '.join(cls.needs)} are selected"
+        )
+    return ""
 
 
 def _too_few_complete(spec: DataSpec) -> bool:
@@ -125,7 +139,7 @@ def _too_few_complete(spec: DataSpec) -> bool:
 
 def _fits(name: str, cls: type[Method], network: Backbone) -> bool:
     spec = network.spec
-    if spec.task not in cls.tasks or (cls.needs_complete_data and _too_few_complete(spec)):
+    if spec.task not in cls.tasks or _lacking(cls, spec):
         return False
     try:
         hparams = resolve("hyperparameter", cls.hyperparameters, {}, f"hparams.{name}")
@@ -271,6 +285,8 @@ def check_row(row: Row, network: Backbone, study: Study) -> None:
         )
     if row.method_class.needs_complete_data:
         _check_complete(row, spec, study)
+    if lacking := _lacking(row.method_class, spec):
+        raise UserError(f"method '{row.label}' cannot do without {lacking}; leave it out")
     if spec.task not in row.method_class.tasks:
         why = row.method_class.unfit.get(spec.task)
         raise UserError(

@@ -148,7 +148,10 @@ class Study:
     )
     methods: list[Any] = field(
         default_factory=list,
-        metadata={"help": "NAME, NAME:variant, ./file.py or {method, variant, hparams, label}"},
+        metadata={
+            "help": "NAME, NAME:variant, ./file.py or {method, variant, hparams, label}; all: the"
+            " baseline and every method that fits the task, the data and the network"
+        },
     )
     seeds: list[int] = field(
         default_factory=lambda: [0],

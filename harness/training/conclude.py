@@ -177,6 +177,7 @@ def _record(run: Run, fit: Fit, cells: dict[str, Any], evidence: str) -> Json:
         "val_mean": fit.best_value,
         "cells": cells,
         "groups": _groups(run, [name for name in ("val", "test") if name in cells]),
+        "normalisation": _normalisation(run),
         "parameters": run.model.parameter_counts(),
         "starved_encoder_batches": run.model.starved_encoders,
         "remarks": [*run.network_remarks, *fit.remarks, *run.model.remarks(fit.epoch + 1)],
@@ -203,6 +204,19 @@ def _groups(run: Run, held_out: Sequence[str]) -> Json | None:
         "also_in_train": {
             name: sum(group in own["train"] for group in own[name]) for name in held_out
         },
+    }
+
+
+def _normalisation(run: Run) -> Json:
+    """Mean and deviation by which stored values become what encoders receive, by modality.
+
+    Without those whose stored values are normalised. A dataset's description may lack them, since
+    they follow from the training split.
+    """
+    return {
+        modality.name: {"mean": list(modality.mean), "std": list(modality.std)}
+        for modality in run.split("train").modalities
+        if modality.mean
     }
 
 

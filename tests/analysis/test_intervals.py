@@ -90,8 +90,8 @@ def test_no_difference_and_no_noise() -> None:
     assert estimate(np.ones((3, 10))).p_value() == 0.0
 
 
-def noncentral(difference: float, seeds: int) -> float:
-    critical = stats.t.ppf(0.975, seeds - 1)
+def noncentral(difference: float, seeds: int, level: float = 0.05) -> float:
+    critical = stats.t.ppf(1 - level / 2, seeds - 1)
     lower = (
         stats.nct.cdf(-critical, seeds - 1, difference) if difference < 5 else 0.0
     )  # scipy: NaN where it is nothing
@@ -127,6 +127,10 @@ def test_seeds_needed_is_the_sample_size_of_the_t_test() -> None:
     assert (
         next(n for n in range(2, 100) if noncentral(math.sqrt(n), n) >= 0.8) == 10
     )  # Cohen's tables: d = 1, n = 10
+    # At a smaller level, as comparisons with the best of three rows have it.
+    beyond = next(n for n in range(2, 100) if noncentral(math.sqrt(n), n, 0.025) >= 0.8)
+    estimated = Estimate(1.0, 1 / 3, 0.0, seeds=3, samples=500)
+    assert beyond > 10 and estimated.seeds_needed(0.025) == beyond
 
 
 def test_no_number_of_seeds_helps_where_the_test_set_is_too_small() -> None:

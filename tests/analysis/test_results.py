@@ -158,6 +158,25 @@ def test_missing_seeds_are_counted_and_one_seed_has_no_spread(tmp_path: Path) ->
     )
 
 
+def test_a_row_that_lacks_a_combination_in_all_seeds_has_no_average() -> None:
+    one = {"split": "test", "metric": "accuracy", "seed": 0, "collapsed": False}
+    # No sample has b. One model per combination, and that of a+b failed.
+    cells = {
+        "robust": {"a": (50.0, 8), "b": (None, 0), "a+b": (70.0, 8)},
+        "apart": {"a": (90.0, 8), "b": (None, 0)},
+    }
+    table = pd.DataFrame(
+        one | {"label": label, "combination": name, "value": value, "n": n}
+        for label, of_row in cells.items()
+        for name, (value, n) in of_row.items()
+    )
+    found = comparison(table, METRICS["accuracy"], list(cells), ["a", "b", "a+b"], 1)
+    assert found.unseen == ("b",)
+    assert (found.average["robust"].mean, found.worst["robust"].mean) == (60.0, 50.0)
+    apart = found.average["apart"]
+    assert apart.seeds == found.worst["apart"].seeds == 0 and math.isnan(apart.mean)
+
+
 def test_empty_store_gives_an_empty_table_with_its_columns(tmp_path: Path) -> None:
     plan, store = planned(tmp_path)
     table = long_table(plan, store)

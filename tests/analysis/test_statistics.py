@@ -27,7 +27,8 @@ from harness.analysis.statistics import (
 )
 from harness.analysis.statistics.multiple_comparisons import letters
 from harness.protocol.combinations import lattice
-from tests.support.handmade import NAMES, N, ladder, planned, write_trial
+from harness.store import write_json
+from tests.support.handmade import NAMES, N, ladder, planned, trial_of, write_trial
 
 # ---------------------------------------------------------------------- from the store
 
@@ -80,9 +81,15 @@ def test_a_table_with_holes_is_not_ranked(tmp_path: Path) -> None:
     write_trial(plan, store, "sf_md", 0, ladder(30))
     write_trial(plan, store, "hemis", 0, ladder(20))
     write_trial(plan, store, "sf_md", 1, ladder(30))
-    with pytest.raises(
-        ranking.Unranked, match=r"holes is not ranked; missing: hemis seed 1 \(not run yet\);"
-    ):
+    again = (
+        r"holes is not ranked; missing: hemis seed 1 \(not run yet\); run the study again to fill"
+    )
+    with pytest.raises(ranking.Unranked, match=rf"{again} them$"):
+        ranking.ranking(read(plan, store))
+    failed = store.trial(trial_of(plan, "hemis", 1).id)
+    write_json(failed / "spec.json", {})
+    write_json(failed / "failure.json", {"reason": "no"})
+    with pytest.raises(ranking.Unranked, match=r"\(no\); run .* with rerun=failed, or without the"):
         ranking.ranking(read(plan, store))
     trial = write_trial(plan, store, "hemis", 1, ladder(20))
     assert ranking.ranking(read(plan, store)).leader in {None, "sf_md"}

@@ -160,6 +160,12 @@ class UnknownMetric(Sound):
         return dataclasses.replace(super().spec, metric="acuracy")
 
 
+class DeniesVal(Sound):
+    @property
+    def spec(self) -> DataSpec:
+        return dataclasses.replace(super().spec, unselectable=("m0+m1",))
+
+
 class AugmentsVal(Sound):
     def load(self, split: str) -> Split:
         varied = Augmentation(ScaleCropFlip(), ("m0",))
@@ -193,6 +199,7 @@ OTHERS: list[tuple[type[Dataset], str]] = [
     (RandomFingerprint, "determinism"),
     (AugmentsVal, "augmentation"),
     (LacksVal, "counts"),
+    (DeniesVal, "availability"),
     (NormalisedTwice, "raw"),
     (SameNames, "description"),
     (PlusInAName, "description"),

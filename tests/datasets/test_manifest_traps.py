@@ -223,6 +223,21 @@ def test_each_wrong_option_is_one_sentence(
     assert sentence in str(caught.value) or sentence == "did you mean"
 
 
+def test_samples_of_columns_that_were_not_chosen_are_left_out_and_said(tmp_path: Path) -> None:
+    path = classification(tmp_path)
+    rows = read_rows(path)
+    for at in (1, 4):
+        rows[at] |= {"pic": "", "snd": ""}
+    dataset, said = opened(write_csv(path, rows), modalities="snd,pic")
+    assert dataset.counts() == {"train": 14, "val": 6, "test": 8}
+    assert "samples that have none of snd, pic are left out: 2 (rows 3, 6)" in said
+    assert opened(path)[0].counts()["train"] == 16
+    # What has nothing in any column is a mistake, also where columns are chosen.
+    rows[4]["vec"] = ""
+    with pytest.raises(UserError, match="no modality at all in row 6"):
+        opened(write_csv(path, rows), modalities="snd,pic")
+
+
 def test_columns_that_name_no_files_are_left_aside_and_said(tmp_path: Path) -> None:
     path = classification(tmp_path)
     plain = Manifest(manifest=path)

@@ -17,7 +17,7 @@ from scipy import stats
 
 from harness.analysis.findings import Findings, analyse
 from harness.analysis.results import read
-from harness.analysis.statistics import AVERAGE
+from harness.analysis.statistics import AVERAGE, Estimate
 from harness.paper import published_numbers
 from harness.paper.findings import paper_findings
 from harness.paper.published_numbers import Published, PublishedComparison
@@ -192,6 +192,11 @@ def test_two_seeds_are_not_calibrated_and_lead_nowhere(tmp_path: Path) -> None:
     assert found.leader is None and found.rankings[AVERAGE].leader == "hemis"
 
 
+def test_two_rows_are_one_comparison(tmp_path: Path) -> None:
+    _, second = answer(findings_of(tmp_path, {"sf_md": 30, "hemis": 33}))
+    assert "(median over pairs, with the correction for one comparison)" in second
+
+
 def test_a_table_with_holes_is_not_ranked(tmp_path: Path) -> None:
     plan, store = planned(tmp_path, "seeds=[0,1,2]", "methods=[sf_md,hemis]")
     for seed in SEEDS:
@@ -219,18 +224,24 @@ def test_one_row_alone(tmp_path: Path) -> None:
 
 
 def test_seeds_that_would_separate_two_rows() -> None:
-    from harness.analysis.statistics import Estimate, difference_of
-
-    def of(from_seeds: float, from_samples: float, seeds: int = 5) -> str:
-        found = Estimate(1.0, from_seeds, from_samples, seeds, 1000)
-        return separation(difference_of("a", "b", AVERAGE, found, True), seeds)
+    def of(from_seeds: float, from_samples: float, seeds: int = 5, freedom: float = 999.0) -> str:
+        found = Estimate(1.0, from_seeds, from_samples, seeds, 1000, freedom=freedom)
+        return separation(found, 0.05)
 
     assert re.fullmatch(
         r"which about \d+ seeds would separate if it is the true difference", of(0.3, 0.0)
     )
     assert of(0.3, 1.0) == "which no number of seeds would separate on this test set"
     assert of(0.0, 1.0, 1) == "which one seed cannot separate"
-    assert of(0.001, 0.0).startswith("which only the correction")
+    assert of(0.3, 0.0, freedom=1.0).endswith("on test samples of so few groups")
+
+
+def test_the_seeds_that_would_separate_are_of_the_comparisons_that_decide(near: Findings) -> None:
+    told = re.search(r"which about (\d+) seeds", answer(near)[1])
+    first, second = (place.label for place in near.rankings[AVERAGE].places[:2])
+    pair = next(one for one in near.against(second) if one.label == first).difference.estimate
+    # Three rows: two comparisons with the best, each at 0.05 / 2.
+    assert told and int(told[1]) == pair.seeds_needed(0.025) > pair.seeds_needed()
 
 
 def test_names_in_a_sentence() -> None:

@@ -287,5 +287,6 @@ def test_a_method_file_is_not_run_because_an_archive_names_it(
     said = capsys.readouterr().err
     assert "its method file ./own.py is not run" in said and said.count("\n") == 1
     assert not (tmp_path / "ran").exists()
+    assert "name all rows that own.yaml lists, with your own copy, such as methods=[sf_md,{" in said
     assert guarded(report.main, [*arguments, "methods=[sf_md]"]) == 0
     assert not (tmp_path / "ran").exists()

@@ -108,7 +108,9 @@ def other_kinds(files: Files) -> None:
     edited(
         files,
         f"{trial_in(files)}/record.json",
-        lambda body: body.update(train_seconds="1.5", parameters={"training": None}),
+        lambda body: body.update(
+            train_seconds="1.5", parameters={"training": None}, normalisation={"m": {"mean": [0]}}
+        ),
     )
 
 
@@ -177,7 +179,7 @@ FORGERIES: list[tuple[Change, str]] = [
     (other_record_format, "has a record of format 99, and this version of the harness reads 1"),
     (unknown_metric, "and the description of its data do not agree"),
     (broken_curve, "metrics.jsonl cannot be read (Expecting value"),
-    (other_kinds, "has no usable train_seconds, parameters"),
+    (other_kinds, "has no usable train_seconds, parameters, normalisation"),
     (strange_scores, "cannot be read ("),
     (scores_that_are_no_arrays, "scores.npz cannot be read (File is not a zip file"),
     (pickled_scores, "its val.npy holds object, and no numbers"),

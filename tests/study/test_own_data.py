@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from harness import run, show
 from harness.analysis.results import read
 from harness.cli import guarded
 from harness.data import contents
+from harness.deploy import CARD, WEIGHTS, card, card_text, load
 from harness.errors import UserError
 from harness.registry import METHODS
 from harness.store import Store
@@ -99,6 +104,34 @@ def test_a_method_that_needs_complete_data_asks_or_is_left_out(tmp_path: Path) -
         Plan(load_study(study(path, "methods=[mmanet]")))
 
 
+def without_complete_val(path: Path) -> Path:
+    """No sample of val has every modality; every two are seen together."""
+    rows = read_rows(path)
+    for n, row in enumerate(row for row in rows if row["split"] == "val"):
+        row[("pic", "snd", "vec")[n % 3]] = ""
+    return write_csv(path, rows)
+
+
+def test_a_method_whose_teacher_no_val_sample_selects_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = without_complete_val(classification(tmp_path))
+    plan = Plan(load_study(study(path)))
+    assert plan.spec.unselectable == ("pic+snd+vec",)
+    assert "mmanet" not in {row.label for row in plan.rows} and len(plan.rows) > 5
+    with pytest.raises(UserError, match=r"'mmanet' cannot do without val samples .*; leave it out"):
+        Plan(load_study(study(path, "methods=[mmanet]")))
+    with pytest.raises(UserError, match=r"train\.combination=pic\+snd\+vec: no sample of val"):
+        Plan(load_study(study(path, "train.combination=vec+snd+pic")))
+    assert guarded(run.main, study(path)) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "left out of methods=all: mmanet, for want of val samples that have every modality (there"
+        " are none), by which the weights of its teacher are selected" in printed
+    )
+    assert "holes" not in printed
+
+
 def apart(path: Path) -> Path:
     """No sample has both a picture and a vector, nor a picture and a sound."""
     rows = read_rows(path)
@@ -134,6 +167,43 @@ def test_combinations_that_no_sample_has_are_said_and_no_method_needs_them(
         assert what in line and "pic+snd or pic+vec or pic+snd+vec" in line
     report = (tmp_path / "runs/own_data/report.md").read_text()
     assert "no sample of test has pic+snd or pic+vec or pic+snd+vec" in report
+
+
+def test_a_card_says_how_files_become_what_a_model_takes(tmp_path: Path) -> None:
+    path = classification(tmp_path)
+    given = study(path, "methods=[sf_md]")
+    assert guarded(run.main, given) == 0
+    results = read(Plan(load_study(given)), Store.below(tmp_path / "runs"))
+    done, folder = results.finished[0], tmp_path / "model"
+    facts = card(done.trial.job, done.record, results.plan.spec)
+    folder.mkdir()
+    (folder / CARD).write_text(json.dumps(facts))
+    trial = results.store.trial(done.trial.id)
+    (folder / WEIGHTS).write_bytes((trial / WEIGHTS).read_bytes())
+    rows = [row for row in read_rows(path) if row["split"] == "test"]
+    files = {
+        "pic": [np.array(Image.open(tmp_path / row["pic"]))[None] for row in rows],
+        "vec": [np.load(tmp_path / row["vec"])[:, None, None] for row in rows],
+        # Absent: it may hold anything.
+        "snd": [np.full(results.plan.spec.modalities[1].shape, np.nan) for _ in rows],
+    }
+    inputs = {}
+    for modality in facts["data"]["modalities"]:
+        mean, std = (np.reshape(modality[key], (-1, 1, 1)) for key in ("mean", "std"))
+        values = (np.stack(files[modality["name"]]).astype(np.float64) - mean) / std
+        inputs[modality["name"]] = torch.tensor(values, dtype=torch.float32)
+    present = torch.tensor([[True, False, True]]).expand(len(rows), -1)
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        logits = load(folder)(inputs, present).logits
+    at = [c.name for c in results.plan.combinations].index("pic+vec")
+    assert logits.numpy() == pytest.approx(trial.scores()["test"][at], rel=1e-4, abs=1e-5)
+    text = card_text(facts)
+    pixels = np.stack([Image.open(tmp_path / f"pic/train{n}.png") for n in range(16)])
+    assert f"| {pixels.mean():g} " in text and f"| {pixels.std():g} " in text
+    # A trial of an older version did not keep them.
+    del done.record["normalisation"]
+    assert "not recorded" in card_text(card(done.trial.job, done.record, results.plan.spec))
 
 
 @pytest.mark.parametrize("word", ["worst", "Average", "average_low"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,11 @@ def test_the_report_says_what_it_is_about(patients: tuple[Results, list[str], Pa
     assert "mae on test in label units, lower is better" in text
     assert "manifest: regression, 3 modalities, one number" in text
     assert text.count("calibration error and risk-coverage do not apply") == 1
+    told = re.findall(r"differ by (\S+) \(95 % interval (\S+) to (\S+)\)", text.replace("−", "-"))
+    # By the profile, then by the plain average.
+    assert len(told) == 2 and len(set(told)) == 2
+    for size, low, high in told:
+        assert 0 <= float(size) == pytest.approx((float(low) + float(high)) / 2, abs=0.02)
     assert "Reliability" not in text and " nan" not in text
     assert "Expected mae under the presence profile" in text and "units of mae" in text
 

@@ -143,26 +143,26 @@ class Estimate:
 
         return standard_error * float(optimize.brentq(power_above_goal, 0.0, 1e7))
 
-    def seeds_needed(self) -> float:
-        """The fewest seeds with 80 % power for a true difference of the size found.
+    def seeds_needed(self, level: float = SIGNIFICANCE_LEVEL) -> float:
+        """The fewest seeds with 80 % power, at this level, for a true difference of the size found.
 
         V1 shrinks with the seeds and V2 does not: infinity where no number of seeds would do, the
         test set being too small; NaN with one seed, which says nothing about seeds.
         """
         if self.seeds < 2:
             return math.nan
-        if math.isinf(self.variance) or not self._enough(MANY_SEEDS):
+        if math.isinf(self.variance) or not self._enough(MANY_SEEDS, level):
             return math.inf
         # Doubled until they are enough, then halved in between: ``low`` seeds are too few.
         low, high = 1, 2
-        while not self._enough(high):
+        while not self._enough(high, level):
             low, high = high, 2 * high
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self._enough(middle) else (middle, high)
+            low, high = (low, middle) if self._enough(middle, level) else (middle, high)
         return float(high)
 
-    def _enough(self, seeds: int) -> bool:
+    def _enough(self, seeds: int, level: float) -> bool:
         """Whether so many seeds would have the power for a difference of the size found."""
         from_seeds = self.from_seeds * self.seeds / seeds
         variance = from_seeds + self.from_samples
@@ -172,7 +172,8 @@ class Estimate:
         freedom_per_seed = self.seed_freedom / (self.seeds - 1)
         seed_freedom = freedom_per_seed * (seeds - 1)
         size = abs(self.corrected) / math.sqrt(variance)
-        return power(size, from_seeds / variance, seed_freedom, self.freedom) >= POWER
+        share = from_seeds / variance
+        return power(size, share, seed_freedom, self.freedom, level) >= POWER
 
     def _critical(self, level: float) -> float:
         """What the half width of the interval is in standard errors: the mean of both t quantiles

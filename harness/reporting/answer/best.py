@@ -6,7 +6,7 @@ import math
 
 from harness.analysis.findings import Findings
 from harness.analysis.ranking import Ranking
-from harness.analysis.statistics import Difference
+from harness.analysis.statistics import Estimate
 from harness.reporting.wording import interval, size, some, with_unit
 
 
@@ -34,17 +34,21 @@ def certainty(findings: Findings, found: Ranking) -> str:
     metric = findings.comparison.metric
     first, second = found.places[0].label, found.places[1].label
     pair = next(one for one in findings.against(second, found.summary) if one.label == first)
+    # Of the size that is told: an error that is lower by 0.05 differs by 0.05, not by -0.05.
+    low, high = (pair.low, pair.high) if pair.value >= 0 else (-pair.high, -pair.low)
     gap = (
         f"The first two, {first} and {second}, differ by {size(pair.value, metric)} (95 % interval"
-        f" {interval(pair.low, pair.high, metric)})"
+        f" {interval(low, high, metric)})"
     )
     needed = ""
-    if not pair.difference.significant:
-        needed = f", {separation(pair.difference, pair.difference.estimate.seeds)}"
+    if pair.difference.better_at(pair.difference.p, found.level) is None:
+        needed = f", {separation(pair.difference.estimate, found.level)}"
+    count = len(found.places) - 1
+    comparisons = "one comparison" if count == 1 else f"{count} comparisons"
     power = (
         f"with {_seed_count(findings)} seeds, a row that is {size(found.detectable, metric)} from"
         " the best is told from it in 80 % of such studies (median over pairs, with the correction"
-        f" for {len(found.places) - 1} comparisons)"
+        f" for {comparisons})"
     )
     reserve = f" ({findings.reserve})" if findings.reserve else ""
     return f"{gap}{needed}; {power}{reserve}."
@@ -57,13 +61,15 @@ def _seed_count(findings: Findings) -> str:
     return f"{seeds}" if most == seeds else f"{seeds} to {most}"
 
 
-def separation(difference: Difference, seeds: int) -> str:
-    """What it would take to tell two rows apart, if their difference is what it seems."""
-    needed = difference.seeds_needed
+def separation(estimate: Estimate, level: float) -> str:
+    """What it would take to tell two rows apart at a level, if their difference is what it
+    seems.
+    """
+    if estimate.too_few_groups:
+        return "which no number of seeds would separate on test samples of so few groups"
+    needed = estimate.seeds_needed(level)
     if math.isnan(needed):
         return "which one seed cannot separate"
     if math.isinf(needed):
         return "which no number of seeds would separate on this test set"
-    if needed <= seeds:
-        return "which only the correction for many pairs keeps from being significant"
     return f"which about {needed:.0f} seeds would separate if it is the true difference"
