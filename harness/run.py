@@ -26,7 +26,8 @@ writes the report.
 No study means study=quickstart. `python -m harness.show studies` lists them. --dry-run prints the \
 plan and how long it will take here, and stops.
 
-exit codes: 0 all done, 1 some trials failed, 2 bad configuration, 130 interrupted, 143 by SIGTERM
+exit codes: 0 all done; 1 some trials failed, or Ray could not be kept alive; 2 bad configuration; \
+129, 130 and 143 interrupted, by SIGHUP, Ctrl-C and SIGTERM
 
 keys [default]:"""
 
