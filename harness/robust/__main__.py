@@ -47,7 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     from harness.store import Store
     from harness.study.config import load_study
     from harness.study.plan import Plan
-    from harness.tracking.registry import tracked_runs
+    from harness.tracking.mirror import mirror_or_warn
+    from harness.tracking.registry import tracked_runs, tracker_of
 
     study = load_study(settings)
     store = Store.below(study.output)
@@ -81,6 +82,9 @@ def main(arguments: Sequence[str]) -> int:
     for line in console_lines(report.groups[0].findings, report.groups[0].corrupted):
         print(line)
     print(f"report: {short(report.page)}", flush=True)
+    tracker = tracker_of(plan)
+    if study.tracking.enabled and (found.conditions or not tracker.up_to_date()):
+        mirror_or_warn(tracker, report)
     for sentence in found.failed:
         print(f"error: {sentence}", file=sys.stderr)
     return SOME_FAILED if found.failed else DONE
