@@ -166,9 +166,9 @@ def test_bad_sensors_have_a_column_and_charts(page: Any, shown: Shown, tmp_path:
     page.get_by_text("with_bad_sensor/thumb/blur/severity_5").first.wait_for()
     assert "thumb: blur 1/2/3/4/5" in page.locator("body").inner_text()
     page.goto(f"{shown.address}/{where.runs(METHODS, charts=True)}")
-    section = page.get_by_text("With a bad sensor (3)").last
-    section.wait_for()
-    section.scroll_into_view_if_needed()
+    page.get_by_text("Which method").first.wait_for()
+    # The first is the sentence of the description.
+    page.get_by_text("With a bad sensor").last.scroll_into_view_if_needed()
     for title in ("with_bad_sensor/accuracy_mean", "by_severity/thumb"):
         page.get_by_text(title, exact=True).first.wait_for()
     page.locator(".barlayer").get_by_text("-21.67", exact=True).first.wait_for()
