@@ -6,12 +6,11 @@ here.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 
 from harness.analysis.results import read
 from harness.analysis.rounds.looks import with_rounds
-from harness.errors import DONE, SOME_FAILED, UserError
+from harness.errors import DONE, SOME_FAILED
 from harness.paper.representations import measure_all, unmeasured
 from harness.reporting.publish import make_report, show_report
 from harness.reporting.sections.rounds import look_lines
@@ -24,7 +23,7 @@ from harness.search.results import find_searches, outcome_lines
 from harness.store import Store, only_holder
 from harness.study.plan import Plan
 from harness.tracking.background import BackgroundTracker
-from harness.tracking.mirror import mirror
+from harness.tracking.mirror import mirror_or_warn
 from harness.tracking.registry import tracked_runs, tracker_of
 from harness.tracking.tracker import Tracker
 
@@ -129,8 +128,5 @@ def publish(
     report = make_report([plan], store, arguments, tracked_runs(plan)).write()
     show_report(report)
     if tracker is not None:
-        try:
-            mirror(tracker, report)
-        except UserError as error:
-            print(f"warning: {error}", file=sys.stderr)
+        mirror_or_warn(tracker, report)
     return report.wrong

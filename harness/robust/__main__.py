@@ -18,9 +18,10 @@ and
 evaluates every finished trial of a study again on the combinations that contain it, from its \
 stored
 weights. Nothing is trained, and the trials stay as they are: what is found lies beside them in the
-store, and the report gets a section. Killed, the same command goes on. Needs the data; give the \
-same
-key=value arguments as to python -m harness.run. No study means study=quickstart.
+store, the report gets a section, and MLflow is brought up to it. As many trials at once as this
+machine trains at once (resources.*); executor=local: one after the other. Killed, the same command
+goes on. Needs the data; give the same key=value arguments as to python -m harness.run. No study
+means study=quickstart.
 
   --dry-run   say how many evaluations are left and how long they take, and stop
   --help      this text
@@ -41,13 +42,15 @@ def main(arguments: Sequence[str]) -> int:
     from harness.reporting.publish import make_report, short
     from harness.reporting.sections.bad_sensors import console_lines
     from harness.robust.progress import steps_view
-    from harness.robust.work import description, run, steps_of, work_of
+    from harness.robust.work import description, steps_of, work_of
+    from harness.robust.workers import run, workers_for
     from harness.schedule.progress import preparation_view
     from harness.search.journal import with_winners
     from harness.store import Store
     from harness.study.config import load_study
     from harness.study.plan import Plan
-    from harness.tracking.registry import tracked_runs
+    from harness.tracking.mirror import mirror_or_warn
+    from harness.tracking.registry import tracked_runs, tracker_of
 
     study = load_study(settings)
     store = Store.below(study.output)
@@ -62,12 +65,13 @@ def main(arguments: Sequence[str]) -> int:
         with preparation_view() as progress:
             plan.dataset.prepare(progress)
     work = work_of(results)
-    for line in description(work):
+    workers = workers_for(work)
+    for line in description(work, workers):
         print(line, flush=True)
     if "--dry-run" in options:
         return DONE
     with steps_view(steps_of(work)) as steps:
-        found = run(work, steps)
+        found = run(work, steps, workers)
     if found.equal:
         print(
             f"check: without corruption {found.equal} trials give their stored scores, bit for bit"
@@ -81,6 +85,9 @@ def main(arguments: Sequence[str]) -> int:
     for line in console_lines(report.groups[0].findings, report.groups[0].corrupted):
         print(line)
     print(f"report: {short(report.page)}", flush=True)
+    tracker = tracker_of(plan)
+    if study.tracking.enabled and (found.conditions or not tracker.up_to_date()):
+        mirror_or_warn(tracker, report)
     for sentence in found.failed:
         print(f"error: {sentence}", file=sys.stderr)
     return SOME_FAILED if found.failed else DONE

@@ -61,6 +61,16 @@ def _own_code() -> str:
     return ":".join(source_hash(HERE / f"{name}.py") for name in DECIDING)
 
 
+def definition_of(conditions: Sequence[Condition]) -> str:
+    """A fingerprint of a definition of bad sensors: 16 hex digits.
+
+    It is of every condition with its level, and of the code that corrupts and evaluates. Numbers
+    with different fingerprints do not compare.
+    """
+    levels = sorted(canonical_json(asdict(one)) for one in conditions)
+    return evidence_id({"code": _own_code(), "conditions": levels})
+
+
 def facts_of(record: Json, condition: Condition, code: str) -> Json:
     """Everything that decides the evidence of a finished trial under a condition."""
     return {

@@ -9,8 +9,10 @@ others: all that contain the modality and another one, against the same without 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
@@ -27,6 +29,7 @@ from harness.robust.evidence import (
     StoredCondition,
     code_of,
     combinations_with,
+    definition_of,
     stored,
 )
 
@@ -51,6 +54,26 @@ class BreakEven:
 
 
 @dataclass(frozen=True)
+class OneSeed:
+    """What one trial has of a Decline; see there."""
+
+    trusted: tuple[float, ...]
+    left_out: float
+
+
+@dataclass(frozen=True)
+class Overall:
+    """One trial over all modalities, corruptions and severities, each counted equally.
+
+    ``clean`` and ``corrupted`` are the metric over the same combinations: those in which the
+    corrupted modality is present together with others.
+    """
+
+    clean: float
+    corrupted: float
+
+
+@dataclass(frozen=True)
 class Decline:
     """One row as one modality gets worse, by severities 0 to 5.
 
@@ -63,6 +86,7 @@ class Decline:
         left_out: the metric without it, mean over the same combinations of the others.
         each: combination -> the metric at each severity, of all that contain the modality.
         gains: trusted minus left out at each severity, positive where trusting it is better.
+        by_seed: training seed -> trusted and left out of its trial.
     """
 
     label: str
@@ -73,6 +97,7 @@ class Decline:
     left_out: float
     each: Mapping[str, tuple[float, ...]]
     gains: tuple[Estimate, ...]
+    by_seed: Mapping[int, OneSeed]
 
     @property
     def break_even(self) -> BreakEven:
@@ -99,14 +124,43 @@ class BadSensors:
     Attributes:
         declines: by row, modality and corruption, in the study's order; ``ALL`` first.
         levels: (modality, corruption) -> the conditions at severities 1 to 5.
-        stale: how many evaluations were made by another version of the code.
-        lacking: one sentence per row and modality that is not complete.
+        outdated: label -> how many evaluations were made by another version of the code, if any.
+        lacking: label -> one sentence per modality that is not complete.
+        definition: the fingerprint of what was corrupted how, as this version of the code does it.
     """
 
     declines: Mapping[tuple[str, str, str], Decline]
     levels: Mapping[tuple[str, str], Sequence[Condition]]
-    stale: int
-    lacking: Sequence[str]
+    outdated: Mapping[str, int]
+    lacking: Mapping[str, Sequence[str]]
+    definition: str
+
+    @property
+    def stale(self) -> int:
+        """How many evaluations were made by another version of the code, over all rows."""
+        return sum(self.outdated.values())
+
+    @property
+    def modalities(self) -> list[str]:
+        """The modalities of which something is known, in the dataset's order."""
+        return list(dict.fromkeys(one.modality for one in self.declines.values()))
+
+    @property
+    def lacks(self) -> list[str]:
+        """What is not complete, over all rows."""
+        return [sentence for sentences in self.lacking.values() for sentence in sentences]
+
+    def overall(self, label: str) -> dict[int, Overall]:
+        """A row's trials over all corruptions, by seed; without those that lack a modality."""
+        declines = {one.modality: one for one in self.of(label)}
+        if not declines or set(declines) != set(self.modalities):
+            return {}
+        found = {}
+        for seed in set.intersection(*(set(one.by_seed) for one in declines.values())):
+            lines = [one.by_seed[seed].trusted for one in declines.values()]
+            corrupted = [fmean(line[1:]) for line in lines]
+            found[seed] = Overall(fmean(line[0] for line in lines), fmean(corrupted))
+        return dict(sorted(found.items()))
 
     def of(self, label: str, corruption: str = ALL) -> list[Decline]:
         """A row's modalities under a corruption."""
@@ -141,8 +195,18 @@ def crossing(values: Sequence[float]) -> float:
     return first - 1 + above / (above - under)
 
 
-def bad_sensors(findings: Findings) -> BadSensors | None:
-    """What the store's evidence under corruptions says; None where there is none."""
+def current_bad_sensors(findings: Findings, found: BadSensors | None) -> BadSensors:
+    """``found`` without what another version of the code made, which ``outdated`` still counts."""
+    if found is not None and found.stale:
+        found = bad_sensors(findings, with_stale=False)
+    return found or BadSensors({}, {}, {}, {}, definition_of([]))
+
+
+def bad_sensors(findings: Findings, with_stale: bool = True) -> BadSensors | None:
+    """What the store's evidence under corruptions says; None where there is none.
+
+    ``with_stale``: what another version of the code made counts where nothing newer is there.
+    """
     results = findings.results
     there = {
         done.trial.id: _evidence_of(results, done)
@@ -151,9 +215,21 @@ def bad_sensors(findings: Findings) -> BadSensors | None:
     }
     if not any(there.values()):
         return None
+    codes = {done.trial.id: code_of(done.trial.job) for done in results.finished}
+    outdated: Counter[str] = Counter()
+    for done in results.finished:
+        ones = there.get(done.trial.id, [])
+        old = sum(one.code != codes[done.trial.id] for one in ones)
+        if old:
+            outdated[done.trial.row.label] += old
+    if not with_stale:
+        there = {
+            trial: [one for one in ones if one.code == codes[trial]]
+            for trial, ones in there.items()
+        }
     levels = _levels([one for found in there.values() for one in found])
     declines: dict[tuple[str, str, str], Decline] = {}
-    lacking = []
+    lacking: dict[str, list[str]] = {}
     for row in results.plan.rows:
         samples = findings.samples.get(row.label)
         if samples is None:
@@ -169,10 +245,11 @@ def bad_sensors(findings: Findings) -> BadSensors | None:
                 if set(wanted) <= {one.condition for one in there[trials[seed].trial.id]}
             ]
             if len(whole) < len(samples.seeds):
-                lacking.append(
+                sentence = (
                     f"{row.label}, {modality}: {len(whole)} of {len(samples.seeds)} seeds are"
                     " evaluated to the end"
                 )
+                lacking.setdefault(row.label, []).append(sentence)
             if whole:
                 row_evidence = [
                     (trials[seed], {one.condition: one for one in there[trials[seed].trial.id]})
@@ -180,9 +257,8 @@ def bad_sensors(findings: Findings) -> BadSensors | None:
                 ]
                 for one in _declines(results, samples, whole, row_evidence, wanted):
                     declines[one.label, one.modality, one.corruption] = one
-    codes = {done.trial.id: code_of(done.trial.job) for done in results.finished}
-    stale = sum(one.code != codes[trial] for trial, found in there.items() for one in found)
-    return BadSensors(declines, levels, stale, lacking)
+    definition = definition_of([one for ones in levels.values() for one in ones])
+    return BadSensors(declines, levels, outdated, lacking, definition)
 
 
 def _evidence_of(results: Results, done: Finished) -> list[StoredCondition]:
@@ -239,7 +315,8 @@ def _declines(
                 if one.severity == severity and one.corruption in chosen
             ]
             by_severity.append(np.mean(parts, 0))
-        one = _decline(results, samples, (wanted[0].modality, corruption), by_severity, clean)
+        of = wanted[0].modality, corruption
+        one = _decline(results, samples, of, by_severity, seeds)
         found += [] if one is None else [one]
     return found
 
@@ -249,14 +326,14 @@ def _decline(
     samples: RowSamples,
     of: tuple[str, str],
     by_severity: Sequence[Array],
-    clean: Array,
+    seeds: Sequence[int],
 ) -> Decline | None:
     """From values (C', S, N) at each severity, of the combinations that contain the modality.
 
-    ``of`` is modality and corruption; ``clean`` (C, S, N) has all combinations. None where no
-    sample has both a combination and the same without the modality.
+    ``of`` is modality and corruption. None where no sample has both a combination and the same
+    without the modality.
     """
-    combinations = results.plan.combinations
+    combinations, clean = results.plan.combinations, samples.on(seeds)
     position = {one.members: at for at, one in enumerate(combinations)}
     holding = [at for at, one in enumerate(combinations) if of[0] in one.members]
     pairs = []
@@ -283,6 +360,12 @@ def _decline(
         left_out=float(without.mean()),
         each=each,
         gains=tuple(estimate(sign * (values - without), groups) for values in trusted),
+        by_seed={
+            seed: OneSeed(
+                tuple(float(values[at].mean()) for values in trusted), float(without[at].mean())
+            )
+            for at, seed in enumerate(seeds)
+        },
     )
 
 

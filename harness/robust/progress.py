@@ -10,25 +10,38 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 INTERVAL_SECONDS = 10.0
+ENOUGH = 0.02
+"""From this share of all steps on it is said how long the rest takes."""
 
 
 class Steps:
     """Counts steps; plain lines, one for each trial and one every ten seconds."""
 
     def __init__(self, total: int) -> None:
-        self.total, self.done, self.name = total, 0, ""
+        self.total, self.done = total, 0
+        self.running: list[str] = []
         self.started = self.printed = time.monotonic()
 
     def begin(self, name: str) -> None:
         """A trial is taken up."""
-        self.name = name
+        self.running.append(name)
         self.say(f"{name}: evaluating{self._left()}")
+
+    def end(self, name: str) -> None:
+        """A trial is not evaluated any more."""
+        if name in self.running:
+            self.running.remove(name)
 
     def step(self) -> None:
         """One batch under one condition is done."""
+        if not self.done:
+            # Before it there are imports and the data.
+            self.started = time.monotonic()
         self.done += 1
         if time.monotonic() - self.printed >= INTERVAL_SECONDS:
-            self.say(f"{self.name}: {100 * self.done // self.total} % of all{self._left()}")
+            self.say(
+                f"{', '.join(self.running)}: {100 * self.done // self.total} % of all{self._left()}"
+            )
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -36,7 +49,7 @@ class Steps:
         print(text, flush=True)
 
     def _left(self) -> str:
-        if not self.done:
+        if self.done < ENOUGH * self.total:
             return ""
         rate = (time.monotonic() - self.started) / self.done
         return f", about {clock(rate * (self.total - self.done))} left"
@@ -58,7 +71,15 @@ class BarSteps(Steps):
         self.task = self.bar.add_task("", total=total)
 
     def begin(self, name: str) -> None:
-        self.bar.update(self.task, description=name)
+        self.running.append(name)
+        self._describe()
+
+    def end(self, name: str) -> None:
+        super().end(name)
+        self._describe()
+
+    def _describe(self) -> None:
+        self.bar.update(self.task, description=", ".join(self.running))
 
     def step(self) -> None:
         self.bar.advance(self.task)

@@ -1,34 +1,18 @@
-"""What is to be evaluated of a study, what it costs, and doing it: trial by trial, resumable."""
+"""What is to be evaluated of a study, and what it costs; workers.py does it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
-
-import torch
-from torch import Tensor
+from dataclasses import dataclass
 
 from harness.analysis.results import Finished, Results
-from harness.data.raw import Raw
-from harness.dataset import Dataset
-from harness.errors import TrialFailure, UserError
 from harness.protocol.combinations import Combination
 from harness.robust.catalogue import CLEAN, Condition, conditions
-from harness.robust.evaluation import Inputs, evaluate
-from harness.robust.evidence import (
-    SPLIT,
-    code_of,
-    combinations_with,
-    facts_of,
-    keep,
-    missing,
-    stored,
-)
-from harness.robust.progress import Steps, clock
-from harness.store import WEIGHTS, Store, TrialDirectory
-from harness.training.trained_model import trained
-from harness.training.trial import deterministic
+from harness.robust.evaluation import Inputs
+from harness.robust.evidence import SPLIT, code_of, combinations_with, missing, stored
+from harness.robust.progress import clock
+from harness.robust.trial_evaluation import raws_of
+from harness.store import WEIGHTS, Store
 
 
 @dataclass(frozen=True)
@@ -81,23 +65,6 @@ class Work:
         return sum(expected), "from the trials' own evaluation; corrupting comes on top"
 
 
-@dataclass
-class Evaluated:
-    """What became of an evaluation.
-
-    Attributes:
-        conditions: how many were evaluated now.
-        failed: one sentence per trial that could not be evaluated to its end.
-        equal: how many clean evaluations gave the stored evidence again, bit for bit.
-        unequal: trial id -> the largest difference of a score where one did not.
-    """
-
-    conditions: int = 0
-    equal: int = 0
-    failed: list[str] = field(default_factory=list)
-    unequal: dict[str, float] = field(default_factory=dict)
-
-
 def work_of(results: Results) -> Work:
     """What is left to do. Needs prepared data; UserError without."""
     dataset = results.plan.dataset
@@ -119,8 +86,8 @@ def work_of(results: Results) -> Work:
     return Work(results, Inputs(split, raws), wanted, left, left_out)
 
 
-def description(work: Work) -> list[str]:
-    """What there is to do, in lines."""
+def description(work: Work, workers: int) -> list[str]:
+    """What there is to do, in lines, and how long so many workers take."""
     plan, samples = work.results.plan, len(work.inputs.split)
     lines = [f"study {plan.study.name}: {len(work.left)} trained models, {samples} test samples"]
     for name, raw in work.inputs.raws.items():
@@ -133,22 +100,9 @@ def description(work: Work) -> list[str]:
     )
     if work.evaluations:
         seconds, known = work.seconds()
-        lines.append(f"  time: about {clock(seconds)} ({known})")
+        at_once = f"{workers} trials at once, " if workers > 1 else ""
+        lines.append(f"  time: about {clock(seconds / workers)} ({at_once}{known})")
     return [*lines, *(f"  left out: {sentence}" for sentence in work.left_out)]
-
-
-def raws_of(dataset: Dataset) -> dict[str, Raw]:
-    """The raw values of every modality of the test split."""
-    return {name: dataset.raw(SPLIT, name) for name in dataset.spec.names}
-
-
-def run(work: Work, steps: Steps) -> Evaluated:
-    """Evaluate what is left, each condition written as soon as it is known."""
-    found = Evaluated()
-    for done, todo in work.left:
-        if todo:
-            _run_trial(work, done, found, steps)
-    return found
 
 
 def steps_of(work: Work) -> int:
@@ -159,49 +113,6 @@ def steps_of(work: Work) -> int:
         batch_size = int(done.trial.job.spec.evaluation["batch_size"])
         count += len(todo) * -(-samples // batch_size)
     return count
-
-
-def _run_trial(work: Work, done: Finished, found: Evaluated, steps: Steps) -> None:
-    job, store = done.trial.job, work.results.store
-    trial, code = store.trial(done.trial.id), code_of(job)
-    waiting = partial(steps.say, f"{job.name}: waiting for another process that uses it")
-    with store.locked(done.trial.id, waiting), deterministic(job.device):
-        # Asked again: another process may have done some of it meanwhile.
-        todo = missing(trial, done.record, work.wanted, code)
-        steps.begin(job.name)
-
-        def write(condition: Condition, scores: Tensor, seconds: float) -> None:
-            if condition == CLEAN:
-                difference = _difference(trial, scores, work.results.plan.combinations)
-                found.equal += not difference
-                if difference:
-                    found.unequal[done.trial.id] = difference
-            keep(trial, facts_of(done.record, condition, code), scores, seconds)
-            found.conditions += 1
-
-        try:
-            # A cluster's driver may have no GPU; numbers of another device differ by rounding.
-            device = torch.device(job.device if torch.cuda.is_available() else "cpu")
-            batch_size = int(job.spec.evaluation["batch_size"])
-            model = trained(job, store).to(device)
-            precision = job.spec.evaluated_in
-            evaluate(model, work.inputs, todo, batch_size, device, write, steps.step, precision)
-        except (TrialFailure, UserError, RuntimeError) as error:
-            found.failed.append(f"{job.name}: {error}".splitlines()[0])
-
-
-def _difference(
-    trial: TrialDirectory, scores: Tensor, combinations: Sequence[Combination]
-) -> float:
-    """The largest difference from the stored evidence, over the samples that count."""
-    arrays = {name: torch.from_numpy(array) for name, array in trial.scores().items()}
-    largest = 0.0
-    for position, combination in enumerate(combinations):
-        has = arrays[f"{SPLIT}_available"][:, torch.tensor(combination.mask)].all(1)
-        gaps = (scores[position][has] - arrays[SPLIT][position][has]).abs()
-        if gaps.numel():
-            largest = max(largest, float(gaps.max()))
-    return largest
 
 
 def _measured(store: Store, done: Finished, wanted: Sequence[Condition]) -> list[float]:

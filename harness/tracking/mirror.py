@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 from harness.analysis.results import dataset_name
+from harness.errors import UserError
 from harness.reporting.write import Report
+from harness.robust.findings import current_bad_sensors
 from harness.tracking.registry import tracked_runs
 from harness.tracking.tracker import Tracker
 
@@ -15,9 +19,10 @@ def mirror(tracker: Tracker, report: Report) -> None:
     """
     (group,) = report.groups
     plan, results = tracker.plan, group.results
+    corrupted = current_bad_sensors(group.findings, group.corrupted)
     for planned in [*plan.stages, *plan.trials]:
-        tracker.mirror_trial(planned)
-    tracker.mirror_comparison(group.findings, group.problems)
+        tracker.mirror_trial(planned, corrupted)
+    tracker.mirror_comparison(group.findings, group.problems, corrupted)
     # Only now is it known where the runs are.
     again = report.tracked(tracked_runs(plan)).write()
     finished = len(results.finished)
@@ -25,3 +30,11 @@ def mirror(tracker: Tracker, report: Report) -> None:
     tracker.mirror_study(again.paths, {"trials_finished": finished}, tags, again.document)
     for line in tracker.how_to_open():
         print(line, flush=True)
+
+
+def mirror_or_warn(tracker: Tracker, report: Report) -> None:
+    """Mirror a study whose report is there: a tracker that cannot be reached is a warning."""
+    try:
+        mirror(tracker, report)
+    except UserError as error:
+        print(f"warning: {error}", file=sys.stderr)

@@ -15,6 +15,7 @@ from harness.analysis.findings import Findings
 from harness.errors import UserError
 from harness.reporting.document import Document
 from harness.reporting.sections.runs import TrackedRuns
+from harness.robust.findings import BadSensors
 from harness.store import Store
 from harness.study.plan import Plan, PlannedTrial
 
@@ -39,16 +40,27 @@ class Tracker(ABC):
         self.store = Store.below(plan.study.output)
 
     @abstractmethod
-    def mirror_trial(self, trial: PlannedTrial) -> None:
+    def mirror_trial(self, trial: PlannedTrial, corrupted: BadSensors | None = None) -> None:
         """What the store knows of a trial: settings, epochs, and once it is done its record.
+
+        ``corrupted``: what evaluations under corruptions say of the study's rows and trials; None
+        while trials run, when what is shown of them stays.
 
         Its weights too, where the study's ``tracking.weights`` asks for them. A trial that has
         neither finished an epoch nor failed is nothing to mirror.
         """
 
     @abstractmethod
-    def mirror_comparison(self, findings: Findings, problems: Sequence[str] = ()) -> None:
-        """What the findings say about each row; ``problems``: one sentence per damaged trial."""
+    def mirror_comparison(
+        self,
+        findings: Findings,
+        problems: Sequence[str] = (),
+        corrupted: BadSensors | None = None,
+    ) -> None:
+        """What the findings say about each row; ``problems``: one sentence per damaged trial.
+
+        ``corrupted``: what evaluations under corruptions say; None where there are none.
+        """
 
     @abstractmethod
     def mirror_study(

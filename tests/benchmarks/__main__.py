@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from tests.benchmarks import (
+    bad_sensors,
     driver_scaling,
     evaluation,
     gpu_step,
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "present_only": present_only.main,
     "evaluation": evaluation.main,
     "gpu_step": gpu_step.main,
+    "bad_sensors": bad_sensors.main,
 }
 
 

@@ -10,6 +10,7 @@ import torch
 
 from harness.training.loop import NOT_REPLAYED
 from tests.benchmarks import (
+    bad_sensors,
     driver_scaling,
     evaluation,
     gpu_step,
@@ -94,6 +95,14 @@ def test_simulated_rooms_are_full_but_for_the_ends_and_the_driver(tmp_path: Path
 def test_a_step_that_encodes_what_is_shown_has_fewer_operations() -> None:
     """All but the trunk's are saved for 3 of 7 features: at most 1 / (0.29 + 0.71 * 4 / 7)."""
     assert 1.2 < present_only.operations_ratio("sf_md") < 1.44
+
+
+@pytest.mark.slow
+def test_both_ways_of_evaluating_with_bad_sensors_run(tmp_path: Path) -> None:
+    given = ["methods=[sf_md,hemis]", "seeds=[0]", "train.epochs=1", "dataset.limit=60"]
+    row = bad_sensors.measured(tmp_path / "runs", given, 1)
+    assert len(row) == len(bad_sensors.HEAD) and row[0] == "2"
+    assert all(float(seconds) > 0 for seconds in row[1:4])
 
 
 def test_an_unknown_name_is_answered_with_the_names() -> None:

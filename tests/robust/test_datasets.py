@@ -19,7 +19,8 @@ from harness.robust.catalogue import CLEAN, Condition
 from harness.robust.evidence import code_of, facts_of, path_of
 from harness.robust.findings import bad_sensors
 from harness.robust.progress import Steps
-from harness.robust.work import Work, run, work_of
+from harness.robust.work import Work, work_of
+from harness.robust.workers import run
 from harness.store import Store
 from harness.study.config import load_study
 from harness.study.plan import Plan

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,11 @@ from harness.analysis.findings import analyse
 from harness.analysis.results import read
 from harness.reporting.sections.bad_sensors import console_lines, even_text, sentence
 from harness.robust.catalogue import Condition
-from harness.robust.evidence import FOLDER, code_of, facts_of, keep
+from harness.robust.evidence import FOLDER, facts_of, keep
 from harness.robust.findings import ALL, BadSensors, BreakEven, bad_sensors, crossing
 from harness.store import Store
 from harness.study.plan import Plan
-from tests.support.handmade import planned, scores, trial_of, write_trial
+from tests.support.handmade import planned, scores, trial_of, write_condition, write_trial
 from tests.support.reports import write_report
 
 CLEAN = (30, 24, 24, 42, 42, 36, 54)
@@ -45,19 +44,6 @@ BAD = SOUND | {5: (6, 12, 12, 12)}
 )
 def test_the_severity_from_which_on_all_are_worse(values: list[float], expected: float) -> None:
     assert crossing(values) == pytest.approx(expected)
-
-
-def write_condition(
-    plan: Plan, store: Store, label: str, seed: int, condition: Condition, correct: Sequence[int]
-) -> None:
-    """Evidence with so many correct predictions on the combinations with the modality."""
-    trial = trial_of(plan, label, seed)
-    folder = store.trial(trial.id)
-    record = folder.record()
-    assert record is not None
-    target = plan.dataset.load("test").target.numpy()
-    evidence = torch.from_numpy(scores(target, correct))
-    keep(folder, facts_of(record, condition, code_of(trial.job)), evidence, 0.5)
 
 
 def written(output: Path, last: tuple[int, ...] = BAD[5]) -> tuple[Plan, Store]:
@@ -97,7 +83,7 @@ def test_a_case_counted_by_hand(tmp_path: Path) -> None:
     assert mean.untold[0] == pytest.approx(100 * (84 - 63) / 180)
     assert blur.untold[0] == pytest.approx(100 * (84 - 36) / 180)
     assert blur.each["thumb"] == pytest.approx([100 * n / 60 for n in (30, 28, 20, 10, 6, 6)])
-    assert (found.stale, list(found.lacking)) == (0, [])
+    assert (found.stale, found.lacks) == (0, [])
 
 
 def test_the_interval_is_where_the_ends_of_the_difference_cross_zero(tmp_path: Path) -> None:
@@ -122,7 +108,7 @@ def test_what_is_half_evaluated_is_said_and_not_guessed(tmp_path: Path) -> None:
     folder = store.trial(trial_of(plan, "sf_md", 1).id) / FOLDER
     sorted(folder.iterdir())[0].unlink()
     found = found_in(plan, store)
-    assert found.lacking == ["sf_md, thumb: 1 of 2 seeds are evaluated to the end"]
+    assert found.lacks == ["sf_md, thumb: 1 of 2 seeds are evaluated to the end"]
     assert found.declines["sf_md", "thumb", ALL].seeds == 1
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.robust.catalogue import Condition
+from harness.robust.evidence import code_of, facts_of, keep
 from harness.store import RECORD_FORMAT, Store, write_atomically, write_json
 from harness.study.config import load_study
 from harness.study.plan import Plan, PlannedTrial
@@ -141,6 +143,22 @@ def write_trial(
     }
     write_json(folder / "record.json", record | changes)
     return trial
+
+
+def write_condition(
+    plan: Plan, store: Store, label: str, seed: int, condition: Condition, correct: Sequence[int]
+) -> None:
+    """Evidence under a corruption of a trial that is there.
+
+    ``correct`` predictions on each combination with the corrupted modality.
+    """
+    trial = trial_of(plan, label, seed)
+    folder = store.trial(trial.id)
+    record = folder.record()
+    assert record is not None
+    target = plan.dataset.load("test").target.numpy()
+    evidence = torch.from_numpy(scores(target, correct))
+    keep(folder, facts_of(record, condition, code_of(trial.job)), evidence, 0.5)
 
 
 def ladder(start: int) -> list[int]:

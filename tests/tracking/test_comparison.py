@@ -252,7 +252,7 @@ def test_saved_views_ask_for_what_the_runs_have(compared: Any) -> None:
 
 def test_columns_have_names_that_mlflow_accepts() -> None:
     assert (
-        doctest.testmod(tracking_views).attempted == 2
+        doctest.testmod(tracking_views).attempted == 4
         and doctest.testmod(tracking_views).failed == 0
     )
     (view, *_) = saved_views("accuracy", True, ["RGB (left).depth"], None)

@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.robust.catalogue import Condition
+from harness.robust.definition import SEVERITIES
 from harness.store import Store
 from harness.study.plan import Plan
 from harness.tracking.mirror import mirror
 from harness.tracking.mlflow.addresses import LOCAL
+from harness.tracking.mlflow.saved_views import METHODS
 from harness.tracking.mlflow.tracker import MLflowTracker
 from tests.support.browser import chromium
-from tests.support.handmade import ladder, planned, write_trial
+from tests.support.handmade import ladder, planned, write_condition, write_trial
 from tests.support.mlflow_server import mlflow_server
 from tests.support.reports import write_report
 
@@ -61,6 +64,9 @@ def finished(output: Path) -> tuple[Plan, Store]:
                     for s, (t, v) in enumerate(lines)
                 ]
             )
+            for severity in SEVERITIES:
+                blur = Condition("thumb", "picture", "blur", severity, 1.0 * severity)
+                write_condition(plan, store, label, seed, blur, [start + 3 * seed] * 4)
     return plan, store
 
 
@@ -83,7 +89,7 @@ def shown(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sh
 @pytest.fixture(scope="module")
 def page(browser: Any, shown: Shown) -> Any:
     """A browser in which MLflow's first questions were answered once."""
-    found = browser.new_context(viewport={"width": 1600, "height": 1000}).new_page()
+    found = browser.new_context(viewport={"width": 1900, "height": 1000}).new_page()
     found.set_default_timeout(PATIENCE)
     found.goto(f"{shown.address}/#/experiments")
     found.get_by_text("Model training").first.click()
@@ -144,6 +150,28 @@ def test_the_address_that_a_run_prints_shows_the_comparison(
     heights = [runs(page, label).bounding_box()["y"] for label in AVERAGES]
     assert heights == sorted(heights), "best first"
     assert page.get_by_text("3 matching runs").is_visible()
+    seen(page, tmp_path)
+
+
+def test_bad_sensors_have_a_column_and_charts(page: Any, shown: Shown, tmp_path: Path) -> None:
+    page.goto(shown.tracker.page().replace(LOCAL, shown.address))
+    # hemis: as many correct with a bad thumb as with thumb alone, 65 %; thumb with others clean:
+    # 15, 20 and 30 % more.
+    for text in ("65.0 ± 5.0 (−21.67)", "45.0 ± 5.0 (−21.67)", "15.0 ± 5.0 (−21.67)"):
+        page.get_by_text(text, exact=True).first.wait_for()
+    assert "bad_sensor" in page.locator("body").inner_text()
+    where = shown.tracker.addresses()
+    assert where is not None
+    page.goto(f"{shown.address}/{where.run(where.rows['hemis'])}")
+    page.get_by_text("with_bad_sensor/thumb/blur/severity_5").first.wait_for()
+    assert "thumb: blur 1/2/3/4/5" in page.locator("body").inner_text()
+    page.goto(f"{shown.address}/{where.runs(METHODS, charts=True)}")
+    page.get_by_text("Which method").first.wait_for()
+    # The first is the sentence of the description.
+    page.get_by_text("With a bad sensor").last.scroll_into_view_if_needed()
+    for title in ("with_bad_sensor/accuracy_mean", "by_severity/thumb"):
+        page.get_by_text(title, exact=True).first.wait_for()
+    page.locator(".barlayer").get_by_text("-21.67", exact=True).first.wait_for()
     seen(page, tmp_path)
 
 

@@ -13,6 +13,7 @@ from harness.analysis.findings import Findings
 from harness.report import main as report_main
 from harness.reporting.document import Document
 from harness.reporting.sections.runs import TrackedRuns
+from harness.robust.findings import BadSensors
 from harness.run import main
 from harness.study.plan import PlannedTrial
 from harness.tracking.registry import TRACKERS
@@ -31,7 +32,7 @@ class JsonLines(Tracker):
     def path(self) -> Path:
         return Path(str(self.study.tracking.uri).removeprefix("jsonl:"))
 
-    def mirror_trial(self, trial: PlannedTrial) -> None:
+    def mirror_trial(self, trial: PlannedTrial, corrupted: BadSensors | None = None) -> None:
         files = self.store.trial(trial.id)
         record = files.record()
         weights = None if record is None or not self.study.tracking.weights else "weights.pt"
@@ -44,7 +45,12 @@ class JsonLines(Tracker):
             weights=weights,
         )
 
-    def mirror_comparison(self, findings: Findings, problems: Sequence[str] = ()) -> None:
+    def mirror_comparison(
+        self,
+        findings: Findings,
+        problems: Sequence[str] = (),
+        corrupted: BadSensors | None = None,
+    ) -> None:
         for label, summary in findings.comparison.average.items():
             self._append(kind="row", label=label, average=summary.mean)
 

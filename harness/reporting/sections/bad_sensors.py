@@ -26,7 +26,7 @@ def bad_sensors(findings: Findings, found: BadSensors | None) -> Section | None:
         return None
     if not found.declines:
         lead = "No row has been evaluated whole with bad sensors yet."
-        return section("Bad sensors", lead, bullets(found.lacking))
+        return section("Bad sensors", lead, bullets(found.lacks))
     return section(
         "Bad sensors",
         sentence(findings, found),
@@ -42,12 +42,12 @@ def bad_sensors(findings: Findings, found: BadSensors | None) -> Section | None:
 def console_lines(findings: Findings, found: BadSensors | None) -> list[str]:
     """The sentence, and a line for each row."""
     if found is None or not found.declines:
-        return [] if found is None else list(found.lacking)
+        return [] if found is None else list(found.lacks)
     lines = [sentence(findings, found)]
     for label in dict.fromkeys(one.label for one in found.declines.values()):
         parts = [f"{one.modality} {even_text(one.break_even)}" for one in found.of(label)]
         lines.append(f"  {label}, leave out from severity: {'; '.join(parts)}")
-    return [*lines, *found.lacking]
+    return [*lines, *found.lacks]
 
 
 def sentence(findings: Findings, found: BadSensors) -> str:
@@ -211,5 +211,5 @@ def _notes(findings: Findings, found: BadSensors) -> list[str]:
         ),
         *([findings.reserve] if findings.reserve else []),
         *(stale if found.stale else []),
-        *found.lacking,
+        *found.lacks,
     ]

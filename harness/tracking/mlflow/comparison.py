@@ -8,6 +8,7 @@ from typing import Any
 from harness.analysis.findings import Findings
 from harness.analysis.results import dataset_name
 from harness.reporting.text import shown
+from harness.robust.findings import BadSensors
 from harness.tracking.mlflow.addresses import Addresses
 from harness.tracking.mlflow.artifacts import log_dataset
 from harness.tracking.mlflow.notes import NOTE, experiment_note, row_note, study_note
@@ -29,11 +30,17 @@ compare.
 
 
 def mirror_comparison(
-    client: Any, experiment: str, findings: Findings, problems: Sequence[str], ended: int
+    client: Any,
+    experiment: str,
+    findings: Findings,
+    problems: Sequence[str],
+    corrupted: BadSensors | None,
+    ended: int,
 ) -> Addresses:
     """Bring rows, descriptions and views up to the findings; where everything is.
 
-    ``ended``: when the last result came, in milliseconds.
+    ``corrupted``: what evaluations under corruptions say. ``ended``: when the last result came, in
+    milliseconds.
     """
     plan = findings.results.plan
     data, counts, trial = plan.spec, plan.dataset.counts(), plan.trials[0]
@@ -43,7 +50,7 @@ def mirror_comparison(
 
     found = {
         facts.label: mirror_row_run(client, experiment, facts, finish)
-        for facts in read_rows(findings)
+        for facts in read_rows(findings, corrupted)
     }
     remove_other_rows(client, experiment, list(found))
     trials = place_below(client, experiment, _parents(findings, found))
@@ -51,9 +58,10 @@ def mirror_comparison(
     finish(study)
     where = Addresses(experiment, study, found, trials)
     for label, run in found.items():
-        set_note(client, run, row_note(findings, label, where))
-    set_note(client, study, study_note(findings, problems, where))
-    set_experiment_tags(client, experiment, _experiment_tags(findings, problems, where, ended))
+        set_note(client, run, row_note(findings, label, where, corrupted))
+    set_note(client, study, study_note(findings, problems, where, corrupted))
+    tags = _experiment_tags(findings, problems, where, corrupted, ended)
+    set_experiment_tags(client, experiment, tags)
     return where
 
 
@@ -70,12 +78,17 @@ def _parents(findings: Findings, rows: Mapping[str, str]) -> dict[str, str]:
 
 
 def _experiment_tags(
-    findings: Findings, problems: Sequence[str], where: Addresses, ended: int
+    findings: Findings,
+    problems: Sequence[str],
+    where: Addresses,
+    corrupted: BadSensors | None,
+    ended: int,
 ) -> dict[str, str]:
     results = findings.results
     plan, metric = results.plan, results.metric
     keys = [combination.key for combination in plan.combinations]
-    saved = saved_views(metric.name, metric.higher_is_better, keys, findings.baseline)
+    modalities = [] if corrupted is None else corrupted.modalities
+    saved = saved_views(metric.name, metric.higher_is_better, keys, findings.baseline, modalities)
     # The list of views shows the newest first.
     listed = {f"{TAG}{view.key}": view.tag(ended - place) for place, view in enumerate(saved)}
     facts = {
@@ -84,7 +97,7 @@ def _experiment_tags(
         "metric": metric.name,
         "trials": f"{len(results.finished)} of {plan.size}",
     }
-    return KIND | facts | listed | {NOTE: experiment_note(findings, problems, where)}
+    return KIND | facts | listed | {NOTE: experiment_note(findings, problems, where, corrupted)}
 
 
 def _best(findings: Findings) -> str:

@@ -10,6 +10,7 @@ from harness.protocol.metrics import metric
 from harness.reporting.answer import answer
 from harness.reporting.answer.caveats import caveats
 from harness.reporting.document import portable
+from harness.reporting.sections.bad_sensors import sentence
 from harness.reporting.sections.comparison import ranking_notes, ranks
 from harness.reporting.text import (
     cell,
@@ -21,9 +22,11 @@ from harness.reporting.text import (
     shown,
 )
 from harness.reporting.wording import signed, with_unit
+from harness.robust.findings import BadSensors
 from harness.store import Json
 from harness.study.plan import PlannedTrial
 from harness.tracking.mlflow.addresses import Addresses
+from harness.tracking.mlflow.bad_sensor_facts import row_bad_sensors, stale_sentence
 from harness.tracking.mlflow.saved_views import DIFFERENCES, METHODS, TRIALS
 from harness.tracking.mlflow.trial_facts import test_values
 
@@ -38,7 +41,12 @@ ROOM = "&ensp;"
 CUT = "\n\n(cut here; the report of the study's run has all)"
 
 
-def experiment_note(findings: Findings, problems: Sequence[str], where: Addresses) -> str:
+def experiment_note(
+    findings: Findings,
+    problems: Sequence[str],
+    where: Addresses,
+    corrupted: BadSensors | None = None,
+) -> str:
     """What stands above the page of runs."""
     links = [
         f"[methods]({where.runs(METHODS)})",
@@ -53,6 +61,7 @@ def experiment_note(findings: Findings, problems: Sequence[str], where: Addresse
     ]
     parts = [
         _answer(findings, problems),
+        *_with_bad_sensors(findings, corrupted),
         f"Look at: {' · '.join(links)}.",
         _table(findings, where),
         _legend(findings),
@@ -60,20 +69,31 @@ def experiment_note(findings: Findings, problems: Sequence[str], where: Addresse
     return _fitting("\n\n".join(parts), LONGEST)
 
 
-def study_note(findings: Findings, problems: Sequence[str], where: Addresses) -> str:
+def study_note(
+    findings: Findings,
+    problems: Sequence[str],
+    where: Addresses,
+    corrupted: BadSensors | None = None,
+) -> str:
     """What stands on the study's own run."""
     artifacts = where.run(where.study, "/artifacts/report.html")
     head = f"The [report]({artifacts}) and its figures and tables are among this run's artifacts."
-    return _fitting(
-        "\n\n".join(
-            [_answer(findings, problems), head, _table(findings, where), _legend(findings)]
-        ),
-        LONGEST_OF_RUN,
-    )
+    parts = [
+        _answer(findings, problems),
+        *_with_bad_sensors(findings, corrupted),
+        head,
+        _table(findings, where),
+        _legend(findings),
+    ]
+    return _fitting("\n\n".join(parts), LONGEST_OF_RUN)
 
 
-def row_note(findings: Findings, label: str, where: Addresses) -> str:
-    """What stands on a row's run: each combination, its spread and difference, and the trials."""
+def row_note(
+    findings: Findings, label: str, where: Addresses, corrupted: BadSensors | None = None
+) -> str:
+    """What stands on a row's run: each combination, its spread and difference, the trials, and
+    what bad sensors do to it.
+    """
     comparison, planned = findings.comparison, findings.comparison.planned
     header = ["present", comparison.metric.name]
     if findings.baseline:
@@ -97,12 +117,15 @@ def row_note(findings: Findings, label: str, where: Addresses) -> str:
         f"**{label}** on {metric_sentence(findings.results)}: mean over seeds.",
         "\n".join(_narrow(header, rows)),
         f"Trials: {', '.join(trials)}. [All methods]({where.runs(METHODS)}).",
+        row_bad_sensors(findings, corrupted, label).note,
     ]
-    return _fitting("\n\n".join(parts), LONGEST_OF_RUN)
+    return _fitting("\n\n".join(filter(None, parts)), LONGEST_OF_RUN)
 
 
-def trial_note(trial: PlannedTrial, record: Json) -> str:
-    """What stands on a trial's run: its scores, and what its weights are good for."""
+def trial_note(trial: PlannedTrial, record: Json, bad_sensors: str = "") -> str:
+    """What stands on a trial's run: its scores, what its weights are good for, and what bad sensors
+    do to it.
+    """
     chosen = metric(record["metric"])
     values = test_values(record)
     mean, worst = sum(values.values()) / len(values), chosen.worst(values)
@@ -115,20 +138,28 @@ def trial_note(trial: PlannedTrial, record: Json) -> str:
     if own:
         head = f"trained for {own} alone: {with_unit(values[own], chosen)} {chosen.name} there"
     rows = [[name, number(value, chosen)] for name, value in values.items()]
-    return "\n\n".join(
-        [
-            f"**{trial.job.name}**: {head}{'' if own else f' ({where})'}, on test.",
-            "\n".join(_narrow(["present", chosen.name], rows)),
-            "`model/` among the artifacts holds the weights of the selected epoch, their card, "
-            "and how to load them.",
-        ]
-    )
+    parts = [
+        f"**{trial.job.name}**: {head}{'' if own else f' ({where})'}, on test.",
+        "\n".join(_narrow(["present", chosen.name], rows)),
+        "`model/` among the artifacts holds the weights of the selected epoch, their card, "
+        "and how to load them.",
+        bad_sensors,
+    ]
+    return _fitting("\n\n".join(filter(None, parts)), LONGEST_OF_RUN)
 
 
 def _answer(findings: Findings, problems: Sequence[str]) -> str:
     notes = [f"- {portable(note)}" for note in caveats(findings, problems)]
     # No emphasis: the list of experiments shows the beginning as it is written.
     return "\n".join([" ".join(answer(findings)), *(["", *notes] if notes else [])])
+
+
+def _with_bad_sensors(findings: Findings, corrupted: BadSensors | None) -> list[str]:
+    """The report's sentence on bad sensors, and what of them is not shown."""
+    if corrupted is None:
+        return []
+    said = [sentence(findings, corrupted)] if corrupted.declines else []
+    return [" ".join([*said, *stale_sentence(corrupted)])] if said or corrupted.stale else []
 
 
 def _table(findings: Findings, where: Addresses) -> str:

@@ -19,8 +19,10 @@ from harness.analysis.statistics import AVERAGE, EXPECTED, WORST
 from harness.reporting.sections.comparison import marked_difference, ranks
 from harness.reporting.text import cell, devices, shown
 from harness.reporting.wording import interval, signed
+from harness.robust.findings import BadSensors
 from harness.study.plan import Plan
 from harness.study.rows import Row
+from harness.tracking.mlflow.bad_sensor_facts import row_bad_sensors
 from harness.tracking.mlflow.saved_views import PLACE, difference, on
 from harness.tracking.mlflow.trial_facts import (
     TAGS_THAT_COME_AND_GO,
@@ -97,10 +99,10 @@ class RowFacts:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def read_rows(findings: Findings) -> list[RowFacts]:
+def read_rows(findings: Findings, corrupted: BadSensors | None = None) -> list[RowFacts]:
     """The rows with a finished trial, best first where they are ranked.
 
-    So the newest run is the best row's.
+    So the newest run is the best row's. ``corrupted``: what evaluations under corruptions say.
     """
     results = findings.results
     there = [row for row in results.plan.rows if results.of(row.label)]
@@ -116,13 +118,13 @@ def read_rows(findings: Findings) -> list[RowFacts]:
         for line in results.store.trial(done.trial.id).history()[-1:]
     ]
     return [
-        _row(findings, row, milliseconds(max(ends, default=0)) - place)
+        _row(findings, corrupted, row, milliseconds(max(ends, default=0)) - place)
         for place, row in enumerate(there, 1)
     ]
 
 
-def _row(findings: Findings, row: Row, at: int) -> RowFacts:
-    results = findings.results
+def _row(findings: Findings, corrupted: BadSensors | None, row: Row, at: int) -> RowFacts:
+    results, bad_sensors = findings.results, row_bad_sensors(findings, corrupted, row.label)
     trials = results.of(row.label)
     states = {hole.state for hole in results.holes if hole.label == row.label}
     spec: TrialSpec = trials[0].trial.job.spec
@@ -131,7 +133,7 @@ def _row(findings: Findings, row: Row, at: int) -> RowFacts:
         label=row.label,
         status=_status(states),
         at=at,
-        tags=_tags(findings, row, trials),
+        tags=_tags(findings, row, trials) | dict(bad_sensors.tags),
         params={name: text for name, text in params.items() if not name.startswith(OF_ONE_TRIAL)},
         metrics=finite(
             _values(findings, row.label)
@@ -139,8 +141,9 @@ def _row(findings: Findings, row: Row, at: int) -> RowFacts:
             | _expected(findings, row.label)
             | _place(findings, row.label)
             | _cost(trials)
+            | dict(bad_sensors.metrics)
         ),
-        curves=_curves(findings, trials, row),
+        curves=_curves(findings, trials, row) | dict(bad_sensors.curves),
     )
 
 

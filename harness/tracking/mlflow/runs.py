@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.store import Json, read_json, write_json
+from harness.tracking.mlflow.bad_sensor_facts import BAD_SENSOR_TAGS, BadSensorFacts
 from harness.tracking.mlflow.row_facts import RowFacts
 from harness.tracking.mlflow.trial_facts import (
     TAGS_THAT_COME_AND_GO,
@@ -28,26 +29,32 @@ def mirror_trial_run(
     client: Any,
     experiment: str,
     facts: TrialFacts,
+    bad_sensors: BadSensorFacts | None,
     offset: Path,
     complete: str,
     finish: Callable[[Any], None],
 ) -> None:
     """Bring a trial's run up to date; ``offset`` is the file that says how far it was.
 
-    ``finish`` adds to the run of a done trial what is no point; it is called until it returned once
-    for this ``complete``.
+    ``bad_sensors`` is what it shows of evaluations under corruptions; where that was not asked
+    (None) it stays as it is. ``finish`` adds to the run of a done trial what is no point; it is
+    called until it returned once for this ``complete``.
     """
     known = read_json(offset) or {}
-    run = _find_trial(client, experiment, facts, known.get("run"))
+    run = _find_trial(client, experiment, facts, bad_sensors, known.get("run"))
     if known.get("run") != run.info.run_id:
         known = {"run": run.info.run_id, "epochs": 0, "complete": ""}
         write_json(offset, known)
-    _describe(client, run, facts)
+    passing = TAGS_THAT_COME_AND_GO + (() if bad_sensors is None else BAD_SENSOR_TAGS)
+    _describe(client, run, facts, passing)
     _add_points(client, facts, known, offset)
     if facts.record and known["complete"] != complete:
         _log(client, run.info.run_id, _final_points(facts.final, facts.curves, facts.ended))
         finish(run)
         write_json(offset, known | {"epochs": len(facts.history), "complete": complete})
+    if bad_sensors is not None:
+        new = bad_sensors.missing(run.data.metrics)
+        _log(client, run.info.run_id, _final_points(new.metrics, new.curves, facts.ended))
     _conclude(client, run, facts.name, facts.status, facts.ended)
 
 
@@ -73,7 +80,7 @@ def mirror_row_run(
             experiment, facts.at, {"kind": "row", "label": facts.label}, facts.label
         )
     )
-    _describe(client, run, facts)
+    _describe(client, run, facts, TAGS_THAT_COME_AND_GO + BAD_SENSOR_TAGS)
     if not same:
         _log(client, run.info.run_id, _final_points(facts.metrics, facts.curves, facts.at))
         finish(run.info.run_id)
@@ -149,10 +156,17 @@ def find_experiment(client: Any, name: str, artifacts: str | None) -> str:
     return str(found.experiment_id)
 
 
-def _find_trial(client: Any, experiment: str, facts: TrialFacts, previous: str | None) -> Any:
+def _find_trial(
+    client: Any,
+    experiment: str,
+    facts: TrialFacts,
+    bad_sensors: BadSensorFacts | None,
+    previous: str | None,
+) -> Any:
     """The run of this training of the trial, created if need be.
 
-    Runs that it replaces go to MLflow's trash.
+    Runs that it replaces go to MLflow's trash: of another training, or with numbers of bad sensors
+    that are none any more.
     """
     runs = client.search_runs(
         [experiment], f"tags.trial_id = '{facts.trial_id}' and tags.kind = 'trial'"
@@ -161,15 +175,18 @@ def _find_trial(client: Any, experiment: str, facts: TrialFacts, previous: str |
         (run for run in runs if run.info.start_time == facts.began),
         key=lambda run: str(run.info.run_id),
     )
-    # The second of two equals: its creation was answered too late. The previous one: the trial was
-    # trained again since.
-    for run in [
-        *ours[1:],
-        *(run for run in runs if run not in ours and run.info.run_id == previous),
-    ]:
+    if bad_sensors is None:
+        outdated = []
+    else:
+        outdated = [run for run in ours if bad_sensors.contradicts(run.data.metrics)]
+    kept = [run for run in ours if run not in outdated]
+    # The previous one: the trial was trained again since.
+    earlier = [run for run in runs if run not in ours and run.info.run_id == previous]
+    # The second of two equals: its creation was answered too late.
+    for run in [*kept[1:], *outdated, *earlier]:
         _supersede(client, run)
     tags = {"kind": "trial", "trial_id": facts.trial_id}
-    return ours[0] if ours else client.create_run(experiment, facts.began, tags, facts.name)
+    return kept[0] if kept else client.create_run(experiment, facts.began, tags, facts.name)
 
 
 def _supersede(client: Any, run: Any) -> None:
@@ -201,15 +218,17 @@ def find_study(client: Any, experiment: str, name: str, began: int) -> Any:
     )
 
 
-def _describe(client: Any, run: Any, facts: TrialFacts | RowFacts) -> None:
-    """Tags as they are now; parameters that are not there yet."""
+def _describe(client: Any, run: Any, facts: TrialFacts | RowFacts, passing: Sequence[str]) -> None:
+    """Tags as they are now, without those in ``passing`` that it lost; parameters that are not
+    there yet.
+    """
     from mlflow.entities import Param
 
     params = [
         Param(name, text) for name, text in facts.params.items() if name not in run.data.params
     ]
     _set_tags(client, run, facts.tags, params)
-    for name in TAGS_THAT_COME_AND_GO:
+    for name in passing:
         if name in run.data.tags and name not in facts.tags:
             client.delete_tag(run.info.run_id, name)
 

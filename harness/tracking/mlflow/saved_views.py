@@ -16,6 +16,11 @@ from harness.tracking.mlflow.trial_facts import by_present_name, legal_name
 
 TAG = "mlflow.sharedViewState."
 PLACE, MINUS = "place_by_average", "minus_baseline/average"
+BAD_SENSOR, WITH_BAD_SENSOR = "bad_sensor", "with_bad_sensor"
+"""The column of the page of runs, and what the names of metrics begin with, of which there are so
+many that they had better come behind those of test.
+"""
+
 LONGEST = 20_000
 """Characters that a tag of an experiment may have."""
 
@@ -106,13 +111,25 @@ class SavedView:
 
 
 def saved_views(
-    metric: str, higher_is_better: bool, combinations: Sequence[str], baseline: str | None
+    metric: str,
+    higher_is_better: bool,
+    combinations: Sequence[str],
+    baseline: str | None,
+    corrupted: Sequence[str] = (),
 ) -> list[SavedView]:
-    """The views of a study: its methods, their differences from the baseline, its single trials."""
+    """The views of a study: its methods, their differences from the baseline, its single trials.
+
+    ``corrupted``: the modalities that models were evaluated with as bad sensors.
+    """
     headline = [f"test/{metric}_{which}" for which in ("mean", "worst", "full")]
     cells = [legal_name(f"test/{metric}/{name}") for name in combinations]
     minus = ["verdict", "minus_baseline"] if baseline is not None else []
     texts = ["average", "worst_case", "rank", "ties", *minus, *map(on, combinations)]
+    values, charts = list(headline), []
+    if corrupted:
+        texts.insert(2, BAD_SENSOR)
+        values.append(with_bad_sensor(metric))
+        charts = _bad_sensor_charts(metric, corrupted)
     found = [
         SavedView(
             METHODS,
@@ -121,7 +138,7 @@ def saved_views(
             order_by=column("metrics", PLACE),
             ascending=True,
             columns=_tags(texts),
-            charts=_charts(metric, headline, cells, baseline is not None),
+            charts=[*_charts(metric, headline, cells, baseline is not None), *charts],
         ),
         SavedView(
             TRIALS,
@@ -131,9 +148,9 @@ def saved_views(
             ascending=not higher_is_better,
             columns=[
                 *_tags(("label", "seed", "status")),
-                *(column("metrics", name) for name in (*headline, *cells)),
+                *(column("metrics", name) for name in (*values, *cells)),
             ],
-            charts=_charts(metric, headline, cells, False),
+            charts=[*_charts(metric, headline, cells, False), *charts],
         ),
     ]
     if baseline is not None:
@@ -163,6 +180,24 @@ def on(combination: str) -> str:
     'on RGB.depth _left_'
     """
     return legal_name(f"on {combination}")
+
+
+def with_bad_sensor(metric: str, which: str = "mean") -> str:
+    """A value over all modalities, corruptions and severities: mean, clean or minus_clean.
+
+    >>> with_bad_sensor("accuracy")
+    'with_bad_sensor/accuracy_mean'
+    """
+    return f"{WITH_BAD_SENSOR}/{metric}_{which}"
+
+
+def by_severity(modality: str) -> str:
+    """The curve over severities 0 to 5 of a modality, which a chart shows on its step axis.
+
+    >>> by_severity("RGB (left)")
+    'by_severity/RGB _left_'
+    """
+    return legal_name(f"by_severity/{modality}")
 
 
 def difference(summary: str) -> str:
@@ -196,6 +231,12 @@ def _charts(
     ]
 
 
+def _bad_sensor_charts(metric: str, corrupted: Sequence[str]) -> list[tuple[str, Sequence[Json]]]:
+    bars = [_bar(with_bad_sensor(metric, which)) for which in ("mean", "minus_clean")]
+    lines = [_line(by_severity(modality)) for modality in corrupted]
+    return [("With a bad sensor", [*bars, *lines])]
+
+
 def column(kind: str, name: str) -> str:
     """A column as the page of runs calls it.
 
@@ -213,6 +254,7 @@ WIDE = {
     column("tags", "minus_baseline"): 190,
     column("tags", "verdict"): 120,
     column("tags", "label"): 150,
+    column("tags", BAD_SENSOR): 170,
 }
 
 

@@ -19,12 +19,17 @@ from typing import Any
 
 from harness.analysis.findings import Findings
 from harness.errors.credentials import masked, without_credentials
+from harness.protocol.metrics import metric
 from harness.reporting.document import Document
 from harness.reporting.sections.runs import TrackedRuns
+from harness.robust.evidence import FOLDER as CORRUPTED
+from harness.robust.evidence import code_of
+from harness.robust.findings import BadSensors
 from harness.store import exclusive, read_json, write_json
 from harness.study.plan import Plan, PlannedTrial
 from harness.tracking.mlflow.addresses import LOCAL, Addresses
 from harness.tracking.mlflow.artifacts import TABLES, log_dataset, log_report, log_trial
+from harness.tracking.mlflow.bad_sensor_facts import trial_bad_sensors
 from harness.tracking.mlflow.comparison import mirror_comparison
 from harness.tracking.mlflow.database import (
     connect,
@@ -85,7 +90,7 @@ class MLflowTracker(Tracker):
         with self._connected():
             pass
 
-    def mirror_trial(self, trial: PlannedTrial) -> None:
+    def mirror_trial(self, trial: PlannedTrial, corrupted: BadSensors | None = None) -> None:
         """Bring MLflow up to what the store knows of a trial.
 
         A trial appears with its first finished epoch.
@@ -93,20 +98,31 @@ class MLflowTracker(Tracker):
         facts = read_facts(self.study.name, trial, self.store)
         if facts is None:
             return
-        note = {NOTE: trial_note(trial, facts.record)} if facts.record else {}
-        facts = replace(
-            facts, tags=facts.tags | note | {COLOUR: colour(self.plan, trial.row.label)}
-        )
+        tags = facts.tags | {COLOUR: colour(self.plan, trial.row.label)}
+        shown = None
+        if facts.record and corrupted is not None:
+            chosen = metric(facts.record["metric"])
+            shown = trial_bad_sensors(chosen, corrupted, trial.row.label, trial.seed)
+            tags |= shown.tags
+        if facts.record:
+            tags[NOTE] = trial_note(trial, facts.record, shown.note if shown is not None else "")
+        facts = replace(facts, tags=tags)
         with self._connected() as (client, experiment):
             finish = partial(self._finish, client, trial, facts)
-            mirror_trial_run(
-                client, experiment, facts, self._folder / f"{trial.id}.json", self._complete, finish
-            )
+            offset = self._folder / f"{trial.id}.json"
+            mirror_trial_run(client, experiment, facts, shown, offset, self._complete, finish)
 
-    def mirror_comparison(self, findings: Findings, problems: Sequence[str] = ()) -> None:
+    def mirror_comparison(
+        self,
+        findings: Findings,
+        problems: Sequence[str] = (),
+        corrupted: BadSensors | None = None,
+    ) -> None:
         """Bring the rows' runs (tag ``kind=row``), descriptions and saved views up to date."""
         with self._connected() as (client, experiment):
-            where = mirror_comparison(client, experiment, findings, problems, self._ended)
+            where = mirror_comparison(
+                client, experiment, findings, problems, corrupted, self._ended
+            )
         write_json(self._folder / "runs.json", asdict(where))
 
     def mirror_study(
@@ -185,13 +201,20 @@ class MLflowTracker(Tracker):
         return milliseconds(max((line["time"] for line in lines), default=0))
 
     def _state(self) -> dict[str, str]:
-        """What of each trial is there to be mirrored: when its record or failure was written."""
+        """What of each trial is there to be mirrored: when its record or failure was written, and
+        its last evaluation under corruptions; and which code made the latter today.
+        """
         found = {"layout": self._complete}
         for trial in [*self.plan.stages, *self.plan.trials]:
             for name in ("record.json", "failure.json"):
                 path = self.store.trial(trial.id) / name
                 found[f"{trial.row.label}/{trial.id}/{name}"] = (
                     str(path.stat().st_mtime_ns) if path.is_file() else ""
+                )
+            corrupted = self.store.trial(trial.id) / CORRUPTED
+            if corrupted.is_dir():
+                found[f"{trial.row.label}/{trial.id}/{CORRUPTED}"] = (
+                    f"{corrupted.stat().st_mtime_ns}, {code_of(trial.job)}"
                 )
         return found
 
