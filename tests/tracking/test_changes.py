@@ -79,7 +79,7 @@ def test_a_running_trial_is_mirrored_and_later_finished(study: Any) -> None:
 
 
 def test_a_mirror_killed_midway_is_completed_without_a_double(study: Any) -> None:
-    killed = study("killed", "seeds=[2]")
+    killed = study("killed", "seeds=[12]")
     killed.train()
     files = killed.store.trial(killed.trial.id)
     (line, *_) = files.history()
@@ -139,7 +139,7 @@ def test_a_failed_trial_that_is_resumed_goes_on_in_its_run(study: Any, tmp_path:
 def test_a_trial_that_failed_before_its_first_epoch_and_then_succeeds_is_one_run(
     study: Any,
 ) -> None:
-    late = study("late", "seeds=[3]")
+    late = study("late", "seeds=[13]")
     record_failure(late.store.trial(late.trial.id), late.trial.job, "its teacher failed")
     late.mirror()
     run = late.run()
@@ -161,7 +161,7 @@ def test_a_trial_that_failed_before_its_first_epoch_and_then_succeeds_is_one_run
 def test_a_trial_trained_again_replaces_its_run_and_keeps_the_old_one_in_the_trash(
     study: Any,
 ) -> None:
-    again = study("again", "seeds=[4]")
+    again = study("again", "seeds=[14]")
     again.train()
     again.mirror()
     first = again.run()
