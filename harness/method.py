@@ -127,9 +127,11 @@ class EpochContext:
                 )
             scores = scores[:, complete]
         if scores.dim() == 4:
-            pixels = scores.sum((1, 2))
+            pixels = scores.sum((1, 2))  # (C, K), over samples and true classes
             return pixels / pixels.sum(1, keepdim=True)
-        return (scores.argmax(-1, keepdim=True) == torch.arange(scores.shape[-1])).float().mean(1)
+        classes = torch.arange(scores.shape[-1])
+        predicted = scores.argmax(-1, keepdim=True) == classes  # (C, N, K), a True in each row
+        return predicted.float().mean(1)
 
     def starts(self, published: int) -> int:
         """The epoch at which a phase begins that the paper starts at epoch ``published`` of 100.
@@ -211,9 +213,8 @@ class Method(nn.Module):
         self.build(backbone)
 
     def _set_hyperparameters(self, given: Mapping[str, Value]) -> None:
-        for key, value in resolve(
-            "hyperparameter", self.hyperparameters, given, type(self).__name__
-        ).items():
+        values = resolve("hyperparameter", self.hyperparameters, given, type(self).__name__)
+        for key, value in values.items():
             if isinstance(value, float):
                 self.register_buffer(key, torch.tensor(value), persistent=False)
             else:
@@ -379,6 +380,7 @@ class Method(nn.Module):
             # running ones.
             self.starved_encoders += 1
             module.eval()
+        # Where there are none, the features of zeros have the shape of what is returned.
         chosen = x.index_select(0, index) if index.numel() else torch.zeros_like(x[:1])
         encoded = function(chosen)
         if starved:
@@ -440,12 +442,11 @@ class Method(nn.Module):
     def parameter_counts(self) -> dict[str, int]:
         """Parameters in training, and at inference (without ``training_only`` modules)."""
         sizes = {name: p.numel() for name, p in self.named_parameters()}
-        deployed = sum(
-            n for name, n in sizes.items() if not name.startswith(self.training_only or ("\0",))
-        )
+        deployed = sum(n for name, n in sizes.items() if not name.startswith(self.training_only))
         return {"training": sum(sizes.values()), "inference": deployed}
 
 
 def _scatter(features: Tensor, index: Tensor, batch: int) -> Tensor:
+    """(n, ...) features at the positions ``index`` (n,) of (batch, ...) zeros."""
     empty = features.new_zeros(batch, *features.shape[1:])
     return empty.index_copy(0, index, features) if index.numel() else empty

@@ -133,8 +133,8 @@ class DMRNet(Method):
         mu, logvar = output.extra["mu"], output.extra["logvar"]
         code = combination_index(batch.present)
         self._accumulate(code, logvar.detach())
-        ce = self.task_loss(output.logits, batch.target)
-        hard = self.hard[code]
+        ce = self.task_loss(output.logits, batch.target)  # (B,)
+        hard = self.hard[code]  # (B,), 1 where in H
         focused = (hard * ce).mean() if self.variant == "paper" else hard.sum() * ce.mean()
         return {
             "task": ce.mean(),
@@ -144,11 +144,11 @@ class DMRNet(Method):
 
     def _accumulate(self, code: Tensor, logvar: Tensor) -> None:
         """Add each sample's mean sigma^2 to its combination's sum, while mining is on."""
-        variance = logvar.exp().flatten(1).mean(1)
+        variance = logvar.exp().flatten(1).mean(1)  # (B,)
         # A product with membership rows: unlike index_add_ deterministic on every device, unlike
         # one_hot without reading from it.
         codes = torch.arange(self.hard.shape[0], device=code.device)
-        member = (code[:, None] == codes).to(variance.dtype)
+        member = (code[:, None] == codes).to(variance.dtype)  # (B, 2^V), a 1 in each row
         self.variance_sum += self.mining_on * (variance @ member)
         self.variance_count += self.mining_on * member.sum(0)
 

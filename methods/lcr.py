@@ -117,10 +117,11 @@ class LCR(Method):
         self.head = backbone.head(channels)
 
     def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
-        scales = [masked(scale, present) for scale in zip(*features, strict=True)]
-        parameters = [mpe(y) for mpe, y in zip(self.mpe, scales[-1], strict=True)]
-        expressed = express(scales[-1], parameters)
-        stacks = [torch.stack(maps, 1) for maps in (*scales[:-1], expressed)]
+        # One list of y_v per scale; the deepest scale's is replaced by F_v.
+        *skips, deepest = [masked(scale, present) for scale in zip(*features, strict=True)]
+        parameters = [mpe(y) for mpe, y in zip(self.mpe, deepest, strict=True)]
+        expressed = express(deepest, parameters)
+        stacks = [torch.stack(maps, 1) for maps in (*skips, expressed)]  # (B, V, c, h, w) each
         if self.variant == "paper":
             stacks = [attend(stack) for attend, stack in zip(self.attention, stacks, strict=True)]
         fused = tuple(stack.flatten(1, 2) for stack in stacks)
@@ -191,8 +192,8 @@ class _Attention(nn.Module):
         self.place = nn.Sequential(nn.Conv2d(modalities * channels, 1, 1), nn.Sigmoid())
 
     def forward(self, stack: Tensor) -> Tensor:
-        a = self.modality(stack.mean((2, 3, 4)))[:, :, None, None, None]
-        s = self.place(stack.flatten(1, 2)).unsqueeze(1)
+        a = self.modality(stack.mean((2, 3, 4)))[:, :, None, None, None]  # (B, V, 1, 1, 1)
+        s = self.place(stack.flatten(1, 2)).unsqueeze(1)  # (B, 1, 1, h, w)
         return a * stack + s * stack  # type: ignore[no-any-return]
 
 
@@ -219,6 +220,8 @@ def expression_error(expressed: Tensor, features: Sequence[Tensor], present: Ten
     encoders are not drawn to a constant.
     """
     target = torch.stack(masked(features, present), 1).detach()
-    distance = (expressed - target).abs().flatten(2).mean(2)
-    n = present.sum(1, keepdim=True)
-    return torch.where(present & (n > 1), distance / n, torch.zeros_like(distance)).sum(1)
+    distance = (expressed - target).abs().flatten(2).mean(2)  # (B, V)
+    n = present.sum(1, keepdim=True)  # (B, 1)
+    # A modality that is there alone has no others to be expressed from.
+    counted = present & (n > 1)
+    return torch.where(counted, distance / n, torch.zeros_like(distance)).sum(1)

@@ -139,13 +139,13 @@ class MMANet(Method):
     def loss(self, output: Output, batch: TrainBatch) -> Losses:
         with torch.no_grad():
             teacher = self._teacher[0](batch.inputs, torch.ones_like(batch.present))
-        auxiliary = self.task_loss(output.extra["regulariser"], batch.target)
-        weak = self.weak[combination_index(batch.present)]
-        paper = self.variant == "paper"
-        regularisation = (weak * auxiliary).mean() if paper else weak.sum() * auxiliary.mean()
-        distillation = margin_aware_distillation(
-            output.z, teacher.z, teacher.logits, axis="rows" if paper else "columns"
-        )
+        auxiliary = self.task_loss(output.extra["regulariser"], batch.target)  # (B,)
+        weak = self.weak[combination_index(batch.present)]  # (B,), 1 where in W
+        if self.variant == "paper":
+            regularisation, axis = (weak * auxiliary).mean(), "rows"
+        else:
+            regularisation, axis = weak.sum() * auxiliary.mean(), "columns"
+        distillation = margin_aware_distillation(output.z, teacher.z, teacher.logits, axis)
         return {
             "task": self.task_loss(output.logits, batch.target).mean(),
             "mad": self.mad * self.active * distillation,
@@ -167,8 +167,9 @@ class MMANet(Method):
             self.weak.copy_(self._weak_set())
 
     def _compare_predictions(self, shares: Tensor) -> None:
-        for position, combination in enumerate(self.combinations):
-            self.distance[combination.bits] += histogram_divergence(shares[position], shares[-1])
+        full = shares[-1]  # the last combination has every modality
+        for combination, own in zip(self.combinations, shares, strict=True):
+            self.distance[combination.bits] += histogram_divergence(own, full)
 
     def _weak_set(self) -> Tensor:
         """Indicator (2^V,) of the weakest V - 1 modalities and all their non-empty subsets.
@@ -179,6 +180,7 @@ class MMANet(Method):
         size = max(1, len(self.spec.names) - 1)
         candidates = [c.bits for c in self.combinations if c.size == size]
         weakest = min(candidates, key=lambda bits: (-distance[bits], bits))
+        # A subset of the weakest has no bit that the weakest lacks.
         inside = [bits > 0 and bits & weakest == bits for bits in range(len(distance))]
         return torch.tensor([float(weak) for weak in inside])
 
@@ -223,12 +225,14 @@ def margin_aware_distillation(
         axis: ``rows`` for sum_i k_i sum_j, ``columns`` for sum_ij k_j; not divided by B in either
             case.
     """
-    difference = (_relations(student) - _relations(teacher.detach())).square()
-    return difference.sum(1 if axis == "rows" else 0) @ normalised_entropy(logits.detach())
+    squares = (_relations(student) - _relations(teacher.detach())).square()  # (B, B)
+    of_each = squares.sum(1) if axis == "rows" else squares.sum(0)
+    return of_each @ normalised_entropy(logits.detach())
 
 
 def _relations(maps: Tensor) -> Tensor:
-    flat = maps.flatten(1).float()
+    """E, (B, B): the Gram matrix of (B, ...) maps, its rows of length 1."""
+    flat = maps.flatten(1).float()  # F, (B, D)
     return F.normalize(flat @ flat.T, dim=1)
 
 

@@ -252,12 +252,15 @@ class MMFormer(Method):
 
     def _inter(self, features: Any, present: Tensor, noise: Noise | None) -> Tensor:
         """The re-projected map (B, V*c, h, w) of the transformer over all modalities."""
-        tokens = masked(self._tokens(features, present, noise), present)
-        everything = torch.cat([t + p for t, p in zip(tokens, self.positions, strict=True)], 1)
-        masking = self.settings["missing_tokens"] == "key_mask"
-        keys = present.repeat_interleave(tokens[0].shape[1], 1) if masking else None
-        mixed = self.inter(everything, self.dropout, noise, keys)
-        return self.reproject(to_map(mixed, len(tokens), *self.shape[1:]))  # type: ignore[no-any-return]
+        tokens = masked(self._tokens(features, present, noise), present)  # V times (B, N, d)
+        # Positions are added after the mask: a missing token is its position, not zero.
+        placed = [t + p for t, p in zip(tokens, self.positions, strict=True)]
+        keys = None
+        if self.settings["missing_tokens"] == "key_mask":
+            keys = present.repeat_interleave(tokens[0].shape[1], 1)  # (B, V*N)
+        mixed = self.inter(torch.cat(placed, 1), self.dropout, noise, keys)  # (B, V*N, d)
+        _, h, w = self.shape
+        return self.reproject(to_map(mixed, len(tokens), h, w))  # type: ignore[no-any-return]
 
     def _tokens(self, features: Any, present: Tensor, noise: Noise | None) -> list[Tensor]:
         if all("tokens" in f for f in features):
@@ -286,7 +289,8 @@ class MMFormer(Method):
     ) -> None:
         weight = self.aux_scale.expand(len(present))
         if self.variant == "released":
-            before_last = (fused[-1], *passed.inner)[-1]
+            # The input of the trunk's last stage; the fused map where that is the only stage.
+            before_last = passed.inner[-1] if passed.inner else fused[-1]
             logits = self.auxiliary["head"](self.auxiliary["stage"]((before_last,)), fused)
             output.aux["weak"] = (logits, weight * present.sum(1))
             return
@@ -309,10 +313,8 @@ class MMFormer(Method):
 
         It runs once, on all modalities stacked along the batch.
         """
-        scales = range(len(features[0]["maps"]))
-        stacked = tuple(
-            torch.cat(masked([f["maps"][scale] for f in features], shown)) for scale in scales
-        )
+        scales = zip(*(f["maps"] for f in features), strict=True)
+        stacked = tuple(torch.cat(masked(maps, shown)) for maps in scales)  # (V*B, c, h, w) each
         head = self.auxiliary["head"]
         if "trunk" in self.auxiliary:
             alone = head(self.auxiliary["trunk"](stacked), stacked)

@@ -196,11 +196,10 @@ def coefficients(readouts: Sequence[Tensor], target: Tensor, both: Tensor, alpha
         alpha: 0-d.
     """
     first, second = (_score(logits, target, both) for logits in readouts)
-    # rho of the second modality; that of the first is its inverse.
-    ratio = second / first
-    held = torch.stack([1 - (alpha / ratio).tanh(), 1 - (alpha * ratio).tanh()])
-    leads = torch.stack([ratio <= 1, ratio > 1]) & both.any()
-    return torch.where(leads, held, torch.ones_like(held))
+    rho = second / first  # of the second modality; that of the first is its inverse
+    held_back = torch.stack([1 - (alpha / rho).tanh(), 1 - (alpha * rho).tanh()])
+    leads = torch.stack([rho <= 1, rho > 1]) & both.any()
+    return torch.where(leads, held_back, torch.ones_like(held_back))
 
 
 def _score(logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:

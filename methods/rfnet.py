@@ -164,27 +164,30 @@ class RFNet(Method):
             for s, norm in zip(scales, norms, strict=True)
         )
         self.prm, self.guides = nn.ModuleList(), nn.ModuleList()
-        if self.k > 1:
-            self.prm.extend(
-                RegionMaps(scales[s].channels, count, classes, s < last, norms[s])
-                for s in range(last + 1)
-            )
-            self.guides.extend(
-                Guide(scales[s + 1], scales[s], s + 1 < last, (norms[s + 1], norms[s]))
-                for s in range(last)
-            )
+        if self.k == 1:
+            return
+        for s, scale in enumerate(scales):
+            guided = s < last  # by the next deeper scale
+            self.prm.append(RegionMaps(scale.channels, count, classes, guided, norms[s]))
+        for s in range(last):
+            merging = s + 1 < last
+            self.guides.append(Guide(scales[s + 1], scales[s], merging, (norms[s + 1], norms[s])))
 
     def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
         scales = [masked(scale, present) for scale in zip(*features, strict=True)]
-        fused: list[Tensor] = []
+        fused: list[Tensor] = []  # deepest scale first, as are the logits
         logits: list[Tensor] = []
         guide = None
+        # From the deepest scale up: each PRM is guided by what the deeper one led to.
         for s in reversed(range(len(scales))):
+            y = scales[s]
             if self.k > 1:
                 guide = self.guides[s](fused[-1], guide) if fused else None
-                logits.append(self.prm[s](torch.cat(scales[s], 1), guide))
-            regions = self.regions(logits[-1]) if logits else torch.ones_like(scales[s][0][:, :1])
-            fused.append(self.rfm[s](scales[s], regions))
+                logits.append(self.prm[s](torch.cat(y, 1), guide))
+                regions = self.regions(logits[-1])
+            else:
+                regions = torch.ones_like(y[0][:, :1])  # one region, which is the whole map
+            fused.append(self.rfm[s](y, regions))
         maps = tuple(reversed(fused))
         z = self.trunk(maps)
         extra = {f"prm/{depth}": q for depth, q in enumerate(logits)}
@@ -196,14 +199,17 @@ class RFNet(Method):
         No gradient passes, so that only its own loss trains the PRM.
         """
         p = logits.detach().float().softmax(1)
-        return p if self.k == p.shape[1] else torch.einsum("bmhw,mk->bkhw", p, self.groups)
+        if self.k == p.shape[1]:
+            return p
+        return torch.einsum("bmhw,mk->bkhw", p, self.groups)
 
     def loss(self, output: Output, batch: TrainBatch) -> Losses:
         terms = {"task": self.omega * self.task_loss(output.logits, batch.target).mean()}
         if output.extra:
             maps = [output.extra[f"prm/{depth}"] for depth in range(len(self.prm))]
             terms["prm"] = torch.stack([self._prm_loss(q, batch.target) for q in maps]).sum()
-            self._count(labels_for(maps[-1], batch.target))
+            finest = maps[-1]
+            self._count(labels_for(finest, batch.target))
         return terms | self._sep_losses(batch)
 
     def _prm_loss(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -215,7 +221,8 @@ class RFNet(Method):
         scales = [masked(scale, shown) for scale in zip(*batch.features, strict=True)]
         losses = {}
         for v, name in enumerate(self.spec.names):
-            loss = self.task_loss(self.sep(tuple(scale[v] for scale in scales)), batch.target)
+            alone = self.sep(tuple(scale[v] for scale in scales))
+            loss = self.task_loss(alone, batch.target)  # (B,)
             losses[f"sep/{name}"] = (loss * shown[:, v]).mean()
         return losses
 
@@ -225,7 +232,8 @@ class RFNet(Method):
         They decide the regions when there are more classes than regions.
         """
         # By comparison: bincount would read the largest label from the device. Void matches none.
-        member = labels.reshape(-1, 1) == torch.arange(self.counts.shape[0], device=labels.device)
+        classes = torch.arange(self.counts.shape[0], device=labels.device)
+        member = labels.reshape(-1, 1) == classes  # (labels, M)
         self.counts += self.counting * member.sum(0)
 
     def begin_epoch(self, context: EpochContext) -> None:

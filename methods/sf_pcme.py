@@ -82,8 +82,8 @@ class _Attention(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        tokens = z.flatten(2).transpose(1, 2)
-        weights: Tensor = self.score(tokens).softmax(1)
+        tokens = z.flatten(2).transpose(1, 2)  # (B, h*w, C)
+        weights: Tensor = self.score(tokens).softmax(1)  # (B, h*w, 1)
         return (weights * tokens).sum(1)
 
 
@@ -115,5 +115,6 @@ class _Heads(nn.Module):
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         attended, pooled = self.mu(z)
-        first, second = self.logvar(z)
-        return self.norm(pooled + attended.sigmoid()), first + second
+        mu: Tensor = self.norm(pooled + attended.sigmoid())
+        attended, pooled = self.logvar(z)
+        return mu, attended + pooled

@@ -6,7 +6,7 @@ What is missing is filled from the shared features that are there.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -151,15 +151,9 @@ class ShaSpec(Method):
     def encode_all(
         self, inputs: Mapping[str, Tensor], rows: Tensor | None = None
     ) -> list[Features]:
-        each = [None] * len(self.spec.names) if rows is None else list(rows.T)
         images = [inputs[name] for name in self.spec.names]
-        specific = [
-            self._run(encoder, x, keep)
-            for encoder, x, keep in zip(self.encoders, images, each, strict=True)
-        ]
-        stemmed = [
-            self._run(stem, x, keep) for stem, x, keep in zip(self.stems, images, each, strict=True)
-        ]
+        specific = self._run_each(self.encoders, images, rows)
+        stemmed = self._run_each(self.stems, images, rows)
         shared = self._shared(stemmed, rows)
         device = images[0].device
         if rows is None:
@@ -168,6 +162,16 @@ class ShaSpec(Method):
             encoded = rows.to(device, non_blocking=True)
         parts = zip(specific, shared, encoded.unbind(1), strict=True)
         return [{"specific": s, "shared": r, "encoded": known} for s, r, known in parts]
+
+    def _run_each(
+        self, modules: Iterable[nn.Module], inputs: Sequence[Tensor], rows: Tensor | None
+    ) -> list[Any]:
+        """Each modality's input through its module, on the samples that ``rows`` (B, V) marks."""
+        own_rows = [None] * len(inputs) if rows is None else list(rows.T)
+        return [
+            self._run(module, x, own)
+            for module, x, own in zip(modules, inputs, own_rows, strict=True)
+        ]
 
     def _run(self, module: nn.Module, x: Tensor, rows: Tensor | None) -> Any:
         # An identity has no batch norm that other rows could reach, and needs no copy of them.
@@ -181,11 +185,11 @@ class ShaSpec(Method):
         One pass over all, so that batch norm sees in training what it sees later.
         """
         if self.variant == "released":
-            each = [None] * len(stemmed) if rows is None else list(rows.T)
-            return [self._run(self.shared, x, keep) for x, keep in zip(stemmed, each, strict=True)]
-        stacked_rows = None if rows is None else rows.T.flatten()
+            return self._run_each([self.shared] * len(stemmed), stemmed, rows)
+        stacked_rows = None if rows is None else rows.T.flatten()  # (V*B,), as the inputs lie
         maps = self._run(self.shared, torch.cat(list(stemmed)), stacked_rows)
-        return list(zip(*(scale.chunk(len(stemmed)) for scale in maps), strict=True))
+        scales = [scale.chunk(len(stemmed)) for scale in maps]  # (V*B, c, h, w) -> V (B, c, h, w)
+        return list(zip(*scales, strict=True))  # from one tuple per scale to one per modality
 
     def prepare(self, features: Sequence[Features]) -> Any:
         if self.variant == "released":
@@ -200,8 +204,10 @@ class ShaSpec(Method):
     def fuse(self, features: Any, present: Tensor, noise: Noise | None = None) -> Output:
         shared = [f["shared"][-1] for f in features]
         if self.variant == "paper":
-            parts = fill([f["fused"] for f in features], mean_of_present(shared, present), present)
+            of_present = [f["fused"] for f in features]
+            parts = fill(of_present, mean_of_present(shared, present), present)
         else:
+            # The residual is on the specific feature, which is zero where it is missing.
             specific = masked([f["specific"][-1] for f in features], present)
             filled = released_fill(shared, present)
             parts = [
@@ -221,12 +227,14 @@ class ShaSpec(Method):
         specific = [f["specific"][-1] for f in batch.features]
         if self.variant == "paper":
             shown = batch.present
-            pairs, power = list(itertools.combinations(range(len(shared)), 2)), 1
+            pairs = list(itertools.combinations(range(len(shared)), 2))
+            power = 1  # L1
         else:
             # Before the mask, but neither of what a sample lacks nor of what the encode policy left
             # out.
             shown = batch.available & torch.stack([f["encoded"] for f in batch.features], 1)
-            pairs, power = list(itertools.pairwise(range(len(shared)))), 2
+            pairs = list(itertools.pairwise(range(len(shared))))
+            power = 2  # MSE
         terms["dao"] = self.alpha * alignment(shared, shown, pairs, power)
         terms["dco"] = self.beta * domain_classification(self.modality_classifier, specific, shown)
         return terms
@@ -278,10 +286,10 @@ def alignment(
     total = torch.zeros((), device=shown.device)
     for i, j in pairs:
         # Not shown[:, [i, j]]: a list of positions would be copied to the device in every step.
-        both = (shown[:, i] & shown[:, j])[:, None].expand(-1, 2)
-        a, b = masked([features[i], features[j]], both)
-        distance = (a - b).abs().pow(power).flatten(1).mean(1)
-        total = total + distance.sum() / both[:, 0].sum().clamp_min(1)
+        both = shown[:, i] & shown[:, j]  # (B,)
+        a, b = masked([features[i], features[j]], both[:, None].expand(-1, 2))
+        distance = (a - b).abs().pow(power).flatten(1).mean(1)  # (B,), 0 without both
+        total = total + distance.sum() / both.sum().clamp_min(1)
     return total
 
 
@@ -292,7 +300,8 @@ def domain_classification(
 
     The mean over the shown (sample, modality).
     """
-    pooled = torch.stack([f.mean((2, 3)) for f in masked(features, shown)], 1)
-    own = torch.arange(len(features), device=shown.device).expand(len(pooled), -1)
-    losses = F.cross_entropy(classifier(pooled).flatten(0, 1), own.flatten(), reduction="none")
+    pooled = torch.stack([f.mean((2, 3)) for f in masked(features, shown)], 1)  # (B, V, c)
+    logits = classifier(pooled).flatten(0, 1)  # (B*V, V): the modalities are the classes
+    own = torch.arange(len(features), device=shown.device).expand(len(pooled), -1)  # (B, V)
+    losses = F.cross_entropy(logits, own.flatten(), reduction="none")
     return (losses * shown.flatten()).sum() / shown.sum()

@@ -58,14 +58,15 @@ def unlike_published(lists: Splits) -> list[str]:
     """One sentence for every list that does not have the published numbers of samples."""
     sentences = []
     for split, samples in lists.items():
-        found, published = (len(samples), sum(sample.label for sample in samples)), PUBLISHED[split]
-        if found == published:
+        total, live = len(samples), sum(sample.label for sample in samples)
+        published, published_live = PUBLISHED[split]
+        if (total, live) == (published, published_live):
             continue
-        swapped = found == (published[0], published[0] - published[1])
+        swapped = (total, live) == (published, published - published_live)
         hint = ", as if its labels were swapped (1 must be live)" if swapped else ""
         sentences.append(
-            f"{LISTS[split]} has {found[0]:,} samples, {found[1]:,} of them live{hint}; published"
-            f" are {published[0]:,} and {published[1]:,}"
+            f"{LISTS[split]} has {total:,} samples, {live:,} of them live{hint}; published"
+            f" are {published:,} and {published_live:,}"
         )
     return sentences
 
@@ -104,7 +105,8 @@ def leave_one_out(samples: Sequence[Sample], held_out: str) -> Splits:
     found: dict[str, list[Sample]] = {"train": [], "val": [], "test": []}
     for sample in samples:
         split = role.get(part[sample.subject], "train")
-        if sample.label == LIVE or sample.session.startswith(held_out) == (split == "test"):
+        of_held_out = sample.session.startswith(held_out)
+        if sample.label == LIVE or of_held_out == (split == "test"):
             found[split].append(sample)
     return {split: tuple(chosen) for split, chosen in found.items()}
 
@@ -116,11 +118,13 @@ def limited(samples: Sequence[Sample], limit: int | None) -> tuple[Sample, ...]:
     """
     if limit is None or limit >= len(samples):
         return tuple(samples)
-    live, attacks = (
-        [n for n, sample in enumerate(samples) if sample.label == label] for label in (LIVE, ATTACK)
-    )
-    share = min(max(round(limit * len(live) / len(samples)), 1), limit - 1) if limit > 1 else 0
-    chosen = sorted([*spread(live, share), *spread(attacks, limit - share)])
+    live = [n for n, sample in enumerate(samples) if sample.label == LIVE]
+    attacks = [n for n, sample in enumerate(samples) if sample.label == ATTACK]
+    lives = 0
+    if limit > 1:
+        proportional = round(limit * len(live) / len(samples))
+        lives = min(max(proportional, 1), limit - 1)
+    chosen = sorted([*spread(live, lives), *spread(attacks, limit - lives)])
     return tuple(samples[n] for n in chosen)
 
 

@@ -43,6 +43,7 @@ def _check_column(sheet: Sheet, column: str, cells: Sequence[tuple[int, str]]) -
             f"{sheet.path.name}: column '{column}' is empty in every row; fill it, or {LEAVE_OUT}"
         )
     _inside(sheet, column, cells)
+    # Of each kind the first row: going backwards, that is what is left.
     kinds = {kind_of(cell): number for number, cell in reversed(cells)}
     if None in kinds:
         cell = next(cell for _, cell in cells if kind_of(cell) is None)

@@ -68,8 +68,10 @@ def read_sheet(path: Path, folder: Path, modalities: Sequence[str], task: str) -
     groups = [cell for _, cell in named[GROUP]] if grouped else [""] * len(lines)
     rows = []
     for (number, line), split, group in zip(cells, splits, groups, strict=True):
-        own = _relative(line[1]) if dense else line[1]
-        rows.append(Row(number, split, own, tuple(map(_relative, line[2:])), group))
+        _, own, *files = line  # as in ``places``
+        if dense:
+            own = _relative(own)
+        rows.append(Row(number, split, own, tuple(map(_relative, files)), group))
     rows, unchosen = _with_chosen(rows, named, names)
     sheet = Sheet(path, folder, names, dense, tuple(rows), (), grouped, aside)
     check_cells(sheet)

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from datasets._media.audio import FASTEST, SLOWEST, is_pointer, no_rate
-from harness.data.images import DAMAGE, orientation, read_image, upright_size
+from harness.data.images import DAMAGE, Mode, orientation, read_image, upright_size
 from harness.data.prepared import Item, Unreadable
 from harness.dataset import padded
 from harness.errors import UserError
@@ -143,20 +143,22 @@ def _sound(stream: BinaryIO) -> Header:
     head = stream.read(12)
     if head[:4] not in (b"RIFF", b"RIFX", b"RF64") or head[8:] != b"WAVE":
         raise ValueError("it does not begin as one")
-    order, rate, frame, detail = ">" if head[:4] == b"RIFX" else "<", 0, 0, ""
+    order = ">" if head[:4] == b"RIFX" else "<"  # RIFX is big-endian
+    rate, frame, detail = 0, 0, ""  # a frame: bytes of one sample of all channels
     while len(part := stream.read(8)) == 8:
         name, size = struct.unpack(f"{order}4sI", part)
         if name == b"fmt ":
             content = stream.read(size + size % 2)
             tag, _, rate, _, frame = struct.unpack_from(f"{order}HHIIH", content)
             if tag == EXTENSIBLE and len(content) >= 26:
+                # The real tag begins the sub-format.
                 (tag,) = struct.unpack_from(f"{order}H", content, 24)
             detail = FLOAT if tag == IEEE_FLOAT else ""
         elif name == b"data":
             samples = _samples(min(size, _left(stream)), frame, rate)
             return Header("audio", (samples,), detail, rate)
         else:
-            stream.seek(size + size % 2, io.SEEK_CUR)
+            stream.seek(size + size % 2, io.SEEK_CUR)  # chunks have even lengths
     raise ValueError("no sound in it")
 
 
@@ -189,7 +191,8 @@ def picture(path: Path, channels: int, deep: bool, size: Size) -> Item:
     if header.detail != "8":
         pixels, factor = read_image(path, "I"), 1
     else:
-        pixels, factor = read_image(path, "RGB" if header.shape[0] == 3 else "L"), TO_16_BITS
+        mode: Mode = "RGB" if header.shape[0] == 3 else "L"
+        pixels, factor = read_image(path, mode), TO_16_BITS
     values = pixels.astype(np.float32) * factor if deep else pixels
     if values.shape[0] != channels:
         values = values.repeat(channels, 0)
@@ -213,6 +216,9 @@ def label_map(path: Path) -> Item:
     return values
 
 
+Layout = Literal["features", "sequence", "first", "last", "series", "series last"]
+
+
 def array(path: Path, layout: Layout, size: Size | None, dtype: str, frames: int = 0) -> Item:
     """An npy file as (C, H, W), resized where ``size`` is given.
 
@@ -232,9 +238,6 @@ def array(path: Path, layout: Layout, size: Size | None, dtype: str, frames: int
     return values if size is None else resized(values, size)
 
 
-Layout = Literal["features", "sequence", "first", "last", "series", "series last"]
-
-
 def arranged(values: Item, layout: Layout) -> Item:
     """An npy array as (C, H, W).
 
@@ -249,7 +252,9 @@ def arranged(values: Item, layout: Layout) -> Item:
             values = np.ascontiguousarray(values.T)
         series = layout in ("series", "series last")
         return values[:, None, :] if series else values[None]
-    return np.ascontiguousarray(values.transpose(2, 0, 1)) if layout == "last" else values
+    if layout == "last":
+        return np.ascontiguousarray(values.transpose(2, 0, 1))
+    return values
 
 
 def _loaded(path: Path) -> Item:

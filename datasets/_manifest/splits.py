@@ -71,11 +71,8 @@ def require_both(sheet: Sheet, found: Splits, index: Mapping[str, int]) -> None:
     """
     for split in ("val", "test"):
         for combination in lattice(sheet.modalities):
-            rows = [
-                row
-                for row in found.rows[split]
-                if all(f for f, shown in zip(row.files, combination.mask, strict=True) if shown)
-            ]
+            places = [place for place, shown in enumerate(combination.mask) if shown]
+            rows = [row for row in found.rows[split] if all(row.files[place] for place in places)]
             if rows and len({index[row.label] for row in rows}) < 2:
                 raise UserError(
                     f"{sheet.path.name}: the {len(rows)} samples of {split} that have"
@@ -117,7 +114,7 @@ def _whole_groups(rows: Sequence[Row], alike: bool, share: float, seed: int) -> 
     """
     classes = sorted({"" if alike else row.label for row in rows})
     names = list(dict.fromkeys(row.group for row in rows))
-    counts = np.zeros((len(names), len(classes)), dtype=np.int64)
+    counts = np.zeros((len(names), len(classes)), dtype=np.int64)  # (groups, classes)
     place = {name: at for at, name in enumerate(names)}
     column = {name: at for at, name in enumerate(classes)}
     for row in rows:
@@ -130,11 +127,14 @@ def _whole_groups(rows: Sequence[Row], alike: bool, share: float, seed: int) -> 
     chosen: list[int] = []
     for at in order:
         after = taken + counts[at]
-        nearer = ((wanted - after) ** 2 / total).sum() < ((wanted - taken) ** 2 / total).sum()
-        if nearer and (after < total).all():
+        distance = ((wanted - taken) ** 2 / total).sum()
+        distance_after = ((wanted - after) ** 2 / total).sum()
+        leaves_some = (after < total).all()
+        if distance_after < distance and leaves_some:
             taken = after
             chosen.append(at)
     if not chosen:
+        # The smallest group without which train still has every class.
         chosen = [at for at in reversed(order) if (counts[at] < total).all()][:1]
     own = {names[at] for at in chosen}
     return [row for row in rows if row.group in own]

@@ -34,17 +34,19 @@ def statistics(array: Tensor, rows: Sequence[int], frames: bool = False) -> Stat
     """
     channels = array.shape[1]
     mean = torch.zeros(channels, dtype=torch.float64)
-    spread = torch.zeros(channels, dtype=torch.float64)
+    spread = torch.zeros(channels, dtype=torch.float64)  # sum of squared deviations from the mean
     count = 0
     for start in range(0, len(rows), BLOCK):
-        block = array[torch.tensor(rows[start : start + BLOCK])].double().transpose(0, 1).flatten(1)
+        samples = array[torch.tensor(rows[start : start + BLOCK])].double()
+        block = samples.transpose(0, 1).flatten(1)  # (C, values of the block)
         if frames:
             block = block[:, block[-1] > 0]
         size = block.shape[1]
         own = block.mean(1)
+        own_spread = ((block - own[:, None]) ** 2).sum(1)
         shift = own - mean
         # Chan, Golub and LeVeque's update of two parts: squares of large means never cancel.
-        spread += ((block - own[:, None]) ** 2).sum(1) + shift**2 * count * size / (count + size)
+        spread += own_spread + shift**2 * count * size / (count + size)
         mean += shift * size / (count + size)
         count += size
     deviation = (spread / count).sqrt()

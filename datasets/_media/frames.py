@@ -63,9 +63,9 @@ def read_frame(path: Path, size: Size) -> Array:
 
 
 def _resized(pixels: Array, size: Size) -> Array:
-    picture = Image.fromarray(np.ascontiguousarray(pixels)).resize(
-        size[::-1], Image.Resampling.BILINEAR
-    )
+    height, width = size
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
 
 
@@ -103,8 +103,11 @@ def read_video(path: Path, frames: int, size: Size) -> Array:
 
 
 def _chosen(av: Any, path: Path, frames: int) -> Iterator[Array]:
+    """The frames, (H, W, 3) each; fewer than ``frames`` where some do not decode."""
+    # Packets are counted without being decoded; an empty one ends the stream.
     with av.open(str(path)) as container:
         total = sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+    # As ``evenly`` has them, but of fewer frames some twice.
     wanted = [(2 * k + 1) * total // (2 * frames) for k in range(frames)]
     # Decoded a second time instead of kept: a minute of video is a gigabyte.
     with av.open(str(path)) as container:

@@ -86,13 +86,13 @@ def comparison(
         worst_values = whole.min(axis=1) if metric.higher_is_better else whole.max(axis=1)
         worst[label] = _summary(worst_values, any_flag)
     return Comparison(
-        metric,
-        tuple(labels),
-        tuple(combinations),
-        planned,
-        cells,
-        average,
-        worst,
+        metric=metric,
+        labels=tuple(labels),
+        combinations=tuple(combinations),
+        planned=planned,
+        cells=cells,
+        average=average,
+        worst=worst,
         unseen=unseen,
     )
 

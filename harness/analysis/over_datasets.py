@@ -30,7 +30,9 @@ class DatasetDifference(RowDifference):
     @property
     def verdict(self) -> str:
         found = self.difference.better_at(self.p)
-        return "" if found is None else "better" if found == self.row else "worse"
+        if found is None:
+            return ""
+        return "better" if found == self.row else "worse"
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,10 @@ def compare_over_datasets(parts: Sequence[Findings]) -> DatasetComparison | str:
         for label, row in values.items()
     }
     ranks = _mean_ranks(better)
-    baselines = {
-        row.label for row in parts[0].results.plan.rows if row.method_class.role == "baseline"
-    }
-    other = next(
-        (label for label in labels if label in baselines),
-        min(ranks, key=lambda label: ranks[label]),
-    )
+    rows = parts[0].results.plan.rows
+    roles = {row.label: row.method_class.role for row in rows}
+    baselines = [label for label in labels if roles[label] == "baseline"]
+    other = baselines[0] if baselines else min(ranks, key=lambda label: ranks[label])
     turned = len(set(signs)) > 1
     return DatasetComparison(
         datasets=tuple(names),
@@ -136,9 +135,8 @@ def _rows(one: Findings) -> list[tuple[str, str, str]]:
 
 
 def _mean_ranks(better: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    by_dataset = [
-        rankdata([-value for value in column]) for column in zip(*better.values(), strict=True)
-    ]
+    columns = zip(*better.values(), strict=True)  # the values of all rows on one dataset
+    by_dataset = [rankdata([-value for value in column]) for column in columns]
     return {
         label: float(sum(ranks[at] for ranks in by_dataset) / len(by_dataset))
         for at, label in enumerate(better)
@@ -151,16 +149,25 @@ def _gaps(
     """Row by row, one gap per dataset; labels name both."""
     by_dataset = [{one.label: one for one in part.against(other)} for part in parts]
     found = []
-    for label in (label for label in labels if label != other):
+    for label in labels:
+        if label == other:
+            continue
         for name, gaps, part in zip(names, by_dataset, parts, strict=True):
-            gap, flip = gaps[label], turned and not part.comparison.metric.higher_is_better
-            value, low, high = (
-                (-gap.value, -gap.high, -gap.low) if flip else (gap.value, gap.low, gap.high)
-            )
-            # The verdict is looked up by label: it stays that of the row.
+            gap = gaps[label]
+            value, low, high = gap.value, gap.low, gap.high
+            if turned and not part.comparison.metric.higher_is_better:
+                value, low, high = -gap.value, -gap.high, -gap.low
             found.append(
                 DatasetDifference(
-                    f"{label}, {name}", other, value, low, high, gap.difference, gap.p, label
+                    label=f"{label}, {name}",
+                    other=other,
+                    value=value,
+                    low=low,
+                    high=high,
+                    difference=gap.difference,
+                    p=gap.p,
+                    # The verdict is looked up by label: it stays that of the row.
+                    row=label,
                 )
             )
     return found

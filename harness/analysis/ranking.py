@@ -90,9 +90,9 @@ def ranking(
     Unranked (a UserError) when a trial of a ranked row is missing or damaged.
     """
     _require_whole(results)
-    chosen = [
-        one for one in (differences(results) if found is None else found) if one.summary == summary
-    ]
+    if found is None:
+        found = differences(results)
+    chosen = [one for one in found if one.summary == summary]
     comparison = results.comparison()
     means = comparison.average if summary == AVERAGE else comparison.worst
     labels = [row.label for row in results.plan.rows if not row.method_class.per_combination]
@@ -134,30 +134,45 @@ def ranked(
 ) -> Ranking:
     """The ranking of rows with these means and differences."""
     order = sorted(means, key=lambda label: -means[label] if higher_is_better else means[label])
-    group = letters(order, [frozenset((one.first, one.second)) for one in found if one.significant])
+    apart = [frozenset((one.first, one.second)) for one in found if one.significant]
+    group = letters(order, apart)
     wins = dict.fromkeys(order, 0)
     losses = dict.fromkeys(order, 0)
     for one in found:
         if one.better is not None:
             wins[one.better] += 1
-            losses[one.second if one.better == one.first else one.first] += 1
-    places = tuple(Place(x, means[x], group[x], 1 + losses[x], len(order) - wins[x]) for x in order)
+            losses[_worse(one, one.better)] += 1
+    places = [
+        Place(
+            label=label,
+            mean=means[label],
+            letters=group[label],
+            first=1 + losses[label],
+            last=len(order) - wins[label],
+        )
+        for label in order
+    ]
+    # Which may be the best is another question, with fewer comparisons and a level of its own.
     level = best_level(len(order), share_of(found))
     beaten: dict[str, set[str]] = {label: set() for label in order}
     for one in found:
         better = one.better_at(one.p, level)
         if better is not None:
-            beaten[better].add(one.second if better == one.first else one.first)
+            beaten[better].add(_worse(one, better))
     best, leader = compared_with_the_best(order, beaten)
-    notes = tuple(dict.fromkeys(one.note for one in found if one.note))
     return Ranking(
-        summary,
-        places,
-        best,
-        leader,
-        tuple(found),
-        notes,
+        summary=summary,
+        places=tuple(places),
+        best=best,
+        leader=leader,
+        differences=tuple(found),
+        notes=tuple(dict.fromkeys(one.note for one in found if one.note)),
     )
+
+
+def _worse(one: Difference, better: str) -> str:
+    """The other row of a pair."""
+    return one.second if better == one.first else one.first
 
 
 def share_of(found: Sequence[Difference]) -> float:

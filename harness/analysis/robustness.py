@@ -170,11 +170,14 @@ def expectation(values: Array, combinations: Sequence[Combination], present: flo
         raise ValueError(
             f"a probability of presence must be above 0 and at most 1, and it is {present}"
         )
-    sizes = [(combination.size, len(combination.mask)) for combination in combinations]
-    weights = np.array([present**size * (1 - present) ** (every - size) for size, every in sizes])
+    every = len(combinations[0].mask)  # V
+    sizes = [combination.size for combination in combinations]
+    weights = np.array([present**size * (1 - present) ** (every - size) for size in sizes])
     # Without weights of 0 too, so that what remains has a sum above 0 or is nothing.
     there = ~np.isnan(values) & (weights > 0)
-    return float(np.average(values[there], weights=weights[there])) if there.any() else math.nan
+    if not there.any():
+        return math.nan
+    return float(np.average(values[there], weights=weights[there]))
 
 
 def steps(values: Array, combinations: Sequence[Combination], higher_is_better: bool) -> list[Step]:
@@ -236,6 +239,7 @@ def shapley(values: Array, combinations: Sequence[Combination], blind: float) ->
         for without in [*(combination.members for combination in combinations), ()]:
             if modality in without:
                 continue
+            # In the dataset's order, as combinations have their members.
             joined = tuple(name for name in modalities if name in without or name == modality)
             gains.append(weight[len(without)] * (worth[joined] - worth[without]))
         found[modality] = sum(gains)
@@ -297,8 +301,9 @@ def pareto(points: Mapping[str, tuple[float, float]], higher_is_better: bool) ->
     costs = {label: (cost, -sign * value) for label, (cost, value) in points.items()}
 
     def beaten(own: tuple[float, float]) -> bool:
+        cost, value = own
         return any(
-            other != own and other[0] <= own[0] and other[1] <= own[1] for other in costs.values()
+            other != own and other[0] <= cost and other[1] <= value for other in costs.values()
         )
 
     front = [label for label, own in costs.items() if not beaten(own)]

@@ -8,6 +8,8 @@ function under ``@check``, here or in training_checks.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from harness.conformance.synthetic import LATE, Case, check, close, gap, require, same
@@ -105,14 +107,13 @@ def parameter_counts(case: Case) -> None:
     before = case.logits(model, case.mixed)
     for prefix in model.training_only:
         named = [p for name, p in model.named_parameters() if name.startswith(prefix)]
-        # A trunk may be without parameters on some network.
-        known = named or [
-            name for name, _ in model.named_modules() if name.startswith(prefix.rstrip("."))
-        ]
+        modules = [name for name, _ in model.named_modules() if name.startswith(prefix.rstrip("."))]
+        # A trunk may be without parameters on some network: a module of that name is enough.
         require(
-            bool(known),
+            bool(named or modules),
             f"training_only names '{prefix}', which is neither a module nor a parameter",
         )
+        # NaN would reach whatever is computed with them.
         for parameter in named:
             torch.nn.init.constant_(parameter, torch.nan)
     require(
@@ -181,12 +182,13 @@ def absent_row(case: Case) -> None:
     present = case.mixed.clone()
     present[1] = False
     features = case.trained.prepare(case.trained.encode_all(case.split.inputs))
-    for predict_rows in (
+    ways: list[Callable[[], object]] = [
         lambda: case.trained.combine(features, present),
         lambda: case.trained(case.split.inputs, present),
-    ):
+    ]
+    for predict in ways:
         try:
-            predict_rows()
+            predict()
         except ValueError:
             continue
         require(False, "a sample without any modality was predicted")

@@ -88,16 +88,19 @@ def synthetic_split(spec: DataSpec, samples: int, seed: int = 0) -> Split:
     generator, classes = Streams(seed).generator("synthetic"), len(spec.classes)
     if spec.label_scale is not None:
         return _numbers(spec, samples, generator)
+    dense = spec.task == "segmentation"
     target = torch.arange(samples) % classes
-    if spec.task == "segmentation":
+    if dense:
         blocks = torch.randint(classes, (samples, 2, 2), generator=generator)
-        height, width = spec.modalities[0].shape[1:]
+        _, height, width = spec.modalities[0].shape
         target = blocks.repeat_interleave(height // 2, 1).repeat_interleave(width // 2, 2)
     inputs = {}
     for modality in spec.modalities:
-        shape = modality.shape[:1] if spec.task == "segmentation" else modality.shape
+        # A pattern for each class: of a whole input, or of one pixel's channels.
+        shape = modality.shape[:1] if dense else modality.shape
         clean = torch.randn(classes, *shape, generator=generator)[target]
-        clean = clean.permute(0, 3, 1, 2) if spec.task == "segmentation" else clean
+        if dense:
+            clean = clean.permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
         inputs[modality.name] = clean + 0.3 * torch.randn(clean.shape, generator=generator)
     return Split(inputs, target, torch.ones(samples, len(spec.modalities), dtype=torch.bool))
 
@@ -126,17 +129,16 @@ class Case:
         factory: Factory,
         hparams: Mapping[str, Value] | None = None,
     ) -> None:
-        self.method, self.variant, self.spec, self.factory, self.hparams = (
-            method,
-            variant,
-            spec,
-            factory,
-            hparams or {},
-        )
+        self.method = method
+        self.variant = variant
+        self.spec = spec
+        self.factory = factory
+        self.hparams = hparams or {}
         self.masks = torch.tensor([combination.mask for combination in lattice(spec.names)])
         self.size = max(16, len(self.masks) + 1)
         self.split = synthetic_split(spec, self.size)
         self.mixed = self.masks[torch.arange(self.size) % len(self.masks)]
+        """(B, V), every combination in turn."""
 
     def fresh(self, seed: int = 0) -> Method:
         """A new model with the weights of ``seed``; what it needs from other models comes from
@@ -178,10 +180,8 @@ class Case:
         yield "NaN", self.replaced(present, torch.tensor(torch.nan))
         generator = Streams(1).generator("disturbed")
         for scale in (1e4, -1e4):
-            yield (
-                f"{scale:g}",
-                self.replaced(present, scale * (1 + torch.rand((), generator=generator))),
-            )
+            value = scale * (1 + torch.rand((), generator=generator))
+            yield f"{scale:g}", self.replaced(present, value)
 
     @torch.no_grad()
     def logits(
@@ -215,7 +215,14 @@ class Case:
         features = model.prepare(model.encode_all(inputs, rows))
         index = torch.arange(self.size)
         batch = TrainBatch(
-            inputs, self.split.target, everything, present, index, features, (epoch, EPOCHS), noise
+            inputs=inputs,
+            target=self.split.target,
+            available=everything,
+            present=present,
+            index=index,
+            features=features,
+            phase=(epoch, EPOCHS),
+            noise=noise,
         )
         output = model.combine(features, present, noise)
         return model.loss(output, batch), output, batch
@@ -244,10 +251,8 @@ class Case:
 
     def _val_scores(self) -> Tensor:
         """Made-up evidence: scores (C, B, K), or confusion counts (C, B, K, K)."""
-        generator, shape = (
-            Streams(2).generator("val"),
-            (len(self.masks), self.size, self.spec.outputs),
-        )
+        generator = Streams(2).generator("val")
+        shape = (len(self.masks), self.size, self.spec.outputs)
         if self.spec.task == "segmentation":
             return torch.randint(9, (*shape, shape[-1]), generator=generator)
         return torch.randn(shape, generator=generator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -79,21 +79,27 @@ def gradients(case: Case) -> None:
     """
     model = case.fresh()
     case.lead(model)
-    count = len(case.spec.names)
-    for present in [case.only(v) for v in range(count)] + [~case.only(v) for v in range(count)]:
+    alone = [case.only(v) for v in range(len(case.spec.names))]
+    all_but_one = [~present for present in alone]
+    for present in (*alone, *all_but_one):
         case.begin(model, LATE)
-        backward(model, case.losses(model, present, available=present)[0])
+        terms, _, _ = case.losses(model, present, available=present)
+        backward(model, terms)
         for v, name in enumerate(case.spec.names):
-            size, has = _gradient(model.encoders[v]), bool(present[0, v])
-            if next(model.encoders[v].parameters(), None) is not None:
+            encoder, shown = model.encoders[v], bool(present[0, v])
+            if next(encoder.parameters(), None) is None:
+                continue
+            size = _gradient(encoder)
+            if shown:
                 require(
-                    has or size == 0,
+                    size > 0,
+                    f"the encoder of '{name}' gets no gradient from a batch that shows '{name}'",
+                )
+            else:
+                require(
+                    size == 0,
                     f"the encoder of '{name}' gets a gradient of {size:.3g} from a batch without"
                     f" '{name}'",
-                )
-                require(
-                    not has or size > 0,
-                    f"the encoder of '{name}' gets no gradient from a batch that shows '{name}'",
                 )
 
 
@@ -156,19 +162,18 @@ def present_policy(case: Case) -> None:
     encoder, and predictions stay
     """
     for present in (case.mixed, case.only(0), case.only(len(case.spec.names) - 1)):
-        # A method that needs complete data may show the full inputs to another model than its
-        # encoders.
-        whole = case.method.needs_complete_data
-        for what, inputs in (
-            [("their values", case.split.inputs)] if whole else case.disturbed(present)
-        ):
+        unshown: Iterable[tuple[str, Mapping[str, Tensor]]] = case.disturbed(present)
+        if case.method.needs_complete_data:
+            # It may show the full inputs to another model than its encoders.
+            unshown = [("their values", case.split.inputs)]
+        for what, inputs in unshown:
             model = case.fresh()
             case.begin(model, LATE)
             terms = case.losses(model, present, inputs=inputs, rows=present)[0]
             backward(model, terms)
-            finite = all(bool(t.isfinite()) for t in terms.values()) and not finite_gradients(model)
+            finite = all(bool(t.isfinite()) for t in terms.values())
             require(
-                finite,
+                finite and not finite_gradients(model),
                 "losses or gradients are not finite when the inputs that are not shown hold"
                 f" {what}",
             )
@@ -194,8 +199,9 @@ def bfloat16(case: Case) -> None:
     except UndefinedGradient:  # of the network, on this device
         return
     exact = _first_losses(case, "float32")
-    gap = (exact - rounded).abs() / exact.abs().max()
-    far = [step for step, one in enumerate(gap.tolist()) if not one <= BF16_TOLERANCE]
+    gaps = (exact - rounded).abs() / exact.abs().max()
+    # Not `>`: a loss that is NaN is far too.
+    far = [step for step, one in enumerate(gaps.tolist()) if not one <= BF16_TOLERANCE]
     require(
         not far,
         f"in step {far[:1]} the loss in bfloat16 is {rounded[far[:1]].tolist()} and in float32"
@@ -217,14 +223,14 @@ def _first_losses(case: Case, precision: str) -> torch.Tensor:
             features = model.prepare(model.encode_all(case.split.inputs))
             output = in_float32(model.combine(features, case.mixed, noise))
         batch = TrainBatch(
-            case.split.inputs,
-            case.split.target,
-            everything,
-            case.mixed,
-            torch.arange(case.size),
-            widened(features),
-            (LATE, EPOCHS),
-            noise,
+            inputs=case.split.inputs,
+            target=case.split.target,
+            available=everything,
+            present=case.mixed,
+            index=torch.arange(case.size),
+            features=widened(features),
+            phase=(LATE, EPOCHS),
+            noise=noise,
         )
         terms = model.loss(output, batch)
         backward(model, terms)
@@ -260,16 +266,16 @@ class _Fitted(Exception):
 
 def _trainer(case: Case, model: Method, on_epoch: Callable[[EpochReport], None]) -> Trainer:
     samples, dense = synthetic_split(case.spec, 32, seed=1), case.spec.task == "segmentation"
+    # The segmentation trainers of the literature clip at this norm; the losses of several scales
+    # add up.
+    clip = CLIP if dense else None
     return Trainer(
         model=model,
+        # Each five times: 15 epochs of 10 steps.
         train=samples.select(torch.arange(160) % 32),
         val=samples,
         metric=_right(case),
-        # The segmentation trainers of the literature clip at this norm; the losses of several
-        # scales add up.
-        recipe=TrainConfig(
-            epochs=15, batch_size=16, lr=0.05, schedule="cosine", clip_norm=CLIP if dense else None
-        ),
+        recipe=TrainConfig(epochs=15, batch_size=16, lr=0.05, schedule="cosine", clip_norm=clip),
         missing=MissingConfig(),
         evaluation=EvaluationConfig(batch_size=32),
         streams=Streams(0),
@@ -284,7 +290,8 @@ def _right(case: Case) -> Metric:
     if case.spec.label_scale is None:
         dense = case.spec.task == "segmentation"
         return replace(METRICS["pixel_accuracy" if dense else "accuracy"], name="right")
-    near = 0.5 * case.spec.label_scale[1]
+    _, deviation = case.spec.label_scale
+    near = 0.5 * deviation
 
     def compute(predicted: Tensor, target: Tensor) -> float:
         return 100.0 * float(((predicted[:, 0] - target).abs() <= near).double().mean())

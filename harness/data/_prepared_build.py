@@ -112,7 +112,8 @@ class Build:
         finished = sum(len(self._chunk(chunk)) for chunk in self.done)
         progress(self.table.name, finished, total)
         buffer = np.empty((min(self.rows, total), *self.table.shape), self.table.dtype)
-        for chunk in range(-(-total // self.rows)):
+        chunks = -(-total // self.rows)  # rounded up
+        for chunk in range(chunks):
             if chunk in self.done:
                 continue
             rows = self._chunk(chunk)
@@ -162,12 +163,16 @@ def _read_rows(
     """
 
     def read(row: int) -> str | None:
-        try:
-            buffer[row - rows.start] = 0 if table.sources[row] is None else _item(table, row)
-        except Unreadable as error:
-            buffer[row - rows.start] = 0
-            return str(error)
-        return None
+        item: Item | int = 0
+        reason = None
+        if table.sources[row] is not None:
+            try:
+                item = _item(table, row)
+            except Unreadable as error:
+                reason = str(error)
+        # Zeros are written too: an earlier chunk left its items in the buffer.
+        buffer[row - rows.start] = item
+        return reason
 
     for row, reason in zip(rows, threads.map(read, rows), strict=True):
         if reason is not None:

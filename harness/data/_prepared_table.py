@@ -91,9 +91,11 @@ class PreparedTable:
         Name, operation, shape, type, and the sources' paths below their common folder.
         """
         names = [str(path.absolute()) for path in self.files]
+        # What the first and the last in order have in common, all between them have.
         root = Path(os.path.commonpath([min(names), max(names)]))
-        # With a single source the common path is the file itself.
-        start = len(str(root.parent if str(root) in names else root))
+        if str(root) in names:  # with a single source it is the file itself
+            root = root.parent
+        start = len(str(root))
         rows = ["" if source is None else str(source.absolute())[start:] for source in self.sources]
         return digest([self.name, self.operation, self.shape, self.dtype, digest(rows)])
 

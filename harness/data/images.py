@@ -79,9 +79,12 @@ def _pixels(path: Path, picture: Image.Image, mode: Mode) -> Item:
     if mode == "index" and len(picture.getbands()) > 1:
         raise Unreadable(path, f"mode {picture.mode} where a map of labels is expected")
     turned = upright(picture)
-    pixels = np.asarray(turned.convert(mode) if mode in ("RGB", "L") else turned)
+    if mode in ("RGB", "L"):
+        turned = turned.convert(mode)
+    pixels = np.asarray(turned)
     if mode in ("I;16", "I"):
         pixels = pixels.astype(np.int64)
+        # Numbers from 2^31 on came back less 2^32.
         if pixels.min() < 0 and _unsigned(picture):
             pixels %= 1 << 32
     if mode == "I;16":
@@ -114,16 +117,17 @@ def orientation(picture: Image.Image) -> int:
 
 
 def _has_late_exif(picture: Image.Image) -> bool:
+    """Whether a PNG has EXIF anywhere, by the heads of its chunks."""
     stream = getattr(picture, "fp", None)
     if stream is None:
         return False
     here = stream.tell()
-    stream.seek(8)
+    stream.seek(8)  # behind the signature
     found = False
     while not found and len(head := stream.read(8)) == 8:
         length, name = struct.unpack(">I4s", head)
         found = name == b"eXIf"
-        stream.seek(length + 4, 1)
+        stream.seek(length + 4, 1)  # over the chunk's data and its checksum
     stream.seek(here)
     return found
 
@@ -155,13 +159,15 @@ def bilinear(pixels: Item, size: tuple[int, int]) -> Item:
     values = pixels.astype(np.float32)
     for axis, side in enumerate(size):
         length = values.shape[axis]
+        # The centres of the new pixels, in old ones; beyond the outermost centres the edge.
         where = np.clip((np.arange(side) + 0.5) * length / side - 0.5, 0, length - 1)
         low = where.astype(np.int64)
-        shape = [1, 1, 1]
-        shape[axis] = side
-        weight = (where - low).astype(np.float32).reshape(shape)
-        first = values.take(low, axis)
-        values = first + (values.take(np.minimum(low + 1, length - 1), axis) - first) * weight
+        high = np.minimum(low + 1, length - 1)
+        along_axis = [1, 1, 1]
+        along_axis[axis] = side
+        weight = (where - low).astype(np.float32).reshape(along_axis)
+        first, second = values.take(low, axis), values.take(high, axis)
+        values = first + (second - first) * weight
     return np.rint(values).astype(pixels.dtype)
 
 

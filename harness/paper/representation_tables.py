@@ -41,10 +41,10 @@ def representation_table(results: Results) -> pd.DataFrame:
     """One line per trial, view and combination or pair, from what is stored, with the columns
     ``COLUMNS``; no data needed.
     """
-    return pd.DataFrame(
-        [line for done in finished_models(results) for line in _lines(results, done)],
-        columns=list(COLUMNS),
-    )
+    lines: list[tuple[object, ...]] = []
+    for done in finished_models(results):
+        lines += _lines(results, done)
+    return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
 def _lines(results: Results, done: Finished) -> list[tuple[object, ...]]:
@@ -52,16 +52,15 @@ def _lines(results: Results, done: Finished) -> list[tuple[object, ...]]:
     statistics = stored_statistics(trial, done.record)
     if statistics is None:
         return []
-    hard = mined(trial.history())
+    mining = mined(trial.history())
     who = (done.trial.row.label, done.trial.seed, done.trial.id)
-    variances = [
-        (*who, SIGMA2, of, v, *hard.get(of.replace("+", "."), (None, None)))
-        for of, v in statistics.variance.items()
-    ]
-    return [
-        *variances,
-        *((*who, DISTANCE, of, v, None, None) for of, v in statistics.distance.items()),
-    ]
+    lines: list[tuple[object, ...]] = []
+    for combination, value in statistics.variance.items():
+        hard, variance = mining.get(combination.replace("+", "."), (None, None))
+        lines.append((*who, SIGMA2, combination, value, hard, variance))
+    for pair, value in statistics.distance.items():
+        lines.append((*who, DISTANCE, pair, value, None, None))
+    return lines
 
 
 def histograms(results: Results) -> dict[str, Array]:
@@ -71,8 +70,11 @@ def histograms(results: Results) -> dict[str, Array]:
     sums: dict[str, Array] = {}
     for done in finished_models(results):
         statistics = stored_statistics(results.store.trial(done.trial.id), done.record)
-        for counts in statistics.histogram.values() if statistics is not None else ():
-            sums[done.trial.row.label] = sums.get(done.trial.row.label, 0) + counts
+        if statistics is None:
+            continue
+        label = done.trial.row.label
+        for counts in statistics.histogram.values():
+            sums[label] = sums.get(label, 0) + counts
     return {label: counts / counts.sum() for label, counts in sums.items()}
 
 

@@ -52,9 +52,9 @@ def show(findings: Findings, logs: str, console: Console | None = None) -> None:
         print("\n".join(plain_lines(findings, logs)), file=console.file)
         return
     grid = main_grid(findings.results, findings.comparison)
-    leader = (
-        findings.comparison.labels.index(findings.leader) if findings.leader is not None else None
-    )
+    leader = None
+    if findings.leader is not None:
+        leader = findings.comparison.labels.index(findings.leader)
     console.print(Text(_title(findings.results), style="bold"))
     for table in _tables(grid, console, leader):
         console.print(table)
@@ -109,15 +109,15 @@ def _fixed_width(grid: Grid) -> list[str]:
         turned = tuple(zip(*grid.rows, strict=True))
         grid = Grid((grid.header[0], *grid.labels), grid.header[1:], turned)
     columns = [[grid.header[0], *grid.labels]]
-    columns += [
-        [name, *_aligned([row[at] for row in grid.rows])] for at, name in enumerate(grid.header[1:])
-    ]
-    widths = [max(cell_len(text) for text in column) for column in columns]
+    for at, name in enumerate(grid.header[1:]):
+        columns.append([name, *_aligned([row[at] for row in grid.rows])])
+    widths = [max(map(cell_len, column)) for column in columns]
     filled = [
         [text + " " * (width - cell_len(text)) for text in column]
         for column, width in zip(columns, widths, strict=True)
     ]
-    head, *body = (GAP.join(line).rstrip() for line in zip(*filled, strict=True))
+    lines = zip(*filled, strict=True)  # from columns to lines
+    head, *body = (GAP.join(line).rstrip() for line in lines)
     return [head, GAP.join("-" * width for width in widths), *body]
 
 
@@ -136,13 +136,11 @@ def _tables(grid: Grid, console: Console, leader: int | None) -> list[Table]:
     roomy = console.options.update(width=10_000)
     while columns:
         count = len(columns)
-        while (
-            count > 1
-            and console.measure(_table(grid, columns[:count], leader), options=roomy).maximum
-            > console.width
-        ):
+        table = _table(grid, columns, leader)
+        while count > 1 and console.measure(table, options=roomy).maximum > console.width:
             count -= 1
-        tables.append(_table(grid, columns[:count], leader))
+            table = _table(grid, columns[:count], leader)
+        tables.append(table)
         columns = columns[count:]
     return tables
 

@@ -36,6 +36,7 @@ COLOURS = "cividis"
 
 INK, PALE = "#222222", "#c8c8c8"
 Colour = tuple[float, float, float, float]
+WHITE: Colour = (1.0, 1.0, 1.0, 1.0)
 
 
 def heatmap(results: Results) -> bytes:
@@ -66,9 +67,9 @@ def drawn(
     Dots below each column say which modalities are present.
     """
     modalities, notes = combinations[-1].members, _notes(comparison)
-    figure, above, below = _canvas(
-        labels, modalities, len(combinations), max(1.15 * len(title), len(notes))
-    )
+    # In characters of the notes: the title is printed larger.
+    words = max(1.15 * len(title), len(notes))
+    figure, above, below = _canvas(labels, modalities, len(combinations), words)
     _draw_cells(above, comparison)
     _draw_dots(below, combinations)
     left, height = above.get_position().x0, figure.get_figheight()
@@ -107,12 +108,8 @@ def ink_on(colour: Sequence[float]) -> str:
 
 
 def _row_label(results: Results, comparison: Comparison, label: str) -> str:
-    seeds = comparison.average[label].seeds
-    return (
-        f"{marked(results, label)} ({seeds}/{comparison.planned})"
-        if seeds < comparison.planned
-        else marked(results, label)
-    )
+    seeds, name = comparison.average[label].seeds, marked(results, label)
+    return f"{name} ({seeds}/{comparison.planned})" if seeds < comparison.planned else name
 
 
 def _notes(comparison: Comparison) -> str:
@@ -122,16 +119,10 @@ def _notes(comparison: Comparison) -> str:
         "brighter is better",
         "● present",
     ]
-    notes += (
-        [f"(k/{planned}) only k seeds are there"]
-        if any(summary.seeds < planned for summary in averages)
-        else []
-    )
-    notes += (
-        [f"{COLLAPSED} collapsed in at least one seed"]
-        if any(summary.collapsed for summary in averages)
-        else []
-    )
+    if any(summary.seeds < planned for summary in averages):
+        notes.append(f"(k/{planned}) only k seeds are there")
+    if any(summary.collapsed for summary in averages):
+        notes.append(f"{COLLAPSED} collapsed in at least one seed")
     return "; ".join(notes)
 
 
@@ -188,16 +179,14 @@ def _draw_cell(
     comparison: Comparison,
     values: Sequence[float],
 ) -> None:
-    there = math.isfinite(summary.mean)
-    colour = (
-        shade(summary.mean, values, comparison.metric.higher_is_better)
-        if there
-        else (1.0, 1.0, 1.0, 1.0)
-    )
-    axes.add_patch(
-        Rectangle((left, line), 1, 1, facecolor=colour, edgecolor="white" if there else PALE)
-    )
-    text = number(summary.mean, comparison.metric) + (COLLAPSED if summary.collapsed else "")
+    colour, edge = WHITE, PALE
+    if math.isfinite(summary.mean):
+        colour = shade(summary.mean, values, comparison.metric.higher_is_better)
+        edge = "white"
+    axes.add_patch(Rectangle((left, line), 1, 1, facecolor=colour, edgecolor=edge))
+    text = number(summary.mean, comparison.metric)
+    if summary.collapsed:
+        text += COLLAPSED
     axes.text(
         left + 0.5, line + 0.5, text, ha="center", va="center", fontsize=10, color=ink_on(colour)
     )

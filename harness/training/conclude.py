@@ -85,18 +85,19 @@ def _validate(run: Run, fit: Fit) -> None:
 
 def _conclude(run: Run, fit: Fit) -> None:
     """Both parts, the last epoch's cells among them."""
-    last = _cells(run, fit, run.split("test"))[1]
+    # The model still has the last epoch's weights.
+    _, last_cells = _cells(run, fit, run.split("test"))
     run.model.load_state_dict(fit.best_state)
-    arrays: dict[str, Tensor] = {}
-    cells = {}
     watch = Stopwatch(run.device)
-    for name in ("val", "test"):
-        found, cells[name] = _evidence(run, fit, name, watch if name == "test" else None)
-        arrays |= found
-    _write(run, fit, EVIDENCE, arrays)
-    took = {"samples": watch.samples, "encode_seconds": watch.encode, "fuse_seconds": watch.fuse}
-    record = _record(run, fit, cells | {"test_last_epoch": last}, EVIDENCE) | {
-        "test_evaluation": took
+    val_arrays, val_cells = _evidence(run, fit, "val")
+    test_arrays, test_cells = _evidence(run, fit, "test", watch)
+    _write(run, fit, EVIDENCE, val_arrays | test_arrays)
+    cells = {"val": val_cells, "test": test_cells, "test_last_epoch": last_cells}
+    record = _record(run, fit, cells, EVIDENCE)
+    record["test_evaluation"] = {
+        "samples": watch.samples,
+        "encode_seconds": watch.encode,
+        "fuse_seconds": watch.fuse,
     }
     run.trial.save_record("record.json", record)
     for name in ("checkpoint.pt", *PARTIAL):
@@ -110,9 +111,9 @@ def _evidence(
     split = run.split(name)
     evidence, cells = _cells(run, fit, split, calibration=True, watch=watch)
     arrays = {name: evidence.pop("scores")}
-    arrays |= {f"{name}_{what}": array for what, array in evidence.items()} | {
-        f"{name}_available": split.available
-    }
+    for what, array in evidence.items():
+        arrays[f"{name}_{what}"] = array
+    arrays[f"{name}_available"] = split.available
     if split.groups:
         arrays[f"{name}_groups"] = numbered(split.groups)
     if split.target.dim() == 1:  # label maps are in the confusion counts
@@ -194,16 +195,14 @@ def _groups(run: Run, held_out: Sequence[str]) -> Json | None:
 
     None where the dataset does not know them.
     """
-    names = {name: run.split(name).groups for name in ("train", *held_out)}
-    if not all(names.values()):
+    of_samples = {name: run.split(name).groups for name in ("train", *held_out)}
+    if not all(of_samples.values()):
         return None
-    own = {name: dict.fromkeys(groups) for name, groups in names.items()}
+    distinct = {name: set(groups) for name, groups in of_samples.items()}
     return {
         "are": type(run.dataset).grouping,
-        "count": {name: len(groups) for name, groups in own.items()},
-        "also_in_train": {
-            name: sum(group in own["train"] for group in own[name]) for name in held_out
-        },
+        "count": {name: len(groups) for name, groups in distinct.items()},
+        "also_in_train": {name: len(distinct[name] & distinct["train"]) for name in held_out},
     }
 
 

@@ -69,8 +69,8 @@ def predict(
 
     See ``gather``.
     """
-    found = gather(model, split, batch_size, device, precision=precision, remarks=remarks)
-    return found["scores"]
+    evidence = gather(model, split, batch_size, device, precision=precision, remarks=remarks)
+    return evidence["scores"]
 
 
 @torch.no_grad()
@@ -112,19 +112,19 @@ def gather(
             with forward_in(precision, device):
                 cache = model.prepare(model.encode_all(inputs))
             watch.encode += watch.now() - begun
-            kept, looked_at = _fuse_all(fusion, cache, target, calibration, watch)
+            of_each, looked_at = _fuse_all(fusion, cache, target, calibration, watch)
             if start == 0 and not fusion.check(inputs, cache, looked_at):
+                # Again: from here on each combination has a call of its own.
                 _remark(remarks)
-                kept, _ = _fuse_all(fusion, cache, target, calibration, watch)
+                of_each, _ = _fuse_all(fusion, cache, target, calibration, watch)
         watch.samples += len(index)
         if start == 0 and len(index) < len(split):
             watch.restart()
-        batches.append({name: torch.stack([part[name] for part in kept]) for name in kept[0]})
+        # Per combination (B, ...) -> (C, B, ...).
+        batches.append({name: torch.stack([one[name] for one in of_each]) for name in of_each[0]})
     model.train(training)
-    return _checked(
-        {name: torch.cat([batch[name] for batch in batches], 1).cpu() for name in batches[0]},
-        model.combinations,
-    )
+    whole = {name: torch.cat([batch[name] for batch in batches], 1).cpu() for name in batches[0]}
+    return _checked(whole, model.combinations)
 
 
 def _fuse_all(
@@ -143,11 +143,10 @@ def _fuse_all(
         for logits in shared:
             if len(evidence) == fusion.looked_at:
                 looked_at = logits
-            evidence.append(
-                counted(logits.float(), target, calibration)
-                if logits.dim() == 4
-                else {"scores": logits.float()}
-            )
+            if logits.dim() == 4:  # of a segmentation
+                evidence.append(counted(logits.float(), target, calibration))
+            else:
+                evidence.append({"scores": logits.float()})
     return evidence, looked_at
 
 
@@ -156,22 +155,24 @@ def _remark(remarks: list[str] | None) -> None:
         remarks.append(NOT_SHARED)
 
 
-def _checked(found: dict[str, Tensor], combinations: Sequence[Combination]) -> dict[str, Tensor]:
+def _checked(evidence: dict[str, Tensor], combinations: Sequence[Combination]) -> dict[str, Tensor]:
     """The evidence without what it is checked by.
 
     Non-finite scores of a classification are left to the caller, who sees them.
     """
-    if "finite" not in found:
-        return found
-    finite, labelled = found.pop("finite"), found.pop("labelled")
+    if "finite" not in evidence:
+        return evidence
+    finite, labelled = evidence.pop("finite"), evidence.pop("labelled")  # (C, N) each
     for combination, images in zip(combinations, finite, strict=True):
         if not bool(images.all()):
             broken = f"{int((~images).sum())} of {len(images)} images"
             raise TrialFailure(f"the scores of {combination.name} are not finite on {broken}")
-    wrong = int((labelled[0] - found["scores"][0].sum((1, 2))).sum())
+    # Labels are the same in all combinations. A label that is no class has no row to count in.
+    counts = evidence["scores"][0].sum((1, 2))
+    wrong = int((labelled[0] - counts).sum())
     if wrong:
         raise TrialFailure(
             f"{wrong} pixels have a label that is neither a class nor {VOID}, the label of pixels"
             " without one"
         )
-    return found
+    return evidence

@@ -18,6 +18,9 @@ PACKAGES = ("harness", "methods", "datasets")
 COMPUTE_NOTHING = ("harness/errors/", "harness/store/")
 """Sentences for users, and files on disk: no result depends on how they are written."""
 
+_Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+"""What may begin with a docstring."""
+
 
 def code_hash(*classes: type) -> str:
     """A hash of the code that a trial of these classes executes.
@@ -43,14 +46,12 @@ def source_hash(path: Path) -> str:
 def _source_hash(path: Path, _modified: int) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(
-            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        ) and _documented(node):
+        if isinstance(node, _Documented) and _has_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
 
 
-def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+def _has_docstring(node: _Documented) -> bool:
     first = node.body[0] if node.body else None
     return (
         isinstance(first, ast.Expr)
@@ -73,10 +74,15 @@ def _with_local_imports(*paths: Path) -> set[Path]:
 @cache
 def _local_imports(path: Path, _modified: int) -> list[Path]:
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    modules = sorted({module for node in nodes for module in _imported(node, path)})
-    files = [_file_of(module) for module in modules if module.partition(".")[0] in PACKAGES]
-    found = [(file, file.relative_to(PROJECT).as_posix()) for file in files if file is not None]
-    return [file for file, name in found if not name.startswith(COMPUTE_NOTHING)]
+    modules = {module for node in nodes for module in _imported(node, path)}
+    files = []
+    for module in sorted(modules):
+        package, _, _ = module.partition(".")
+        file = _file_of(module) if package in PACKAGES else None
+        if file is None or file.relative_to(PROJECT).as_posix().startswith(COMPUTE_NOTHING):
+            continue
+        files.append(file)
+    return files
 
 
 def _file_of(module: str) -> Path | None:
@@ -92,11 +98,14 @@ def _imported(node: ast.AST, path: Path) -> list[str]:
         return [alias.name for alias in node.names]
     if not isinstance(node, ast.ImportFrom):
         return []
-    package = path.parents[node.level - 1] if node.level else None
-    above = (
-        package.relative_to(PROJECT).parts if package and package.is_relative_to(PROJECT) else ()
-    )
-    source = ".".join([*above, *([node.module] if node.module else [])])
+    parts: list[str] = []
+    if node.level:  # a relative import: one dot is the file's own folder
+        package = path.parents[node.level - 1]
+        if package.is_relative_to(PROJECT):
+            parts += package.relative_to(PROJECT).parts
+    if node.module:
+        parts.append(node.module)
+    source = ".".join(parts)
     return [source, *(f"{source}.{alias.name}" for alias in node.names)]
 
 
@@ -105,11 +114,9 @@ def environment(device_type: str) -> dict[str, str | int]:
     import numpy
     import torch
 
-    name = (
-        torch.cuda.get_device_name()
-        if device_type == "cuda"
-        else platform.processor() or platform.machine()
-    )
+    name = platform.processor() or platform.machine()
+    if device_type == "cuda":
+        name = torch.cuda.get_device_name()
     return {
         "device": device_type,
         "device_name": name,

@@ -241,9 +241,10 @@ class Trainer:
             self._step(where, shared, None)
 
         def changed() -> list[Tensor]:
-            momenta = [one for kept in self.optimiser.state.values() for one in kept.values()]
-            own = [*self.model.parameters(), *self.model.buffers(), *shared.totals.values()]
-            return [*own, *(one for one in momenta if isinstance(one, Tensor))]
+            tensors = [*self.model.parameters(), *self.model.buffers(), *shared.totals.values()]
+            for kept in self.optimiser.state.values():
+                tensors += [one for one in kept.values() if isinstance(one, Tensor)]
+            return tensors
 
         return ReplayedSteps(step, changed, shared.noise.generator, self.record)
 
@@ -255,9 +256,10 @@ class Trainer:
     def _batches(self, epoch: int) -> list[Tensor]:
         order = torch.randperm(len(self.train), generator=self.streams.generator("order", epoch))
         batches = list(torch.split(order, self.recipe.batch_size))
-        incomplete = len(batches[-1]) < self.recipe.batch_size
+        last = len(batches[-1])
         # A batch of one sample has no batch statistics: it is left out in any case.
-        if len(batches) > 1 and incomplete and (self.recipe.drop_last or len(batches[-1]) < 2):
+        unwanted = self.recipe.drop_last or last < 2
+        if len(batches) > 1 and last < self.recipe.batch_size and unwanted:
             batches.pop()
         return batches
 
@@ -275,14 +277,14 @@ class Trainer:
         with forward_in(self.recipe.precision, self.device):
             features = self.model.prepare(self.model.encode_all(inputs, rows))
         batch = TrainBatch(
-            inputs,
-            target,
-            shared.available[where],
-            shared.present[where],
-            where,
-            features,
-            shared.phase,
-            shared.noise,
+            inputs=inputs,
+            target=target,
+            available=shared.available[where],
+            present=shared.present[where],
+            index=where,
+            features=features,
+            phase=shared.phase,
+            noise=shared.noise,
         )
         self._update(batch, shared.totals)
 
@@ -313,23 +315,20 @@ class Trainer:
         if not bool(scores.isfinite().all()):
             raise TrialFailure(f"validation scores are not finite after epoch {epoch}")
         cells = score_cells(self.metric, scores, self.val, self.model.combinations)
-        values = {name: cell.value for name, cell in cells.items()}
-        target = self.val.target.cpu() if scores.dim() == 3 else None
         context = EpochContext(
-            epoch,
-            self.recipe.epochs,
-            self.model.combinations,
-            scores,
-            target,
-            values,
-            self.val.available.cpu(),
+            epoch=epoch,
+            epochs=self.recipe.epochs,
+            combinations=self.model.combinations,
+            val_scores=scores,
+            val_target=self.val.target.cpu() if scores.dim() == 3 else None,
+            val_values={name: cell.value for name, cell in cells.items()},
+            val_available=self.val.available.cpu(),
         )
         self.model.end_epoch(context)
-        fit.value = value = (
-            cells[self.only.name].value if self.only is not None else mean_value(cells)
-        )
-        if epoch >= self._first_selectable() and self._improves(value, fit.best_value):
-            fit.best_epoch, fit.best_value = epoch, value
+        fit.value = mean_value(cells) if self.only is None else cells[self.only.name].value
+        if epoch >= self._first_selectable() and self._improves(fit.value, fit.best_value):
+            fit.best_epoch, fit.best_value = epoch, fit.value
+            # With what ``end_epoch`` just wrote: a set that was mined belongs to these weights.
             fit.best_state = {
                 name: tensor.detach().cpu().clone()
                 for name, tensor in self.model.state_dict().items()

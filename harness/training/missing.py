@@ -25,6 +25,9 @@ from harness.training.recipe import LARGEST_RATE, MissingConfig
 RATES, TOGETHER = "missing.rates", "missing.together"
 ENTRY = "{missing: a+b, probability: 0.05}"
 
+LATER = ("rates", "together")
+"""Settings that trials of older versions did not have."""
+
 
 def profile(missing: MissingConfig, names: Sequence[str]) -> Presence | None:
     """What a training sample has, as probabilities of combinations; None without rates of its own.
@@ -35,8 +38,8 @@ def profile(missing: MissingConfig, names: Sequence[str]) -> Presence | None:
     if not has_causes(missing):
         return None
     found = checked(missing, names)
-    order = {name: at for at, name in enumerate(names)}
-    causes = [(1 << order[name], float(rate)) for name, rate in found.rates.items()]
+    # What each cause takes, as bits, and how often.
+    causes = [(1 << names.index(name), float(rate)) for name, rate in found.rates.items()]
     for entry in found.together:
         causes.append((parse(entry["missing"], names).bits, float(entry["probability"])))
     return after(causes, tuple(names))
@@ -81,9 +84,6 @@ def recorded(missing: MissingConfig) -> Json:
     return {key: value for key, value in settings.items() if key not in LATER or value}
 
 
-LATER = ("rates", "together")
-
-
 def missing_share(missing: MissingConfig, names: Sequence[str]) -> float:
     """The share of all modalities that training samples lack, expected for samples that have all.
 
@@ -91,11 +91,12 @@ def missing_share(missing: MissingConfig, names: Sequence[str]) -> float:
     """
     if missing.train == "none":
         return 0.0
-    found = profile(missing, names)
-    if found is None:
+    left = profile(missing, names)
+    if left is None:
         return missing.rate - missing.rate ** len(names) / len(names)
-    present = math.fsum(found.chances.values()) / len(names)
-    return 1 - present / (1 - found.nothing)
+    present = math.fsum(left.chances.values()) / len(names)
+    # Given that something is left, as ``draw_left`` draws.
+    return 1 - present / (1 - left.nothing)
 
 
 def missing_sentence(missing: MissingConfig) -> str:

@@ -89,10 +89,11 @@ def _refuse(module: nn.Module, given: tuple[Any, ...]) -> None:
 def in_float32(output: Output) -> Output:
     """What a forward pass returned, as a loss receives it; the same tensors where they are."""
     return Output(
-        _logits(output.logits),
-        widened(output.z),
-        {name: (_logits(logits), weight) for name, (logits, weight) in output.aux.items()},
-        {name: _logits(tensor) for name, tensor in output.extra.items()},
+        logits=_logits(output.logits),
+        z=widened(output.z),
+        aux={name: (_logits(logits), weight) for name, (logits, weight) in output.aux.items()},
+        # What a method keeps for its loss may be logits too.
+        extra={name: _logits(tensor) for name, tensor in output.extra.items()},
     )
 
 
@@ -103,9 +104,11 @@ def widened(tree: Any) -> Any:
 
 def _logits(logits: Tensor) -> Tensor:
     """Side predictions, which logits carry in training, go with them."""
-    sides = sides_of(logits)
     wide: Tensor = _wide(logits)
-    return with_sides(wide, tuple(_wide(side) for side in sides)) if sides else wide
+    sides = sides_of(logits)
+    if not sides:
+        return wide
+    return with_sides(wide, tuple(_wide(side) for side in sides))
 
 
 def _wide(leaf: Any) -> Any:

@@ -53,28 +53,30 @@ def expected(
     if profile is None:
         return None
     probabilities, rows = np.array(profile.probabilities), list(samples.values())
-    unseen = np.zeros(len(probabilities), dtype=bool)
-    if rows:
-        unseen = np.any([np.isnan(row.values).any((1, 2)) for row in rows], 0)
+    unseen = np.zeros(len(probabilities), dtype=bool)  # (C,)
+    for row in rows:
+        unseen |= np.isnan(row.values).any((1, 2))
     weights = np.where(unseen, 0.0, probabilities)
-    missed = float(probabilities[unseen].sum())
+    of_unseen = float(probabilities[unseen].sum())
     if not rows or not weights.any():
-        return Expected(profile, missed, {}, (), None)
+        return Expected(profile, of_unseen, {}, (), None)
     values = {
         label: _summary(row, weights, comparison.average[label].collapsed)
         for label, row in samples.items()
     }
     higher = results.metric.higher_is_better
     pairs = weighted(rows, weights, EXPECTED, higher, results.baseline, results.plan.share)
-    found = None
+    ranking = None
     if whole and len(rows) > 1:
         means = {label: value.mean for label, value in values.items()}
-        found = ranked(means, pairs, EXPECTED, higher)
-    return Expected(profile, missed, values, pairs, found)
+        ranking = ranked(means, pairs, EXPECTED, higher)
+    return Expected(profile, of_unseen, values, pairs, ranking)
 
 
 def _summary(row: RowSamples, weights: Array, collapsed: int) -> Summary:
+    # Without the others, which may be NaN: NaN times 0 is NaN.
     there = weights > 0
-    of_seeds = np.average(row.values[there].mean(2), axis=0, weights=weights[there])
+    cells = row.values[there].mean(2)  # the metric of each combination and seed, (C, S)
+    of_seeds = np.average(cells, axis=0, weights=weights[there])
     spread = float(of_seeds.std(ddof=1)) if len(of_seeds) > 1 else float("nan")
     return Summary(float(of_seeds.mean()), spread, len(of_seeds), collapsed)

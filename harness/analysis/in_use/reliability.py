@@ -118,10 +118,12 @@ class _Cell:
     @classmethod
     def of(cls, predictions: Predictions, has: Array, groups: Groups) -> _Cell:
         """``has`` (N,) bool: the samples that the predictions are of."""
-        few = np.stack(predictions.sample_values())
-        mean = few.mean(1, keepdims=True)
+        own = np.stack(predictions.sample_values())  # (3, n), of the samples that have it
+        mean = own.mean(1, keepdims=True)
+        # Samples without it stand at the mean; the n others are stretched by N / n, so that means
+        # over N have the uncertainty of means over n.
         values = np.repeat(mean, len(has), 1)
-        values[:, has] += len(has) / few.shape[1] * (few - mean)
+        values[:, has] += len(has) / own.shape[1] * (own - mean)
         gain = _gain(predictions, groups, groups.number[has])
         return cls(predictions.reliability(), values, gain)
 
@@ -129,22 +131,24 @@ class _Cell:
 def _gain(predictions: Predictions, groups: Groups, number: Array) -> Array:
     """What noise adds to a calibration error in percent, at least and at most: (2,).
 
-    ``number`` is the group of each sample that the predictions are of.
+    ``number`` is the group of each sample that the predictions are of. The error is the sum of
+    absolute gaps over b bins.
     """
     total = predictions.sizes.sum()
-    gaps = np.asarray(predictions.gaps.sum(0)) / total
+    gaps = np.asarray(predictions.gaps.sum(0)) / total  # (b,)
+    samples = np.arange(len(number))
     shape = (len(groups.share), len(number))
-    member = sparse.csr_array((np.ones(len(number)), (number, np.arange(len(number)))), shape)
-    sums = (member @ predictions.gaps).tocsr() / total
-    sizes = (member @ predictions.sizes) / total
+    member = sparse.csr_array((np.ones(len(number)), (number, samples)), shape)
+    sums = (member @ predictions.gaps).tocsr() / total  # (groups, b), mostly zeros
+    sizes = (member @ predictions.sizes) / total  # (groups,)
     wide = groups.widening
-    # The squares of the sums less sizes * gaps, over the few sums that are not 0.
+    # sum over groups of wide * (sums - sizes * gaps)^2, multiplied out: only sums stay sparse.
     variance = (
         wide @ sums.multiply(sums)
         - 2 * gaps * ((wide * sizes) @ sums)
         + gaps**2 * (wide * sizes**2).sum()
     )
-    spread = np.sqrt(np.maximum(variance, 0))
+    spread = np.sqrt(np.maximum(variance, 0))  # standard error of each gap, (b,)
     found = np.abs(gaps)
     smaller = np.maximum(found - spread, 0)
     return np.array([_folded(found, spread), _folded(smaller, spread)])
@@ -157,7 +161,9 @@ def _folded(gaps: Array, spread: Array) -> float:
     ratio = np.full_like(gaps, np.inf)
     np.divide(gaps, spread, out=ratio, where=spread > 0)
     density = np.sqrt(2 / np.pi) * np.exp(-(ratio**2) / 2)
-    return float(100 * (spread * density - gaps * special.erfc(ratio / np.sqrt(2))).sum())
+    tail = special.erfc(ratio / np.sqrt(2))
+    # E|X| less the mean of X ~ N(gap, spread^2), which is not below 0.
+    return float(100 * (spread * density - gaps * tail).sum())
 
 
 # ---------------------------------------------------------------------- one row
@@ -181,15 +187,16 @@ class _Row:
         cells: dict[int, dict[int, _Cell]] = {}
         row = None
         for done in trials:
-            arrays = {
-                name: torch.from_numpy(array)
-                for name, array in results.store.trial(done.trial.id).scores().items()
-            }
+            stored = results.store.trial(done.trial.id).scores()
+            arrays = {name: torch.from_numpy(array) for name, array in stored.items()}
             if row is None:
-                has = torch.stack([arrays[f"{split}_available"][:, m].all(1) for m in masks])
-                row = cls(combinations, cells, has.numpy(), known)
+                # The same samples in every trial: which they have is read from the first.
+                available = arrays[f"{split}_available"]
+                counted = torch.stack([available[:, mask].all(1) for mask in masks])
+                row = cls(combinations, cells, counted.numpy(), known)
             of_seed = cells.setdefault(done.trial.seed, {})
             for at, combination in enumerate(combinations):
+                # A trial of one combination alone has no cell of the others.
                 if row.counted[at].any() and done.trial.only in (None, combination.name):
                     of_seed[at] = row.cell(arrays, at, split)
         assert row is not None
@@ -220,14 +227,13 @@ class _Row:
         """Values (3, N) and gains (2,) in the mean over the combinations, of each seed that has
         all of them.
         """
-        return {
-            seed: (
-                np.mean([cells[at].values for at in self.there], 0),
-                np.mean([cells[at].gain for at in self.there], 0),
-            )
-            for seed, cells in self.cells.items()
-            if len(cells) == len(self.there)
-        }
+        found = {}
+        for seed, cells in self.cells.items():
+            if len(cells) == len(self.there):
+                values = np.mean([cells[at].values for at in self.there], 0)
+                gain = np.mean([cells[at].gain for at in self.there], 0)
+                found[seed] = values, gain
+        return found
 
     def reliability(self, baseline: _Row | None) -> RowReliability:
         by_name, calibration, area = {}, {}, {}
@@ -236,21 +242,19 @@ class _Row:
             if cells:
                 name, groups = self.combinations[at].name, self.resting_on([at])
                 by_name[name] = _mean([cell.reliability for cell in cells])
-                values = np.stack([cell.values for cell in cells], 1)
+                values = np.stack([cell.values for cell in cells], 1)  # (3, S, N)
                 gain = np.mean([cell.gain for cell in cells], 0)
                 calibration[name] = _calibration(values[0], gain, groups)
                 area[name] = _bounded(estimate(values[1], groups))
         own, groups = self.means, self.resting_on(self.there)
         others = {} if baseline is None else baseline.means
-        common = [seed for seed in own if seed in others]
+        gaps = [_less(own[seed], others[seed]) for seed in own if seed in others]
         return RowReliability(
-            by_name,
-            calibration,
-            area,
-            _measures(list(own.values()), groups) if own else None,
-            _measures([_less(own[seed], others[seed]) for seed in common], groups, -100.0)
-            if common
-            else None,
+            cells=by_name,
+            calibration=calibration,
+            area=area,
+            mean=_measures(list(own.values()), groups) if own else None,
+            minus_baseline=_measures(gaps, groups, least=-100.0) if gaps else None,
         )
 
 
@@ -263,20 +267,23 @@ def _measures(
     of_seeds: Sequence[tuple[Array, Array]], groups: Groups, least: float = 0.0
 ) -> Measures:
     """``least``: what the measures can be at least."""
-    values = np.stack([values for values, _ in of_seeds], 1)
+    values = np.stack([values for values, _ in of_seeds], 1)  # (3, S, N)
     gain = np.mean([gain for _, gain in of_seeds], 0)
     return Measures(
-        _calibration(values[0], gain, groups, least),
-        _bounded(estimate(values[1], groups), least),
-        _bounded(estimate(values[2], groups), least),
+        calibration=_calibration(values[0], gain, groups, least),
+        area=_bounded(estimate(values[1], groups), least),
+        excess=_bounded(estimate(values[2], groups), least),
     )
 
 
 def _calibration(values: Array, gain: Array, groups: Groups, least: float = 0.0) -> Bounded:
     """From values (S, N) and what noise adds to their mean, at least and at most."""
     found = estimate(values, groups)
-    upper, lower = (_bounded(replace(found, bias=float(bias)), least) for bias in gain)
-    return Bounded(found.value, lower.low, upper.high)
+    least_gain, most_gain = gain.tolist()
+    # The interval of a value that noise made larger lies lower: its ends are those of both cases.
+    low = _bounded(replace(found, bias=most_gain), least).low
+    high = _bounded(replace(found, bias=least_gain), least).high
+    return Bounded(found.value, low, high)
 
 
 def _bounded(found: Estimate, least: float = 0.0) -> Bounded:

@@ -88,21 +88,17 @@ def grid_surface(
         x, y = across.index(column), down.index(row)
         axes.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor=PALE))
         ink = ink_on(colour) if math.isfinite(value) else INK
-        axes.text(
-            x + 0.5,
-            y + 0.5,
-            text.replace(" (", "\n("),
-            ha="center",
-            va="center",
-            fontsize=SMALL,
-            color=ink,
-        )
+        # Marks, in parentheses, get a line of their own.
+        lines = text.replace(" (", "\n(")
+        place = (x + 0.5, y + 0.5)
+        axes.text(*place, lines, ha="center", va="center", fontsize=SMALL, color=ink)
     axes.set(xlim=(0, len(across)), ylim=(len(down), 0))
     axes.set_xticks([at + 0.5 for at in range(len(across))], across)
     axes.set_yticks([at + 0.5 for at in range(len(down))], down)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    labelled(axes, x=axes_names[1], y=axes_names[0])
+    name_down, name_across = axes_names
+    labelled(axes, x=name_across, y=name_down)
     return drawing(figure, name)
 
 
@@ -120,9 +116,10 @@ def point_surface(
     figure, axes = figure_and_axes(HEIGHT)
     values = [value for _, _, value in points]
     colours = _shades(dict(enumerate(values)), higher)
-    axes.set_xscale("log" if logs[0] else "linear")
-    axes.set_yscale("log" if logs[1] else "linear")
-    best = (max if higher else min)(values)
+    log_x, log_y = logs
+    axes.set_xscale("log" if log_x else "linear")
+    axes.set_yscale("log" if log_y else "linear")
+    best = max(values) if higher else min(values)
     for at, (x, y, value) in enumerate(points):
         edge, width = (INK, 2) if value == best else (PALE, 1)
         axes.scatter([x], [y], color=[colours[at]], s=110, edgecolor=edge, linewidth=width)

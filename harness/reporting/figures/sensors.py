@@ -65,9 +65,8 @@ def _trust_panel(axes: Any, panel: Panel, higher: bool) -> None:
     themed(axes)
     axes.plot(severities, panel.trusted, color=colour_of(0), linewidth=2, marker="o", markersize=3)
     axes.axhline(panel.left_out, color=INK, linewidth=1.2, linestyle="--")
-    worse = [
-        (value < panel.left_out) == higher and value != panel.left_out for value in panel.trusted
-    ]
+    sign = 1 if higher else -1
+    worse = [sign * value < sign * panel.left_out for value in panel.trusted]
     axes.fill_between(
         severities,
         panel.trusted,
