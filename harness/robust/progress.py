@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from harness.schedule.forecast import spoken
+
 INTERVAL_SECONDS = 10.0
 ENOUGH = 0.02
 """From this share of all steps on it is said how long the rest takes."""
@@ -52,7 +54,7 @@ class Steps:
         if self.done < ENOUGH * self.total:
             return ""
         rate = (time.monotonic() - self.started) / self.done
-        return f", about {clock(rate * (self.total - self.done))} left"
+        return f", about {spoken(rate * (self.total - self.done))} left"
 
 
 class BarSteps(Steps):
@@ -86,17 +88,6 @@ class BarSteps(Steps):
 
     def say(self, text: str) -> None:
         self.bar.console.print(text, highlight=False)
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, with hours where there are any.
-
-    >>> clock(75), clock(3675)
-    ('1:15 min', '1:01:15 h')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from harness.protocol.combinations import Combination
 from harness.robust.catalogue import CLEAN, Condition, conditions
 from harness.robust.evaluation import Inputs
 from harness.robust.evidence import SPLIT, code_of, combinations_with, missing, stored
-from harness.robust.progress import clock
 from harness.robust.trial_evaluation import raws_of
+from harness.schedule.forecast import spoken
 from harness.store import WEIGHTS, Store
 
 
@@ -101,7 +101,7 @@ def description(work: Work, workers: int) -> list[str]:
     if work.evaluations:
         seconds, known = work.seconds()
         at_once = f"{workers} trials at once, " if workers > 1 else ""
-        lines.append(f"  time: about {clock(seconds / workers)} ({at_once}{known})")
+        lines.append(f"  time: about {spoken(seconds / workers)} ({at_once}{known})")
     return [*lines, *(f"  left out: {sentence}" for sentence in work.left_out)]
 
 
