@@ -156,11 +156,11 @@ class BadSensors:
         if not declines or set(declines) != set(self.modalities):
             return {}
         found = {}
-        for seed in set.intersection(*(set(one.by_seed) for one in declines.values())):
+        for seed in sorted(set.intersection(*(set(one.by_seed) for one in declines.values()))):
             lines = [one.by_seed[seed].trusted for one in declines.values()]
             corrupted = [fmean(line[1:]) for line in lines]
             found[seed] = Overall(fmean(line[0] for line in lines), fmean(corrupted))
-        return dict(sorted(found.items()))
+        return found
 
     def of(self, label: str, corruption: str = ALL) -> list[Decline]:
         """A row's modalities under a corruption."""
