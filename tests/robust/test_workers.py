@@ -108,7 +108,7 @@ def test_two_at_once_give_the_bits_of_one_after_the_other(output: Path, tmp_path
     ("what", "said"),
     [
         ("end", "ending seed 0: its worker died (exit code 7; killed, out of memory, or ended by"),
-        ("raise", "ending seed 0: ValueError: a stone"),
+        pytest.param("raise", "ending seed 0: ValueError: a stone", marks=pytest.mark.slow),
     ],
 )
 def test_a_worker_that_dies_is_one_sentence_and_the_others_go_on(

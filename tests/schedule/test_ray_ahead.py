@@ -88,6 +88,7 @@ def test_ray_that_dies_before_there_are_trials_is_started_again(tmp_path: Path) 
     assert sentence.startswith("the process that Ray runs in died; Ray is started again (1 of 3)")
 
 
+@pytest.mark.slow
 def test_what_it_printed_before_there_was_a_folder_is_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
