@@ -188,7 +188,7 @@ def _run(link: Link) -> None:
     with cluster(address) as private:
         link.say("connected")
         threading.Thread(target=link.question, daemon=True).start()
-        # Before there are trials, as long as a study is planned: it imports Tune.
+        # Tune's import takes a second, while the study is still being planned.
         from ray import tune  # noqa: F401
 
         resources, folder = link.begin()
