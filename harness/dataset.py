@@ -48,8 +48,6 @@ class DataSpec:
     """What methods, backbones and reports need to know about a dataset, without its arrays.
 
     ``complete``: how many training samples have every modality; None when all have.
-    ``unselectable``: the combinations that no sample of val has, so that no weights can be selected
-    on them.
     """
 
     name: str
@@ -71,7 +69,10 @@ class DataSpec:
     by which they are standardised in training.
     """
     unselectable: tuple[str, ...] = ()
-    """Names of the combinations that no sample of val has, in the lattice's order."""
+    """Names of the combinations that no sample of val has, in the lattice's order.
+
+    No weights can be selected on them.
+    """
 
     @property
     def names(self) -> tuple[str, ...]:
